@@ -1,0 +1,37 @@
+// conv: convolution (cross-correlation) over 1 to 3 spatial axes, one implementation for all.
+//
+//   y[n, o, p] = b[o] + sum over input channel c of o's group and tap t of x[n, c, p * stride + t * dilation - pad_before] * w[o, c, t]
+//   x (N, C, *S)   w (O, C / groups, *K)   b (O) or NULL   y (N, O, *S')
+//   S' = (S + pad_before + pad_after - dilation * (K - 1) - 1) / stride + 1, rounded down; outside the image x is 0.
+//
+// Every output element is the sum over (tap, channel) in that order, one accumulator, bias last: it depends neither
+// on its neighbours nor on the batch, and a tap over zeros leaves it unchanged to the bit. Gradients of weights and
+// bias add up row by row of the image, rows in order, samples in order, so padding of zeros at the end of rows or
+// of the image leaves them unchanged too. Results are best allocated channels-last.
+#pragma once
+#include "tensor.h"
+
+#pragma GCC visibility push(default)
+
+typedef struct mt_conv {
+  int32_t dims;           // spatial axes, 1 to 3; entries [0, dims) of the arrays count
+  int32_t groups;
+  int64_t kernel[3];
+  int64_t stride[3];
+  int64_t dilation[3];
+  int64_t pad_before[3];  // may be negative: crops
+  int64_t pad_after[3];
+} mt_conv;
+
+// Sizes of the output's spatial axes for an input of spatial sizes `in`; an error when one is below 1.
+int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g);
+
+int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g);
+// dx = the adjoint of x -> y; b, when given, is added (that is the transposed convolution's forward)
+int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g);
+// dw = gradient of w
+int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g);
+// db[o] = sum of dy[n, o, p] over n, p
+int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy);
+
+#pragma GCC visibility pop

@@ -1,0 +1,7 @@
+// linear
+#pragma once
+#include "tensor.h"
+
+#pragma GCC visibility push(default)
+
+#pragma GCC visibility pop

@@ -1,0 +1,25 @@
+// loop: the walk over strided tensors of one shape that elementwise kernels share. Internal.
+#pragma once
+#include "common.h"
+
+enum { MT_LOOP_OPERANDS = 6 };
+
+// One inner row: n elements, p[k] the first element of operand k, step[k] the distance to the next in bytes.
+typedef void (*mt_loop_row)(char *const *p, const int64_t *step, int64_t n, const void *context);
+
+// A plan: dimensions are ordered by the first operand's strides, those of size 1 dropped and neighbours merged
+// wherever every operand allows, so a dense loop is one long row in any memory format.
+typedef struct mt_loop {
+  int32_t operands, ndim;
+  int64_t shape[MT_MAX_DIMS];                       // shape[0] is the inner row
+  int64_t step[MT_LOOP_OPERANDS][MT_MAX_DIMS];      // bytes
+  char *base[MT_LOOP_OPERANDS];
+  int64_t numel;
+} mt_loop;
+
+// Operands are broadcast to the shape of the first (sizes 1 repeat; missing leading dims are added).
+int mt_loop_plan(mt_loop *loop, int32_t operands, const mt_tensor *const *t);
+// Calls row for the elements [begin, end) of the plan's order.
+void mt_loop_range(const mt_loop *loop, int64_t begin, int64_t end, mt_loop_row row, const void *context);
+// Plans and runs in parallel.
+int mt_loop_run(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context);

@@ -1,0 +1,21 @@
+// mask: which elements of a tensor count. 1 = valid, 0 = hole or padding, between = confidence.
+//
+// Where a kernel takes a mask, it has x's dtype and broadcasts to x: shape (N or 1, C or 1, *S). Kernels select
+// rather than multiply: what lies under mask 0, NaN and Inf included, changes nothing. Masks are constants: no
+// gradient flows into them.
+#pragma once
+#include "tensor.h"
+
+#pragma GCC visibility push(default)
+
+// y = x * mask, 0 where mask is 0. Its own gradient: dx = dy * mask likewise. In place allowed.
+int mt_mask_apply(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask);
+// y = x / (mask + eps)
+int mt_mask_unapply(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, double eps);
+
+// mask (N, 1, L) of any dtype; lengths (N) int64 within 0..L. align_right: the last `length` positions are valid.
+int mt_mask_lengths(mt_tensor *mask, const mt_tensor *lengths, int32_t align_right);
+// mask (N, 1, *S); sizes (N, dims) int64: the corner box [0, size) of every axis is valid.
+int mt_mask_boxes(mt_tensor *mask, const mt_tensor *sizes);
+
+#pragma GCC visibility pop

@@ -1,0 +1,35 @@
+// runtime: errors, memory, threads and interruption.
+#pragma once
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+
+// "major.minor.patch"; Lua refuses a library of another version.
+const char *mt_version(void);
+// The message of this thread's last failed call.
+const char *mt_last_error(void);
+// "avx512", "avx2" or "portable": the instruction set the hot kernels use (MASKED_TORCH_ISA forces one).
+const char *mt_isa(void);
+
+// Tensor memory, in bytes: what lives now, the highest it has been, how many allocations live. Doubles, so that
+// Lua reads plain numbers.
+double mt_memory_live(void);
+double mt_memory_peak(void);
+double mt_memory_blocks(void);
+// Makes the n-th allocation from now fail (1 = the next), once or from then on; n = 0 switches it off. For tests.
+void mt_memory_fail_at(int64_t n, int32_t persistent);
+// Debug builds put a guard zone around every block: *damaged = blocks whose guards changed. Release builds: 0.
+int mt_memory_check(int32_t *damaged);
+
+// Threads of the pool, 1 to 256. Results do not depend on it.
+int mt_threads_set(int32_t n);
+int32_t mt_threads_get(void);
+
+// Interruption: install makes SIGINT set a flag (a second SIGINT while it is set ends the process); kernels poll it
+// and return MT_ERROR_INTERRUPTED. restore gives SIGINT back to its previous handler.
+int mt_cancel_install(void);
+int mt_cancel_restore(void);
+void mt_cancel_set(int32_t flag);
+int32_t mt_cancel_pending(void);
+
+#pragma GCC visibility pop

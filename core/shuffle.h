@@ -1,0 +1,7 @@
+// shuffle
+#pragma once
+#include "tensor.h"
+
+#pragma GCC visibility push(default)
+
+#pragma GCC visibility pop

@@ -1,0 +1,7 @@
+// softmax
+#pragma once
+#include "tensor.h"
+
+#pragma GCC visibility push(default)
+
+#pragma GCC visibility pop

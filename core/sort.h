@@ -1,0 +1,7 @@
+// sort
+#pragma once
+#include "tensor.h"
+
+#pragma GCC visibility push(default)
+
+#pragma GCC visibility pop

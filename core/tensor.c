@@ -1,0 +1,348 @@
+// tensor: creation, views, reference counts, copies between layouts and types.
+#include <stdatomic.h>
+
+#include "common.h"
+#include "loop.h"
+
+// ---- layout -----------------------------------------------------------------------------------------------------
+
+void mt_row_major(int64_t *stride, int32_t ndim, const int64_t *shape) {
+  int64_t step = 1;
+  for (int32_t d = ndim - 1; d >= 0; d--) {
+    stride[d] = step;
+    step *= shape[d] > 0 ? shape[d] : 1;
+  }
+}
+
+int mt_tensor_is_contiguous(const mt_tensor *t) {
+  int64_t step = 1;
+  for (int32_t d = t->ndim - 1; d >= 0; d--) {
+    if (t->shape[d] != 1 && t->stride[d] != step) {
+      return t->numel == 0;
+    }
+    step *= t->shape[d];
+  }
+  return 1;
+}
+
+// Sorted by stride, each dimension must step over all that the smaller ones reach.
+int mt_tensor_is_dense(const mt_tensor *t) {
+  int32_t order[MT_MAX_DIMS], n = 0;
+  if (t->numel <= 1) {
+    return 1;
+  }
+  for (int32_t d = 0; d < t->ndim; d++) {
+    if (t->shape[d] == 1) {
+      continue;
+    }
+    int32_t i = n++;
+    for (; i > 0 && t->stride[order[i - 1]] > t->stride[d]; i--) {
+      order[i] = order[i - 1];
+    }
+    order[i] = d;
+  }
+  int64_t reach = 0;
+  for (int32_t i = 0; i < n; i++) {
+    if (t->stride[order[i]] <= reach) {
+      return 0;
+    }
+    reach += (t->shape[order[i]] - 1) * t->stride[order[i]];
+  }
+  return 1;
+}
+
+// ---- creation and views --------------------------------------------------------------------------------------------
+
+static int check_sizes(const char *op, int64_t *numel, int32_t ndim, const int64_t *shape) {
+  if (ndim < 0 || ndim > MT_MAX_DIMS) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %d dimensions; a tensor has 0 to %d", op, ndim, MT_MAX_DIMS);
+  }
+  for (int32_t d = 0; d < ndim; d++) {
+    if (shape[d] < 0) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: size %lld of dim %d is negative in %s", op, (long long)shape[d], d + 1,
+                     MT_SIZES(ndim, shape));
+    }
+  }
+  if (!mt_numel(numel, ndim, shape)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: the number of elements of %s does not fit in 64 bits", op, MT_SIZES(ndim, shape));
+  }
+  return MT_OK;
+}
+
+int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *shape, const int64_t *strides) {
+  int64_t numel;
+  *out = NULL;
+  if (dtype < 0 || dtype >= MT_DTYPES) {
+    return mt_fail(MT_ERROR_ARGUMENT, "tensor: unknown dtype %d", dtype);
+  }
+  MT_TRY(check_sizes("tensor", &numel, ndim, shape));
+  mt_tensor *t = mt_alloc((int64_t)sizeof *t);
+  mt_storage *s = t ? mt_alloc((int64_t)sizeof *s) : NULL;
+  void *data = s ? mt_alloc(numel * mt_dtype_size(dtype)) : NULL;
+  if (data == NULL) {
+    mt_free(s);
+    mt_free(t);
+    return MT_ERROR_MEMORY;
+  }
+  *s = (mt_storage){.data = data, .bytes = numel * mt_dtype_size(dtype), .references = 1, .device = -1};
+  *t = (mt_tensor){.data = data, .storage = s, .numel = numel, .dtype = dtype, .ndim = ndim};
+  memcpy(t->shape, shape, sizeof(int64_t) * (size_t)ndim);
+  if (strides) {
+    memcpy(t->stride, strides, sizeof(int64_t) * (size_t)ndim);
+  } else {
+    mt_row_major(t->stride, ndim, shape);
+  }
+  *out = t;
+  return MT_OK;
+}
+
+int mt_tensor_view(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int64_t *shape, const int64_t *strides,
+                   int64_t offset) {
+  int64_t numel;
+  *out = NULL;
+  MT_TRY(mt_check_tensor("view", "input", t));
+  MT_TRY(check_sizes("view", &numel, ndim, shape));
+  int64_t size = mt_dtype_size(t->dtype), first = ((char *)t->data - (char *)t->storage->data) / size;
+  int64_t low = 0, high = 0, reach;
+  if (!mt_add(&low, first, offset)) {
+    low = -1;
+  }
+  high = low;
+  for (int32_t d = 0; d < ndim && numel > 0 && low >= 0; d++) {
+    if (strides[d] < 0 || !mt_mul(&reach, shape[d] - 1, strides[d]) || !mt_add(&high, high, reach)) {
+      low = -1;
+    }
+  }
+  if (low < 0 || (numel > 0 && high >= t->storage->bytes / size) || (numel == 0 && low > t->storage->bytes / size)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "view: %s at offset %lld reaches outside the memory of %s", MT_SIZES(ndim, shape),
+                   (long long)offset, MT_SHAPE(t));
+  }
+  mt_tensor *v = mt_alloc((int64_t)sizeof *v);
+  if (v == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  *v = (mt_tensor){.data = (char *)t->data + offset * size, .storage = t->storage, .numel = numel, .dtype = t->dtype,
+                   .ndim = ndim};
+  memcpy(v->shape, shape, sizeof(int64_t) * (size_t)ndim);
+  memcpy(v->stride, strides, sizeof(int64_t) * (size_t)ndim);
+  __atomic_add_fetch(&t->storage->references, 1, __ATOMIC_RELAXED);
+  *out = v;
+  return MT_OK;
+}
+
+void mt_tensor_release(mt_tensor *t) {
+  if (t == NULL) {
+    return;
+  }
+  if (__atomic_sub_fetch(&t->storage->references, 1, __ATOMIC_ACQ_REL) == 0) {
+    mt_free(t->storage->data);
+    mt_free(t->storage);
+  }
+  mt_free(t);
+}
+
+// ---- copies -----------------------------------------------------------------------------------------------------
+
+// One inner row of the conversion, for every pair of types. `x` is the source element.
+#define COPY_ROW(D, S, CONVERT)                                                         \
+  {                                                                                     \
+    char *d = p[0];                                                                     \
+    const char *s = p[1];                                                               \
+    for (int64_t i = 0; i < n; i++) {                                                   \
+      const S x = *(const S *)s;                                                        \
+      *(D *)d = (D)(CONVERT);                                                           \
+      d += step[0];                                                                     \
+      s += step[1];                                                                     \
+    }                                                                                   \
+    return;                                                                             \
+  }
+
+// Float to integer is undefined in C outside the target's range; here it saturates, and NaN becomes 0.
+static inline int64_t to_int64(double x) {
+  return x != x ? 0 : x >= 9223372036854775807.0 ? INT64_MAX : x <= -9223372036854775808.0 ? INT64_MIN : (int64_t)x;
+}
+static inline int32_t to_int32(double x) {
+  return x != x ? 0 : x >= 2147483647.0 ? INT32_MAX : x <= -2147483648.0 ? INT32_MIN : (int32_t)x;
+}
+
+#define COPY_FROM(S, WIDE)                                        \
+  switch (to) {                                                   \
+    case MT_FLOAT32: COPY_ROW(float, S, x)                        \
+    case MT_FLOAT64: COPY_ROW(double, S, x)                       \
+    case MT_INT64: COPY_ROW(int64_t, S, WIDE ? to_int64((double)x) : (int64_t)x) \
+    case MT_INT32: COPY_ROW(int32_t, S, WIDE ? to_int32((double)x) : (int32_t)x) \
+    case MT_UINT8: COPY_ROW(uint8_t, S, WIDE ? to_int64((double)x) : (int64_t)x) \
+    default: COPY_ROW(uint8_t, S, x != 0)                         \
+  }
+
+static void copy_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const int32_t *types = context, to = types[0];
+  if (types[0] == types[1]) {
+    int64_t size = mt_dtype_size(to);
+    if (step[0] == size && step[1] == size) {
+      memmove(p[0], p[1], (size_t)(n * size));
+      return;
+    }
+    if (size == 4) COPY_ROW(int32_t, int32_t, x)
+    if (size == 8) COPY_ROW(int64_t, int64_t, x)
+    COPY_ROW(uint8_t, uint8_t, x)
+  }
+  switch (types[1]) {
+    case MT_FLOAT32: COPY_FROM(float, 1)
+    case MT_FLOAT64: COPY_FROM(double, 1)
+    case MT_INT64: COPY_FROM(int64_t, 0)
+    case MT_INT32: COPY_FROM(int32_t, 0)
+    default: COPY_FROM(uint8_t, 0)
+  }
+}
+
+int mt_tensor_copy(mt_tensor *dst, const mt_tensor *src) {
+  MT_TRY(mt_check_output("copy", "destination", dst));
+  MT_TRY(mt_check_tensor("copy", "source", src));
+  MT_TRY(mt_check_shape("copy", "source", src, dst->ndim, dst->shape));
+  MT_TRY(mt_check_overlap("copy", dst, src, true));
+  int32_t types[2] = {dst->dtype, src->dtype};
+  return mt_loop_run(2, (const mt_tensor *const[]){dst, src}, copy_row, types);
+}
+
+static void fill_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const char *value = (const char *)context + 8;
+  int64_t size = mt_dtype_size(*(const int32_t *)context);
+  for (int64_t i = 0; i < n; i++) {
+    memcpy(p[0] + i * step[0], value, (size_t)size);
+  }
+}
+
+int mt_tensor_fill(mt_tensor *t, double value) {
+  MT_TRY(mt_check_output("fill", "tensor", t));
+  struct {
+    int32_t dtype, unused;
+    char bytes[8];
+  } context = {t->dtype, 0, {0}};
+  int32_t types[2] = {t->dtype, MT_FLOAT64};
+  copy_row((char *const[]){context.bytes, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
+  return mt_loop_run(1, (const mt_tensor *const[]){t}, fill_row, &context);
+}
+
+int mt_contiguous(mt_tensor **out, const mt_tensor *t) {
+  if (mt_tensor_is_contiguous(t)) {
+    return mt_tensor_view(out, t, t->ndim, t->shape, t->stride, 0);
+  }
+  MT_TRY(mt_tensor_new(out, t->dtype, t->ndim, t->shape, NULL));
+  int status = mt_tensor_copy(*out, t);
+  if (status != MT_OK) {
+    mt_tensor_release(*out);
+    *out = NULL;
+  }
+  return status;
+}
+
+// ---- single elements and bulk transfer ---------------------------------------------------------------------------
+
+static double canonical(double x) { return x != x ? __builtin_nan("") : x; }
+
+static int locate(const char *op, char **p, const mt_tensor *t, const int64_t *i) {
+  int64_t offset = 0;
+  MT_TRY(mt_check_tensor(op, "input", t));
+  for (int32_t d = 0; d < t->ndim; d++) {
+    if (i[d] < 0 || i[d] >= t->shape[d]) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: index %lld is outside 1..%lld (dim %d of %s)", op, (long long)i[d] + 1,
+                     (long long)t->shape[d], d + 1, MT_SHAPE(t));
+    }
+    offset += i[d] * t->stride[d];
+  }
+  *p = (char *)t->data + offset * mt_dtype_size(t->dtype);
+  return MT_OK;
+}
+
+int mt_tensor_get(double *value, const mt_tensor *t, const int64_t *i) {
+  char *p;
+  MT_TRY(locate("index", &p, t, i));
+  int32_t types[2] = {MT_FLOAT64, t->dtype};
+  copy_row((char *const[]){(char *)value, p}, (const int64_t[]){8, 8}, 1, types);
+  *value = canonical(*value);
+  return MT_OK;
+}
+
+int mt_tensor_set(mt_tensor *t, const int64_t *i, double value) {
+  char *p;
+  MT_TRY(locate("index", &p, t, i));
+  int32_t types[2] = {t->dtype, MT_FLOAT64};
+  copy_row((char *const[]){p, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
+  return MT_OK;
+}
+
+// A tensor header over memory that is not ours.
+static mt_tensor borrowed(void *data, mt_storage *storage, int32_t dtype, const mt_tensor *shape_of) {
+  mt_tensor t = *shape_of;
+  *storage = (mt_storage){.data = data, .bytes = t.numel * mt_dtype_size(dtype), .references = 1, .device = -1};
+  t.data = data;
+  t.storage = storage;
+  t.dtype = dtype;
+  mt_row_major(t.stride, t.ndim, t.shape);
+  return t;
+}
+
+int mt_tensor_read(double *values, const mt_tensor *t) {
+  mt_storage storage;
+  MT_TRY(mt_check_tensor("totable", "input", t));
+  mt_tensor to = borrowed(values, &storage, MT_FLOAT64, t);
+  MT_TRY(mt_tensor_copy(&to, t));
+  for (int64_t i = 0; i < t->numel; i++) {
+    values[i] = canonical(values[i]);
+  }
+  return MT_OK;
+}
+
+int mt_tensor_write(mt_tensor *t, const double *values) {
+  mt_storage storage;
+  MT_TRY(mt_check_tensor("tensor", "output", t));
+  mt_tensor from = borrowed((void *)(uintptr_t)values, &storage, MT_FLOAT64, t);
+  return mt_tensor_copy(t, &from);
+}
+
+static int check_bytes(const char *op, const mt_tensor *t, int64_t count) {
+  MT_TRY(mt_check_tensor(op, "tensor", t));
+  if (count != t->numel * mt_dtype_size(t->dtype)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %lld bytes for %s", op, (long long)count, MT_SHAPE(t));
+  }
+  return MT_OK;
+}
+
+int mt_tensor_read_bytes(void *bytes, int64_t count, const mt_tensor *t) {
+  mt_storage storage;
+  MT_TRY(check_bytes("read_bytes", t, count));
+  mt_tensor to = borrowed(bytes, &storage, t->dtype, t);
+  return mt_tensor_copy(&to, t);
+}
+
+int mt_tensor_write_bytes(mt_tensor *t, const void *bytes, int64_t count) {
+  mt_storage storage;
+  MT_TRY(check_bytes("write_bytes", t, count));
+  mt_tensor from = borrowed((void *)(uintptr_t)bytes, &storage, t->dtype, t);
+  MT_TRY(mt_tensor_copy(t, &from));
+  if (t->dtype == MT_BOOL) {  // a file may hold any byte: a bool is 0 or 1
+    mt_tensor as_bytes = *t;
+    as_bytes.dtype = MT_UINT8;
+    return mt_tensor_copy(t, &as_bytes);
+  }
+  return MT_OK;
+}
+
+static void same_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const struct { int64_t size; int32_t *result; } *c = context;
+  for (int64_t i = 0; i < n; i++) {
+    if (memcmp(p[0] + i * step[0], p[1] + i * step[1], (size_t)c->size) != 0) {
+      __atomic_store_n(c->result, 0, __ATOMIC_RELAXED);
+      return;
+    }
+  }
+}
+
+int mt_tensor_same_bits(int32_t *result, const mt_tensor *a, const mt_tensor *b) {
+  MT_TRY(mt_check_tensor("same_bits", "a", a));
+  MT_TRY(mt_check_tensor("same_bits", "b", b));
+  *result = a->dtype == b->dtype && mt_same_shape(a, b);
+  struct { int64_t size; int32_t *result; } context = {mt_dtype_size(a->dtype), result};
+  return *result ? mt_loop_run(2, (const mt_tensor *const[]){a, b}, same_row, &context) : MT_OK;
+}

@@ -1,0 +1,201 @@
+// threads: one pool. A loop is cut into chunks by shape alone; workers take the next chunk from a counter. Idle
+// workers spin for a moment, then sleep. The library is linked with -z nodelete: at exit LuaJIT unloads it while the
+// workers still wait in this code.
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common.h"
+
+enum { MAX_THREADS = 256, SPINS = 4000 };
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// ---- cancel flag --------------------------------------------------------------------------------------------------
+
+static volatile sig_atomic_t cancel_flag;
+static struct sigaction previous_action;
+static bool installed;
+
+static void on_interrupt(int signal_number) {
+  if (cancel_flag) {  // the second one: the user means it
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+  }
+  cancel_flag = 1;
+}
+
+int mt_cancel_install(void) {
+  struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  if (!installed && sigaction(SIGINT, &action, &previous_action) != 0) {
+    return mt_fail(MT_ERROR_INTERNAL, "cancel_install: cannot set the SIGINT handler");
+  }
+  installed = true;
+  return MT_OK;
+}
+
+int mt_cancel_restore(void) {
+  if (installed) {
+    sigaction(SIGINT, &previous_action, NULL);
+    installed = false;
+  }
+  return MT_OK;
+}
+
+void mt_cancel_set(int32_t flag) { cancel_flag = flag; }
+int32_t mt_cancel_pending(void) { return cancel_flag; }
+
+// ---- pool -----------------------------------------------------------------------------------------------------
+
+static struct {
+  pthread_mutex_t lock;
+  pthread_cond_t work, finished;
+  pthread_t thread[MAX_THREADS];
+  int32_t workers;             // running beside the caller
+  _Atomic uint64_t generation; // counts jobs; a worker that sees a new value joins the job
+  _Atomic int64_t next;        // first chunk not yet taken
+  _Atomic int32_t busy;        // workers still inside the job
+  _Atomic bool stop;
+  int64_t n, grain;
+  mt_task task;
+  void *context;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .finished = PTHREAD_COND_INITIALIZER};
+
+static int32_t wanted;                      // 0: not decided yet
+static _Thread_local bool inside_parallel;  // nested loops run in the caller
+
+static void take_chunks(void) {
+  int64_t n = pool.n, grain = pool.grain;
+  for (;;) {
+    int64_t begin = atomic_fetch_add(&pool.next, 1) * grain;
+    if (begin >= n || cancel_flag) {
+      return;
+    }
+    pool.task(pool.context, begin, MT_MIN(begin + grain, n));
+  }
+}
+
+static void *worker(void *seen_generation) {
+  uint64_t seen = (uint64_t)(uintptr_t)seen_generation;
+  inside_parallel = true;
+  for (;;) {
+    for (int i = 0; i < SPINS && atomic_load(&pool.generation) == seen; i++) {
+      pause_cpu();
+    }
+    pthread_mutex_lock(&pool.lock);
+    while (atomic_load(&pool.generation) == seen) {
+      pthread_cond_wait(&pool.work, &pool.lock);
+    }
+    seen = atomic_load(&pool.generation);
+    pthread_mutex_unlock(&pool.lock);
+    if (atomic_load(&pool.stop)) {
+      return NULL;
+    }
+    take_chunks();
+    if (atomic_fetch_sub(&pool.busy, 1) == 1) {
+      pthread_mutex_lock(&pool.lock);
+      pthread_cond_signal(&pool.finished);
+      pthread_mutex_unlock(&pool.lock);
+    }
+  }
+}
+
+static void announce(void) {
+  pthread_mutex_lock(&pool.lock);
+  atomic_fetch_add(&pool.generation, 1);
+  pthread_cond_broadcast(&pool.work);
+  pthread_mutex_unlock(&pool.lock);
+}
+
+static void stop_workers(void) {
+  if (pool.workers == 0) {
+    return;
+  }
+  atomic_store(&pool.stop, true);
+  announce();
+  for (int32_t i = 0; i < pool.workers; i++) {
+    pthread_join(pool.thread[i], NULL);
+  }
+  pool.workers = 0;
+  atomic_store(&pool.stop, false);
+}
+
+// In the child of a fork the workers do not exist: start again with an empty pool.
+static void forget_workers(void) {
+  pool.workers = 0;
+  pthread_mutex_init(&pool.lock, NULL);
+  pthread_cond_init(&pool.work, NULL);
+  pthread_cond_init(&pool.finished, NULL);
+}
+
+static void start_workers(int32_t count) {
+  static bool fork_handler;
+  if (!fork_handler) {
+    pthread_atfork(NULL, NULL, forget_workers);
+    fork_handler = true;
+  }
+  // Workers must not receive the user's signals.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &old);
+  void *seen = (void *)(uintptr_t)atomic_load(&pool.generation);
+  while (pool.workers < count && pthread_create(&pool.thread[pool.workers], NULL, worker, seen) == 0) {
+    pool.workers++;
+  }
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static int32_t default_threads(void) {
+  const char *text = getenv("MASKED_TORCH_THREADS");
+  long n = text ? strtol(text, NULL, 10) : sysconf(_SC_NPROCESSORS_ONLN);
+  return (int32_t)MT_MAX(1, MT_MIN(n, MAX_THREADS));
+}
+
+int mt_threads_set(int32_t n) {
+  if (n < 1 || n > MAX_THREADS) {
+    return mt_fail(MT_ERROR_ARGUMENT, "set_num_threads: expected 1 to %d, got %d", MAX_THREADS, n);
+  }
+  stop_workers();
+  wanted = n;
+  return MT_OK;
+}
+
+int32_t mt_threads_get(void) { return wanted ? wanted : (wanted = default_threads()); }
+
+int mt_parallel(int64_t n, int64_t grain, mt_task task, void *context) {
+  if (n > grain && !inside_parallel && mt_threads_get() > 1) {
+    if (pool.workers < wanted - 1) {
+      start_workers(wanted - 1);
+    }
+    pool.n = n;
+    pool.grain = grain;
+    pool.task = task;
+    pool.context = context;
+    atomic_store(&pool.next, 0);
+    atomic_store(&pool.busy, pool.workers);
+    announce();
+    inside_parallel = true;
+    take_chunks();
+    inside_parallel = false;
+    for (int i = 0; i < SPINS && atomic_load(&pool.busy) > 0; i++) {
+      pause_cpu();
+    }
+    pthread_mutex_lock(&pool.lock);
+    while (atomic_load(&pool.busy) > 0) {
+      pthread_cond_wait(&pool.finished, &pool.lock);
+    }
+    pthread_mutex_unlock(&pool.lock);
+  } else {
+    for (int64_t begin = 0; begin < n && !cancel_flag; begin += grain) {
+      task(context, begin, MT_MIN(begin + grain, n));
+    }
+  }
+  return cancel_flag ? mt_fail(MT_ERROR_INTERRUPTED, "interrupted") : MT_OK;
+}

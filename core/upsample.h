@@ -1,0 +1,7 @@
+// upsample
+#pragma once
+#include "tensor.h"
+
+#pragma GCC visibility push(default)
+
+#pragma GCC visibility pop

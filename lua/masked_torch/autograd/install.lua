@@ -1,0 +1,25 @@
+--- install: puts the operations of autograd/op/*.lua where users find them.
+--
+-- An op file returns up to three tables of functions:
+--   method      x:name(...) and torch.name(x, ...)
+--   torch       torch.name(...) only
+--   functional  torch.nn.functional.name(...)
+
+local Tensor = require 'masked_torch.tensor'
+
+local stems = { 'create', 'random', 'view', 'index', 'elementwise', 'activation', 'reduce', 'matmul', 'sort', 'softmax',
+  'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample', 'norm' }
+
+return function(torch)
+  local functional = {}
+  for _, stem in ipairs(stems) do
+    local op = require('masked_torch.autograd.op.' .. stem)
+    for name, fn in pairs(op.method or {}) do
+      Tensor.methods[name] = fn
+      torch[name] = torch[name] or fn
+    end
+    for name, fn in pairs(op.torch or {}) do torch[name] = fn end
+    for name, fn in pairs(op.functional or {}) do functional[name] = fn end
+  end
+  package.loaded['masked_torch.nn.functional'] = functional
+end

@@ -1,0 +1,35 @@
+--- class: the idiom of Torch7 without its globals.
+--
+--     local Linear, Module = class('Linear', Module)
+--     function Linear:__init(...) end
+--     local layer = Linear(3, 4)
+--
+-- class(name, parent) returns the class and its parent. Methods and metamethods are inherited by copying them at the time of
+-- the call, so define a class after its parent is complete. `object:is(Class)` walks the chain.
+
+local function is(object, class)
+  local c = getmetatable(object)
+  while c do
+    if c == class then return true end
+    c = c.__parent
+  end
+  return false
+end
+
+return function(name, parent)
+  local class = {}
+  for key, value in pairs(parent or {}) do class[key] = value end
+  class.__name = name
+  class.__parent = parent
+  class.is = is
+  if class.__index == nil or class.__index == parent then class.__index = class end
+  setmetatable(class, {
+    __call = function(_, ...)
+      local object = setmetatable({}, class)
+      object:__init(...)
+      return object
+    end,
+    __tostring = function() return 'class ' .. name end,
+  })
+  return class, parent
+end

@@ -1,0 +1,48 @@
+--- masked_torch: tensors, automatic differentiation and convolutions over incomplete data.
+--
+--     local torch = require 'masked_torch'
+--     local nn, F = torch.nn, torch.nn.functional
+--
+-- The table holds the tensor functions; sub-tables hold the rest: nn, optim, data, io, plot, train, mask, autograd.
+-- They are loaded when they are first used.
+
+local native = require 'masked_torch.native'
+local Tensor = require 'masked_torch.tensor'
+local autograd = require 'masked_torch.autograd'
+local install = require 'masked_torch.autograd.install'
+
+local torch = { __version = native.version, Tensor = Tensor, autograd = autograd }
+
+torch.is_tensor = Tensor.is_tensor
+torch.no_grad = autograd.no_grad
+torch.enable_grad = autograd.enable_grad
+torch.set_grad_enabled = autograd.set_grad_enabled
+torch.is_grad_enabled = autograd.is_grad_enabled
+
+install(torch)
+
+--- torch.set_num_threads(n), torch.get_num_threads(): the size of the pool. Results do not depend on it.
+function torch.set_num_threads(n)
+  native.check(native.cpu.mt_threads_set(native.integer('set_num_threads', 'n', n, 1, 256)))
+end
+function torch.get_num_threads() return native.cpu.mt_threads_get() end
+
+-- Loaded on first use, so that a script pays only for what it needs.
+local lazy = { nn = 'nn', optim = 'optim', data = 'data', io = 'io', plot = 'plot', train = 'train', mask = 'mask',
+  cuda = 'cuda', repl = 'repl', inspect = 'inspect' }
+local from = {  -- functions whose module is loaded on first use
+  save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', Function = 'autograd.function', func = nil }
+
+setmetatable(torch, { __index = function(t, key)
+  local value
+  if lazy[key] then
+    value = require('masked_torch.' .. lazy[key])
+  elseif from[key] then
+    local module = require('masked_torch.' .. from[key])
+    value = type(module) == 'table' and module[key] or module
+  end
+  if value ~= nil then rawset(t, key, value) end
+  return value
+end })
+
+return torch

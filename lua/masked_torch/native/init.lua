@@ -1,0 +1,192 @@
+--- native: the only place that loads the libraries and declares their functions.
+--
+-- The declarations are the text of core/kernels.h and the headers it includes: one contract for the C compiler, nvcc
+-- and LuaJIT. Both libraries export the same names; a tensor carries the namespace of its device (`x.K`), so nothing
+-- above this file asks where a tensor lives.
+--
+-- Environment: MASKED_TORCH_CONFIG names the build folder (release, debug, sanitize, coverage; default release).
+
+local ffi = require 'ffi'
+
+local native = {}
+
+native.version = '0.1.0'
+
+if not ffi.abi('gc64') and ffi.abi('64bit') then
+  error('masked_torch needs a LuaJIT with GC64 (luajit 2.1 as Debian 12 and Ubuntu 22.04 ship it): without it all Lua ' ..
+    'memory is limited to 2 GB', 0)
+end
+
+-- lua/masked_torch/native/init.lua, in a checkout or under PREFIX/share/lua/5.1
+local here = debug.getinfo(1, 'S').source:match('^@(.*)native/init%.lua$') or './'
+native.lua_directory = here:gsub('masked_torch/$', '')
+
+local function readable(path)
+  local file = io.open(path, 'rb')
+  if file then file:close() end
+  return file ~= nil
+end
+
+local function first_readable(what, candidates, advice)
+  for _, path in ipairs(candidates) do
+    if readable(path) then return path end
+  end
+  error(('masked_torch: %s not found; looked for\n  %s\n%s'):format(what, table.concat(candidates, '\n  '), advice), 0)
+end
+
+local config = os.getenv('MASKED_TORCH_CONFIG') or 'release'
+local checkout, prefix = here .. '../../', here .. '../../../../'
+
+-- ---- declarations --------------------------------------------------------------------------------------------
+
+local function declarations(path, seen, out)
+  if seen[path] then return end
+  seen[path] = true
+  for line in io.lines(path) do
+    local include = line:match('^#include "([%w_]+%.h)"')
+    if include then
+      declarations(path:match('^(.*/)') .. include, seen, out)
+    elseif not line:find('^%s*#') then
+      out[#out + 1] = line
+    end
+  end
+end
+
+-- Loading the module twice in one process (a test runner that isolates files) must not declare twice.
+if not pcall(ffi.typeof, 'mt_tensor') then
+  local header = first_readable('the contract kernels.h',
+    { checkout .. 'core/kernels.h', prefix .. 'include/masked_torch/kernels.h' }, 'The installation is incomplete.')
+  local out = {}
+  declarations(header, {}, out)
+  ffi.cdef(table.concat(out, '\n'))
+end
+
+-- ---- libraries -----------------------------------------------------------------------------------------------
+
+local function library_path(device)
+  local name = 'libmasked_torch_' .. device .. '.so'
+  return first_readable(name,
+    { checkout .. 'build/' .. config .. '/' .. name, prefix .. 'lib/masked_torch/' .. name },
+    device == 'cpu' and 'Run `make` in the checkout.' or 'Run `make cuda` in the checkout.')
+end
+
+--- The CPU library. Anchored here for the life of the process.
+native.cpu = ffi.load(library_path('cpu'))
+local C = native.cpu
+
+do
+  local built = ffi.string(C.mt_version())
+  if built ~= native.version then
+    error(('masked_torch: the library is version %s, the Lua files are %s; run `make`'):format(built, native.version), 0)
+  end
+end
+
+-- ---- errors --------------------------------------------------------------------------------------------------
+
+-- "script.lua:12: " of the innermost caller outside this package, so that a mistake points at the user's line.
+local function user_position()
+  local lua_files = '@' .. native.lua_directory .. 'masked_torch/'
+  for level = 3, 60 do
+    local info = debug.getinfo(level, 'Sl')
+    if not info then break end
+    if info.currentline > 0 and info.source:sub(1, #lua_files) ~= lua_files then
+      return ('%s:%d: '):format(info.short_src, info.currentline)
+    end
+  end
+  return ''
+end
+
+--- Raises an error that begins with the user's file and line.
+function native.fail(format, ...)
+  error(user_position() .. (select('#', ...) > 0 and format:format(...) or format), 0)
+end
+
+local fail = native.fail
+
+--- Turns a kernel's status into a Lua error. Every call of a kernel is wrapped: `check(K.mt_foo(...))`.
+function native.check(status)
+  if status ~= 0 then
+    local message = ffi.string(C.mt_last_error())
+    if status == C.MT_ERROR_INTERRUPTED then C.mt_cancel_set(0) end
+    fail('%s', message)
+  end
+end
+
+-- ---- arguments -----------------------------------------------------------------------------------------------
+
+--- A whole number in a range, or an error that names the operation and the argument. LuaJIT's FFI would silently
+-- truncate 2.7 and turn NaN into a huge integer.
+function native.integer(op, argument, value, low, high)
+  if type(value) ~= 'number' or value % 1 ~= 0 or value < (low or -2 ^ 53) or value > (high or 2 ^ 53) then
+    local range = ''
+    if low and high then
+      range = (' from %d to %d'):format(low, high)
+    elseif low then
+      range = (' of at least %d'):format(low)
+    end
+    fail('%s: %s: expected a whole number%s, got %s', op, argument, range,
+      type(value) == 'string' and ('%q'):format(value) or tostring(value))
+  end
+  return value
+end
+
+--- A number (NaN and infinities included).
+function native.number(op, argument, value)
+  if type(value) ~= 'number' then
+    fail('%s: %s: expected a number, got %s', op, argument, type(value))
+  end
+  return value
+end
+
+--- A dimension as users write it (1..n, or -1..-n from the end) as the 0-based one of the kernels.
+function native.dim(op, dim, ndim)
+  if type(dim) ~= 'number' or dim % 1 ~= 0 or dim == 0 or dim > ndim or dim < -ndim then
+    fail('%s: dim: expected a whole number from 1 to %d, or -%d to -1 from the end, got %s', op, ndim, ndim, tostring(dim))
+  end
+  return dim > 0 and dim - 1 or ndim + dim
+end
+
+local sizes = ffi.typeof('int64_t[8]')
+
+--- A C array of up to 8 sizes from a Lua table.
+function native.sizes(op, argument, values)
+  if #values > 8 then
+    fail('%s: %s: %d dimensions; a tensor has 0 to 8', op, argument, #values)
+  end
+  local array = sizes()
+  for i = 1, #values do
+    array[i - 1] = native.integer(op, argument, values[i])
+  end
+  return array
+end
+
+-- ---- memory pressure -----------------------------------------------------------------------------------------
+
+-- Lua's collector sees a small table where C holds megabytes. So every allocation is counted here, and past a limit
+-- the collector runs; the limit then follows what is really alive. Never from C: the collector may not be entered
+-- from a C function that compiled code called.
+local floor = 96 * 2 ^ 20
+local limit = floor
+
+--- Called before `bytes` of tensor memory are allocated.
+function native.before_allocation(bytes)
+  if C.mt_memory_live() + bytes > limit then
+    collectgarbage()
+    local live = C.mt_memory_live() + bytes
+    -- A large Lua heap makes each collection dear: wait for as much new memory as the heap is worth.
+    limit = math.max(floor, 2 * live, live + 1024 * collectgarbage('count'))
+  end
+end
+
+--- Runs `allocate`, and once more after a full collection when memory ran out.
+function native.with_retry(allocate, ...)
+  local status = allocate(...)
+  if status == C.MT_ERROR_MEMORY then
+    collectgarbage()
+    collectgarbage()
+    status = allocate(...)
+  end
+  native.check(status)
+end
+
+return native

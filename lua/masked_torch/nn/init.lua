@@ -1,0 +1,45 @@
+--- nn: modules. A class is loaded from its file when it is first used.
+--
+-- stems[file] lists the classes of nn/<file>.lua, which returns a table of them. Adding a layer adds one line.
+
+local stems = {
+  module = 'Module',
+  container = 'Sequential ModuleList ModuleDict Identity',
+  masked = 'MaskedSequential Masked ApplyMask UnMask SpatialMean MaskedSpatialMean',
+  linear = 'Linear LazyLinear Bilinear',
+  embedding = 'Embedding',
+  activation = 'ReLU LeakyReLU GELU SiLU ELU Softplus Sigmoid Tanh Softmax LogSoftmax',
+  dropout = 'Dropout Dropout1d Dropout2d Dropout3d',
+  loss = 'CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss BCEWithLogitsLoss',
+  conv = 'Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d',
+  masked_conv = 'MaskedConv1d MaskedConv2d MaskedConv3d PartialConv1d PartialConv2d PartialConv3d ' ..
+    'MaskConv1d MaskConv2d MaskConv3d HalfConv1d HalfConv2d HalfConv3d SparseConv1d SparseConv2d SparseConv3d ' ..
+    'SubmanifoldConv1d SubmanifoldConv2d SubmanifoldConv3d NormalizedConv1d NormalizedConv2d NormalizedConv3d ' ..
+    'GatedConv1d GatedConv2d GatedConv3d',
+  norm = 'BatchNorm1d BatchNorm2d BatchNorm3d LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm',
+  masked_norm = 'MaskedBatchNorm1d MaskedBatchNorm2d MaskedBatchNorm3d MaskedLayerNorm MaskedGroupNorm ' ..
+    'MaskedInstanceNorm1d MaskedInstanceNorm2d MaskedInstanceNorm3d MaskedRMSNorm',
+  pool = 'MaxPool1d MaxPool2d MaxPool3d AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool2d ' ..
+    'AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d',
+  shuffle = 'Unshuffle1d Unshuffle2d Unshuffle3d Shuffle1d Shuffle2d Shuffle3d ' ..
+    'MaskedUnshuffle1d MaskedUnshuffle2d MaskedUnshuffle3d MaskedShuffle1d MaskedShuffle2d MaskedShuffle3d',
+  upsample = 'Upsample',
+}
+
+local file_of = {}
+for stem, names in pairs(stems) do
+  for name in names:gmatch('%S+') do file_of[name] = stem end
+end
+
+local nn = { class_files = file_of }
+
+return setmetatable(nn, { __index = function(t, name)
+  local value
+  if file_of[name] then
+    value = require('masked_torch.nn.' .. file_of[name])[name]
+  elseif name == 'functional' or name == 'init' then
+    value = require('masked_torch.nn.' .. (name == 'init' and 'initialise' or name))
+  end
+  if value ~= nil then rawset(t, name, value) end
+  return value
+end })

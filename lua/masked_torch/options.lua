@@ -1,0 +1,83 @@
+--- options: the table of named keys at the end of an argument list.
+--
+-- Every key is checked: an unknown one is an error with the nearest known name, because Lua itself would ignore a typo.
+
+local native = require 'masked_torch.native'
+
+local options = {}
+
+-- Levenshtein distance, small strings.
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local diagonal
+    diagonal, row[0] = row[0], i
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      local best = math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+      diagonal, row[j] = row[j], best
+    end
+  end
+  return row[#b]
+end
+
+--- The known name nearest to `name`, or nil when none is near.
+function options.nearest(name, known)
+  local best, best_distance = nil, math.max(2, math.floor(#name / 3)) + 1
+  for candidate in pairs(known) do
+    local d = distance(name, candidate)
+    if d < best_distance or (d == best_distance and best and candidate < best) then best, best_distance = candidate, d end
+  end
+  return best
+end
+
+local function listing(known)
+  local names = {}
+  for name in pairs(known) do names[#names + 1] = name end
+  table.sort(names)
+  return #names == 0 and 'none' or table.concat(names, ', ')
+end
+
+--- options.parse(op, defaults, given): `given` completed with `defaults`, in a new table.
+-- A default of options.none stands for "no value" (nil). A value must have the default's type unless the default is
+-- options.none or options.any(value).
+options.none = setmetatable({}, { __tostring = function() return 'nil' end })
+
+function options.any(value) return { any = value } end
+
+function options.parse(op, defaults, given)
+  local result = {}
+  for key, value in pairs(defaults) do
+    if type(value) == 'table' and value ~= options.none then value = value.any end
+    if value ~= options.none then result[key] = value end
+  end
+  if given == nil then return result end
+  if type(given) ~= 'table' then
+    native.fail('%s: options: expected a table of named keys, got %s', op, type(given))
+  end
+  for key, value in pairs(given) do
+    local default = defaults[key]
+    if default == nil then
+      local near = type(key) == 'string' and options.nearest(key, defaults)
+      native.fail('%s: unknown option %s%s (known: %s)', op, type(key) == 'string' and "'" .. key .. "'" or tostring(key),
+        near and (" (did you mean '%s'?)"):format(near) or '', listing(defaults))
+    end
+    if type(default) ~= 'table' and type(value) ~= type(default) then
+      native.fail('%s: %s: expected a %s, got %s', op, key, type(default), type(value))
+    end
+    result[key] = value
+  end
+  return result
+end
+
+--- One of a list of words, or an error that lists them.
+function options.choice(op, key, value, choices)
+  for _, choice in ipairs(choices) do
+    if value == choice then return value end
+  end
+  native.fail("%s: %s: expected one of '%s', got %s", op, key, table.concat(choices, "', '"),
+    type(value) == 'string' and "'" .. value .. "'" or tostring(value))
+end
+
+return options

@@ -1,0 +1,325 @@
+--- tensor: a Lua table around one C tensor.
+--
+-- Fields:  _c      the mt_tensor, owned: its finalizer drops the reference
+--          K       the FFI namespace of its device; x.K.mt_foo(...) runs where x lives
+--          dtype, device      strings
+--          requires_grad, grad, grad_fn, output_nr      autograd (autograd/init.lua)
+-- This file knows creation, properties, views and transfer. Differentiable operations are installed on the class by
+-- autograd/op/*.lua, indexing by tensor/index.lua, printing by tensor/show.lua.
+--
+-- `#t` cannot work (Lua 5.1 ignores __len on tables): use t:size(1).
+
+local ffi = require 'ffi'
+local native = require 'masked_torch.native'
+
+local C, check, fail = native.cpu, native.check, native.fail
+
+local Tensor = {}
+local methods = {}
+Tensor.methods = methods
+Tensor.__index = methods       -- tensor/index.lua replaces it by the indexing function
+Tensor.__name = 'Tensor'
+
+local DTYPES = { [0] = 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool' }
+local DTYPE_CODE, DTYPE_SIZE = {}, { float32 = 4, float64 = 8, int64 = 8, int32 = 4, uint8 = 1, bool = 1 }
+for code, name in pairs(DTYPES) do DTYPE_CODE[name] = code end
+Tensor.dtype_code, Tensor.dtype_size = DTYPE_CODE, DTYPE_SIZE
+Tensor.floating = { float32 = true, float64 = true }
+
+local out_pointer = ffi.new('mt_tensor *[1]')
+local namespace = { cpu = C }   -- 'cuda', 'cuda:1', ... are added by native/cuda when that library is loaded
+local out_double = ffi.new('double[1]')
+local out_int = ffi.new('int32_t[1]')
+
+function Tensor.is_tensor(value)
+  return getmetatable(value) == Tensor
+end
+local is_tensor = Tensor.is_tensor
+
+-- ---- creation ------------------------------------------------------------------------------------------------
+
+-- Takes over the reference in out_pointer.
+local function adopt(K, device, requires_grad)
+  local c = out_pointer[0]
+  return setmetatable({ _c = ffi.gc(c, K.mt_tensor_release), K = K, dtype = DTYPES[c.dtype], device = device,
+    requires_grad = requires_grad or false }, Tensor)
+end
+
+function Tensor.check_dtype(op, dtype)
+  if dtype ~= nil and not DTYPE_CODE[dtype] then
+    fail("%s: dtype: expected one of 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', got %s", op, tostring(dtype))
+  end
+  return dtype
+end
+
+function Tensor.check_device(op, device)
+  if device == nil or device == 'cpu' then return 'cpu' end
+  if namespace[device] then return device end
+  if type(device) == 'string' and device:find('^cuda:?%d*$') then
+    fail('%s: device: %s is not available: this build has no CUDA library (make cuda)', op, device)
+  end
+  fail("%s: device: expected 'cpu', 'cuda' or 'cuda:<n>', got %s", op, tostring(device))
+end
+
+--- An uninitialised tensor: shape is a Lua table, dtype a string, strides nil (row-major) or a Lua table of a dense layout.
+-- The one place where tensor memory comes from.
+function Tensor.empty(op, shape, dtype, device, strides)
+  device = device or 'cpu'
+  local K = namespace[device]
+  local n = DTYPE_SIZE[dtype]
+  for i = 1, #shape do n = n * shape[i] end
+  native.before_allocation(n)
+  local sizes = native.sizes(op, 'size', shape)
+  native.with_retry(K.mt_tensor_new, out_pointer, DTYPE_CODE[dtype], #shape, sizes,
+    strides and native.sizes(op, 'stride', strides) or nil)
+  return adopt(K, device)
+end
+
+local function shape_of(t)
+  local c, shape = t._c, {}
+  for d = 0, c.ndim - 1 do shape[d + 1] = tonumber(c.shape[d]) end
+  return shape
+end
+
+--- Strides of a row-major layout.
+function Tensor.row_major(shape)
+  local strides, step = {}, 1
+  for d = #shape, 1, -1 do
+    strides[d] = step
+    step = step * math.max(1, shape[d])
+  end
+  return strides
+end
+
+--- Strides of the channels-last layout of a shape (N, C, *S): channels are neighbours in memory.
+function Tensor.channels_last(shape)
+  local strides, step = {}, shape[2]
+  for d = #shape, 3, -1 do
+    strides[d] = step
+    step = step * math.max(1, shape[d])
+  end
+  strides[1], strides[2] = step, 1
+  return strides
+end
+
+--- An uninitialised tensor with x's shape, device and memory format (row-major when x is not dense).
+function Tensor.empty_like(x, dtype)
+  local c = x._c
+  local strides
+  if C.mt_tensor_is_contiguous(c) == 0 and C.mt_tensor_is_dense(c) == 1 then
+    -- Dense but with gaps (a slice) is not a layout of its own: squeeze the gaps out, keep the order of the dims.
+    local order = {}
+    for d = 1, c.ndim do order[d] = d end
+    table.sort(order, function(a, b)
+      local sa, sb = tonumber(c.stride[a - 1]), tonumber(c.stride[b - 1])
+      if sa ~= sb then return sa < sb end
+      return a > b
+    end)
+    strides = {}
+    local step = 1
+    for _, d in ipairs(order) do
+      strides[d] = step
+      step = step * math.max(1, tonumber(c.shape[d - 1]))
+    end
+  end
+  return Tensor.empty('empty_like', shape_of(x), dtype or x.dtype, x.device, strides)
+end
+
+--- A view: shape and strides are Lua tables, offset counts elements from x's first. No autograd (autograd/op/view.lua).
+function Tensor.as_view(op, x, shape, strides, offset)
+  check(x.K.mt_tensor_view(out_pointer, x._c, #shape, native.sizes(op, 'size', shape), native.sizes(op, 'stride', strides),
+    offset or 0))
+  return adopt(x.K, x.device)
+end
+
+--- The same elements without history: shares memory, does not require a gradient.
+function methods.detach(x)
+  return Tensor.as_view('detach', x, shape_of(x), x:stride(), 0)
+end
+
+--- Frees the C memory now (the collector would do it later). The tensor may not be used again.
+local released = ffi.new('mt_tensor')
+released.dtype = -1
+function methods.release(x)
+  local c = x._c
+  if c ~= released then
+    x._c = released
+    x.grad, x.grad_fn = nil, nil
+    ffi.gc(c, nil)
+    x.K.mt_tensor_release(c)
+  end
+end
+
+--- Fails when x is not a tensor or was released. Names the operation and the argument.
+function Tensor.check(op, argument, x)
+  if not is_tensor(x) then
+    fail('%s: %s: expected a tensor, got %s', op, argument, x == nil and 'nil' or type(x))
+  end
+  if x._c.dtype < 0 then
+    fail('%s: %s: the tensor was released', op, argument)
+  end
+  return x
+end
+
+--- Fails when y lives on another device than x.
+function Tensor.check_device_of(op, x, argument, y)
+  if x.device ~= y.device then
+    fail('%s: %s is on %s, the input on %s; move one with :to{device = ...}', op, argument, y.device, x.device)
+  end
+end
+
+-- ---- properties ----------------------------------------------------------------------------------------------
+
+function methods.dim(x) return x._c.ndim end
+methods.ndimension = methods.dim
+
+--- x:size() -> table of sizes; x:size(dim) -> number.
+function methods.size(x, dim)
+  Tensor.check('size', 'input', x)
+  if dim == nil then return shape_of(x) end
+  return tonumber(x._c.shape[native.dim('size', dim, x._c.ndim)])
+end
+
+--- x:sizes() -> the sizes as several results: local N, C, H, W = x:sizes()
+function methods.sizes(x)
+  return unpack(methods.size(x))
+end
+
+--- x:stride() -> table of strides in elements; x:stride(dim) -> number.
+function methods.stride(x, dim)
+  Tensor.check('stride', 'input', x)
+  local c = x._c
+  if dim then return tonumber(c.stride[native.dim('stride', dim, c.ndim)]) end
+  local strides = {}
+  for d = 0, c.ndim - 1 do strides[d + 1] = tonumber(c.stride[d]) end
+  return strides
+end
+
+function methods.numel(x) return tonumber(Tensor.check('numel', 'input', x)._c.numel) end
+function methods.is_contiguous(x) return C.mt_tensor_is_contiguous(Tensor.check('is_contiguous', 'input', x)._c) == 1 end
+function methods.is_floating_point(x) return Tensor.floating[x.dtype] == true end
+function methods.element_size(x) return DTYPE_SIZE[x.dtype] end
+function methods.is_leaf(x) return x.grad_fn == nil end
+
+--- The storage's version: every in-place change counts it up.
+function Tensor.version(x) return tonumber(x._c.storage.version) end
+function Tensor.bump(x) x._c.storage.version = x._c.storage.version + 1 end
+
+--- "(2, 3)" for messages.
+function Tensor.shape_text(x)
+  if not is_tensor(x) then return tostring(x) end
+  return '(' .. table.concat(shape_of(x), ', ') .. ')'
+end
+
+--- The only element as a Lua number.
+function methods.item(x)
+  Tensor.check('item', 'input', x)
+  if x._c.numel ~= 1 then
+    fail('item: expected a tensor with one element, got %s', Tensor.shape_text(x))
+  end
+  check(x.K.mt_tensor_read(out_double, x._c))
+  if x.dtype == 'bool' then return out_double[0] ~= 0 end
+  return out_double[0]
+end
+
+-- ---- transfer ------------------------------------------------------------------------------------------------
+
+--- Nested Lua tables of numbers (booleans for bool).
+function methods.totable(x)
+  Tensor.check('totable', 'input', x)
+  local values = ffi.new('double[?]', math.max(1, x:numel()))
+  check(x.K.mt_tensor_read(values, x._c))
+  local shape, next_value, bool = shape_of(x), 0, x.dtype == 'bool'
+  local function build(d)
+    if d > #shape then
+      local value = values[next_value]
+      next_value = next_value + 1
+      if bool then return value ~= 0 end
+      return value
+    end
+    local row = {}
+    for i = 1, shape[d] do row[i] = build(d + 1) end
+    return row
+  end
+  return build(1)
+end
+
+-- Sizes of nested tables; every row must have the same length.
+local function table_shape(op, data, path, depth, shape)
+  if type(data) ~= 'table' then
+    if #shape >= depth then fail('%s: element %s is a %s where a table was expected', op, path, type(data)) end
+    return
+  end
+  if depth > 8 then fail('%s: element %s is nested more than 8 deep (does a table contain itself?)', op, path) end
+  if shape[depth] == nil then
+    shape[depth] = #data
+  elseif shape[depth] ~= #data then
+    fail('%s: element %s has %d entries where its siblings have %d', op, path, #data, shape[depth])
+  end
+end
+
+local function flatten(op, data, shape, values, is_bool)
+  local n = 0
+  local function walk(row, depth, path)
+    if depth > #shape then
+      if type(row) == 'boolean' then
+        row = row and 1 or 0
+      elseif type(row) ~= 'number' or is_bool then
+        fail('%s: element %s is %s, expected a %s', op, path,
+          type(row) == 'table' and 'a table' or type(row) == 'string' and ('%q'):format(row) or tostring(row),
+          is_bool and 'boolean' or 'number')
+      end
+      values[n] = row
+      n = n + 1
+      return
+    end
+    table_shape(op, row, path, depth, shape)
+    for i = 1, shape[depth] do
+      local value = row[i]
+      if value == nil then fail('%s: element %s[%d] is nil', op, path, i) end
+      walk(value, depth + 1, path .. '[' .. i .. ']')
+    end
+  end
+  walk(data, 1, '')
+end
+
+--- Tensor.from_table(op, data, dtype, device): nested tables, a number or a boolean. The default dtype is float32, bool for
+-- booleans.
+function Tensor.from_table(op, data, dtype, device)
+  local shape, first = {}, data
+  while type(first) == 'table' do
+    if is_tensor(first) then fail('%s: data: expected numbers, got a tensor; use :clone() or torch.stack', op) end
+    shape[#shape + 1] = #first
+    if #shape > 8 then fail('%s: data is nested more than 8 deep (does a table contain itself?)', op) end
+    first = first[1]
+  end
+  if first == nil and shape[#shape] ~= 0 then fail('%s: data: expected a table or a number, got nil', op) end
+  local is_bool = type(first) == 'boolean'
+  local n = 1
+  for i = 1, #shape do n = n * shape[i] end
+  local values = ffi.new('double[?]', math.max(1, n))
+  flatten(op, data, shape, values, is_bool)
+  local t = Tensor.empty(op, shape, dtype or (is_bool and 'bool' or 'float32'), device)
+  check(t.K.mt_tensor_write(t._c, values))
+  return t
+end
+
+--- True when shape, dtype and every bit agree.
+function Tensor.same_bits(a, b)
+  check(a.K.mt_tensor_same_bits(out_int, a._c, b._c))
+  return out_int[0] == 1
+end
+
+--- The first element's address as a lightweight pointer, and the tensor that must be kept alive as long as it is used.
+-- Unsafe: contiguous CPU tensors only.
+function methods.data_ptr(x)
+  Tensor.check('data_ptr', 'input', x)
+  if x.device ~= 'cpu' or not x:is_contiguous() then
+    fail('data_ptr: expected a contiguous CPU tensor, got %s on %s; use :contiguous()', Tensor.shape_text(x), x.device)
+  end
+  return x._c.data, x
+end
+
+Tensor.namespace = namespace
+Tensor.shape_of = shape_of
+return Tensor
