@@ -1,28 +1,39 @@
-# Masked Torch for LuaJIT. `make help` lists the targets; config=debug|release|sanitize|coverage picks the build.
+# Masked Torch for LuaJIT. `make help` lists the targets.
 config ?= release
-BUILD := build/$(config)
 VERSION := $(shell cat VERSION)
-CC ?= gcc
+BUILD := build/$(config)
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+NVCC ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 LUAJIT ?= luajit
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# ---- flags ---------------------------------------------------------------------------------------------------------
 
 CFLAGS_release := -O3 -g
 CFLAGS_debug := -O1 -g -DMT_DEBUG
 CFLAGS_sanitize := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 CFLAGS_coverage := -O0 -g --coverage -DMT_DEBUG
+ifeq ($(CFLAGS_$(config)),)
+$(error config=$(config) is unknown: release, debug, sanitize or coverage)
+endif
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wno-unknown-pragmas
 # -ffp-contract=off: results must not depend on where the compiler sees a multiply beside an add.
-override CFLAGS += -std=c11 -D_GNU_SOURCE $(WARNINGS) $(if $(werror),-Werror) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
-  -DMT_VERSION='"$(VERSION)"' $(CFLAGS_$(config))
+override CFLAGS += -std=c11 -D_GNU_SOURCE $(WARNINGS) $(if $(werror),-Werror) -fPIC -fvisibility=hidden -ffp-contract=off \
+  -fno-math-errno -DMT_VERSION='"$(VERSION)"' $(CFLAGS_$(config))
 # nodelete: the pool's threads outlive dlclose. defs, Bsymbolic: nothing is resolved from another library by accident.
 override LDFLAGS += -shared -Wl,-z,nodelete -Wl,-z,defs -Wl,-Bsymbolic $(filter -fsanitize% --coverage,$(CFLAGS_$(config)))
 LDLIBS := -lopenblas -lpthread -lm
 
+# ---- build -----------------------------------------------------------------------------------------------------------
+
 SOURCES := $(wildcard core/*.c)
 OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o)
 LIBRARY := $(BUILD)/libmasked_torch_cpu.so
+CUDA_SOURCES := $(wildcard cuda/*.cu)
 
 .PHONY: all
-all: $(LIBRARY)
+all: $(LIBRARY) cuda-note  ## build the library for this machine (werror=1: warnings are errors)
 
 $(LIBRARY): $(OBJECTS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -33,10 +44,89 @@ $(BUILD)/core/%.o: core/%.c VERSION Makefile
 
 -include $(OBJECTS:.o=.d)
 
+.PHONY: cuda-note
+cuda-note:
+ifeq ($(CUDA_SOURCES),)
+	@echo "cuda: this version has no CUDA kernels yet: CPU only"
+else ifeq ($(NVCC),)
+	@echo "cuda: nvcc not found: CPU only (install the CUDA toolkit, then make cuda)"
+endif
+
+# ---- use ---------------------------------------------------------------------------------------------------------------
+
+.PHONY: run
+run:  ## install what is missing, build, draw the activation figure
+	@sh scripts/install_dependencies run
+	@$(MAKE) --no-print-directory -s all
+	$(LUAJIT) experiments/visualize_activations.lua $(ARGS)
+
+# config=sanitize: LuaJIT itself is not instrumented, so the runtimes are loaded before it.
+RUN_sanitize := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+RUN_TESTS := MASKED_TORCH_CONFIG=$(config) $(RUN_$(config))
+TESTS := $(if $(OP),tests/op/$(OP)_spec.lua,$(FILE))
+
 .PHONY: test
-test: all
-	MASKED_TORCH_CONFIG=$(config) $(LUAJIT) tests/run.lua $(if $(OP),tests/op/$(OP)_spec.lua) $(ARGS)
+test:  ## install what is missing, build, run the tests (OP=softmax: one operation; FILE=tests/x_spec.lua; ARGS=: options of busted)
+	@sh scripts/install_dependencies test
+	@$(MAKE) --no-print-directory -s all
+	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(TESTS)
+
+.PHONY: test-jit
+test-jit: all  ## the tests without the JIT compiler, and with one that compiles everything at once
+	$(RUN_TESTS) $(LUAJIT) -joff tests/run.lua $(ARGS) $(TESTS)
+	$(RUN_TESTS) $(LUAJIT) -Ohotloop=1,hotexit=1 tests/run.lua $(ARGS) $(TESTS)
+
+# Valgrind sees what AddressSanitizer cannot: accesses by Lua code through FFI. Debian's LuaJIT needs no suppressions; its
+# string functions read past ends within an allocated word, which -joff and its own allocator keep invisible.
+.PHONY: test-valgrind
+test-valgrind: all  ## the tests that touch FFI and memory, under valgrind
+	$(RUN_TESTS) valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+	  $(LUAJIT) tests/run.lua $(ARGS) $(or $(TESTS),--tags=memory)
+
+.PHONY: bench-startup
+bench-startup: all  ## start-up time: library and one forward; the default figure from end to end
+	$(LUAJIT) bench/startup.lua
+
+# ---- developers ----------------------------------------------------------------------------------------------------
+
+LUA_FILES := $(shell find lua experiments tests bench -name '*.lua' 2>/dev/null)
+
+.PHONY: lint
+lint:  ## luacheck, -Werror build, file lengths, versions, exported symbols
+	luacheck -q lua experiments tests bench
+	@$(MAKE) --no-print-directory -s werror=1 all
+	@sh scripts/check_tree $(LIBRARY)
+
+.PHONY: symbols
+symbols: all  ## what the library exports
+	@nm -D --defined-only $(LIBRARY) | awk '{ print $$3 }'
+
+.PHONY: coverage
+coverage:  ## line coverage of the C core by the tests
+	@$(MAKE) --no-print-directory config=coverage test
+	gcovr --root . --object-directory build/coverage core
+
+LUADIR ?= $(PREFIX)/share/lua/5.1
+NATIVEDIR ?= $(PREFIX)/lib/masked_torch
+CONTRACT := core/kernels.h $(shell sed -n 's/^\#include "\(.*\)"/core\/\1/p' core/kernels.h)
+
+.PHONY: install
+install: all  ## copy to PREFIX (/usr/local), below DESTDIR
+	install -d "$(DESTDIR)$(NATIVEDIR)" "$(DESTDIR)$(LUADIR)"
+	install -m 755 $(LIBRARY) "$(DESTDIR)$(NATIVEDIR)/"
+	install -m 644 $(CONTRACT) "$(DESTDIR)$(NATIVEDIR)/"
+	cd lua && find masked_torch -name '*.lua' -exec install -D -m 644 {} "$(DESTDIR)$(LUADIR)/{}" \;
+
+.PHONY: uninstall
+uninstall:  ## remove what install copied
+	rm -rf "$(DESTDIR)$(NATIVEDIR)" "$(DESTDIR)$(LUADIR)/masked_torch"
 
 .PHONY: clean
-clean:
-	rm -rf build
+clean:  ## remove build/ and out/
+	rm -rf build out
+
+.PHONY: help
+help:  ## this list
+	@echo "make [target] [config=release|debug|sanitize|coverage]"
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'

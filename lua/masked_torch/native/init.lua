@@ -35,7 +35,8 @@ local function first_readable(what, candidates, advice)
 end
 
 local config = os.getenv('MASKED_TORCH_CONFIG') or 'release'
-local checkout, prefix = here .. '../../', here .. '../../../../'
+-- In a checkout the library stands in build/<config>; installed, beside this file (LuaRocks) or in PREFIX/lib/masked_torch.
+local checkout, beside, prefix = here .. '../../', here .. 'native/', here .. '../../../../lib/masked_torch/'
 
 -- ---- declarations --------------------------------------------------------------------------------------------
 
@@ -55,7 +56,7 @@ end
 -- Loading the module twice in one process (a test runner that isolates files) must not declare twice.
 if not pcall(ffi.typeof, 'mt_tensor') then
   local header = first_readable('the contract kernels.h',
-    { checkout .. 'core/kernels.h', prefix .. 'include/masked_torch/kernels.h' }, 'The installation is incomplete.')
+    { checkout .. 'core/kernels.h', beside .. 'kernels.h', prefix .. 'kernels.h' }, 'The installation is incomplete.')
   local out = {}
   declarations(header, {}, out)
   ffi.cdef(table.concat(out, '\n'))
@@ -66,7 +67,7 @@ end
 local function library_path(device)
   local name = 'libmasked_torch_' .. device .. '.so'
   return first_readable(name,
-    { checkout .. 'build/' .. config .. '/' .. name, prefix .. 'lib/masked_torch/' .. name },
+    { checkout .. 'build/' .. config .. '/' .. name, beside .. name, prefix .. name },
     device == 'cpu' and 'Run `make` in the checkout.' or 'Run `make cuda` in the checkout.')
 end
 

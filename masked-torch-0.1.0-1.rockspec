@@ -1,0 +1,20 @@
+package = 'masked-torch'
+version = '0.1.0-1'
+source = {
+  url = 'git+https://github.com/masked-torch/masked-torch-luajit.git',
+  tag = 'v0.1.0',
+}
+description = {
+  summary = 'Convolutions over incomplete data, scripted in LuaJIT',
+  detailed = 'Tensors, automatic differentiation and mask-aware layers on a C11 core with OpenBLAS.',
+  license = 'Apache-2.0',
+}
+dependencies = { 'lua == 5.1' }
+external_dependencies = { OPENBLAS = { header = 'cblas.h', library = 'openblas' } }
+build = {
+  type = 'make',
+  build_target = 'all',
+  install_target = 'install',
+  build_variables = { CFLAGS = '$(CFLAGS)', LUAJIT = '$(LUA)' },
+  install_variables = { LUADIR = '$(LUADIR)', NATIVEDIR = '$(LUADIR)/masked_torch/native' },
+}
