@@ -3,7 +3,7 @@
 -- stems[file] lists the classes of nn/<file>.lua, which returns a table of them. Adding a layer adds one line.
 
 local stems = {
-  module = 'Module',
+  module = 'Module Parameter',
   container = 'Sequential ModuleList ModuleDict Identity',
   masked = 'MaskedSequential Masked ApplyMask UnMask SpatialMean MaskedSpatialMean',
   linear = 'Linear LazyLinear Bilinear',
