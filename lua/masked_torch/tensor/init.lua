@@ -102,27 +102,35 @@ function Tensor.channels_last(shape)
   return strides
 end
 
+-- Strides for `shape` whose dims lie in memory in the order of x's, or nil (row-major).
+local function like_strides(x, shape)
+  local c = x._c
+  if C.mt_tensor_is_contiguous(c) == 1 or C.mt_tensor_is_dense(c) == 0 then return nil end
+  -- Dense but with gaps (a slice) is not a layout of its own: squeeze the gaps out, keep the order of the dims.
+  local order = {}
+  for d = 1, c.ndim do order[d] = d end
+  table.sort(order, function(a, b)
+    local sa, sb = tonumber(c.stride[a - 1]), tonumber(c.stride[b - 1])
+    if sa ~= sb then return sa < sb end
+    return a > b
+  end)
+  local strides, step = {}, 1
+  for _, d in ipairs(order) do
+    strides[d] = step
+    step = step * math.max(1, shape[d])
+  end
+  return strides
+end
+
 --- An uninitialised tensor with x's shape, device and memory format (row-major when x is not dense).
 function Tensor.empty_like(x, dtype)
-  local c = x._c
-  local strides
-  if C.mt_tensor_is_contiguous(c) == 0 and C.mt_tensor_is_dense(c) == 1 then
-    -- Dense but with gaps (a slice) is not a layout of its own: squeeze the gaps out, keep the order of the dims.
-    local order = {}
-    for d = 1, c.ndim do order[d] = d end
-    table.sort(order, function(a, b)
-      local sa, sb = tonumber(c.stride[a - 1]), tonumber(c.stride[b - 1])
-      if sa ~= sb then return sa < sb end
-      return a > b
-    end)
-    strides = {}
-    local step = 1
-    for _, d in ipairs(order) do
-      strides[d] = step
-      step = step * math.max(1, tonumber(c.shape[d - 1]))
-    end
-  end
-  return Tensor.empty('empty_like', shape_of(x), dtype or x.dtype, x.device, strides)
+  local shape = shape_of(x)
+  return Tensor.empty('empty_like', shape, dtype or x.dtype, x.device, like_strides(x, shape))
+end
+
+--- The same with other sizes of the same number of dims: what pooling or resampling x gives.
+function Tensor.empty_format(op, x, shape, dtype)
+  return Tensor.empty(op, shape, dtype or x.dtype, x.device, like_strides(x, shape))
 end
 
 --- A view: shape and strides are Lua tables, offset counts elements from x's first. No autograd (autograd/op/view.lua).
