@@ -92,12 +92,26 @@ end
 
 function Node:__tostring() return '<' .. self.op.name .. '_backward>' end
 
+-- A view remembers its base and the base's history at that time (autograd/op/view.lua). A recorded in-place change of the base
+-- gives it a new history that the view's own does not contain.
+local function check_view(op, x)
+  local base = x.is_view_of
+  if base and (base.grad_fn or false) ~= x.view_fn then
+    fail('%s: the tensor %s is a view whose base was changed in place since (by %s); take the view again', op,
+      Tensor.shape_text(x), base.grad_fn.op.name)
+  end
+end
+
 local function record(node, ...)
   local outputs = 0
   for i = 1, select('#', ...) do
     local y = select(i, ...)
     if is_tensor(y) then
       outputs = outputs + 1
+      if y.is_view_of then
+        fail('%s: the view %s cannot be changed in place by something that requires a gradient: the tensor it is a view of ' ..
+          'would not know; change that tensor itself', node.op.name, Tensor.shape_text(y))
+      end
       if Tensor.floating[y.dtype] and not (node.non_differentiable and node.non_differentiable[y]) then
         y.requires_grad, y.grad_fn, y.output_nr = true, node, outputs
       end
@@ -127,6 +141,7 @@ function Op:__call(...)
   if enabled then
     for i = 1, n do
       local x = select(i, ...)
+      if is_tensor(x) then check_view(self.name, x) end
       if is_tensor(x) and x.requires_grad then
         wanted = true
         node.needs[i] = true
@@ -272,6 +287,7 @@ function methods.backward(x, gradient, opts)
     fail('backward: the tensor %s does not require a gradient: nothing it was computed from has requires_grad',
       Tensor.shape_text(x))
   end
+  check_view('backward', x)
   if gradient == nil then
     if x:numel() ~= 1 then
       fail('backward: the tensor %s has more than one element; pass the gradient, or call :sum() first', Tensor.shape_text(x))

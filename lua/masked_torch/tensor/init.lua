@@ -122,6 +122,9 @@ local function like_strides(x, shape)
   return strides
 end
 
+--- The strides of x's memory format for a tensor of its own: nil for row-major, and when x is not dense.
+function Tensor.layout_of(x) return like_strides(x, shape_of(x)) end
+
 --- An uninitialised tensor with x's shape, device and memory format (row-major when x is not dense).
 function Tensor.empty_like(x, dtype)
   local shape = shape_of(x)

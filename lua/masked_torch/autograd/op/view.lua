@@ -1,1 +1,687 @@
-return {}
+--- view: other shapes and other orders of the same memory, and the three copies that complete them (contiguous, flip, roll).
+--
+-- A view shares memory and version counter with the tensor it was taken from. It remembers that tensor (`is_view_of`) and the
+-- history it had then (`view_fn`), so that autograd refuses what it could not differentiate: recording an in-place change of
+-- a view, or using a view after its base got a new history.
+--
+-- Dimensions are 1-based, negative ones count from the end; ranges are (first, length).
+
+local autograd = require 'masked_torch.autograd'
+local native = require 'masked_torch.native'
+local Tensor = require 'masked_torch.tensor'
+
+local check, fail, shape_of, shape_text = native.check, native.fail, Tensor.shape_of, Tensor.shape_text
+
+-- ---- geometry ------------------------------------------------------------------------------------------------
+
+local function product(shape)
+  local n = 1
+  for d = 1, #shape do n = n * shape[d] end
+  return n
+end
+
+local function copy_list(list)
+  local result = {}
+  for i = 1, #list do result[i] = list[i] end
+  return result
+end
+
+local function text(list) return '(' .. table.concat(list, ', ') .. ')' end
+
+-- Sizes as arguments or as one table.
+local function sizes_of(op, first, ...)
+  local list = type(first) == 'table' and not Tensor.is_tensor(first) and first or { first, ... }
+  if list ~= first and #list ~= select('#', ...) + (first == nil and 0 or 1) then
+    fail('%s: size: expected whole numbers, got nil among them', op)
+  end
+  return copy_list(list)
+end
+
+-- Strides that give elements of (shape, strides) the sizes `new` without moving one, or nil. Neighbouring dims whose strides
+-- chain form one block; each block must be cut by whole dims of the new shape.
+local function view_strides(shape, strides, new)
+  if product(shape) == 0 then return Tensor.row_major(new) end
+  local result, n = {}, #new
+  if #shape == 0 then
+    for d = 1, n do result[d] = 1 end
+    return result
+  end
+  local base, have, made = strides[#shape], 1, 1
+  for d = #shape, 1, -1 do
+    have = have * shape[d]
+    if d == 1 or (shape[d - 1] ~= 1 and strides[d - 1] ~= have * base) then
+      while n >= 1 and (made < have or new[n] == 1) do
+        result[n] = made * base
+        made = made * new[n]
+        n = n - 1
+      end
+      if made ~= have then return nil end
+      if d > 1 then base, have, made = strides[d - 1], 1, 1 end
+    end
+  end
+  return n == 0 and result or nil
+end
+
+-- The new sizes with -1 filled in and everything checked.
+local function infer(op, x, new)
+  local total, known, unknown = x:numel(), 1, nil
+  for d = 1, #new do
+    local size = native.integer(op, 'size', new[d], -1)
+    if size == -1 then
+      if unknown then fail('%s: size: only one -1 is allowed, got %s', op, text(new)) end
+      unknown = d
+    else
+      known = known * size
+    end
+  end
+  if unknown then
+    if known == 0 or total % known ~= 0 then
+      fail('%s: %s with %d elements does not fit %s', op, shape_text(x), total, text(new))
+    end
+    new[unknown] = total / known
+  elseif known ~= total then
+    fail('%s: %s with %d elements does not fit %s with %d', op, shape_text(x), total, text(new), known)
+  end
+  return new
+end
+
+-- ---- views that keep every element ------------------------------------------------------------------------------
+
+local function mark(y, x)
+  if y ~= x then
+    local base = x.is_view_of or x
+    y.is_view_of, y.view_fn = base, base.grad_fn or false
+  end
+  return y
+end
+
+-- dy under another shape: a view where that is possible, else a copy.
+local function reshaped(op, dy, shape)
+  local strides = view_strides(shape_of(dy), dy:stride(), shape)
+  if strides then return Tensor.as_view(op, dy, shape, strides, 0) end
+  local copy = Tensor.empty(op, shape_of(dy), dy.dtype, dy.device)
+  check(dy.K.mt_tensor_copy(copy._c, dy._c))
+  return Tensor.as_view(op, copy, shape, Tensor.row_major(shape), 0)
+end
+
+local view_op = autograd.op{
+  name = 'view',
+  forward = function(ctx, x, shape, strides)
+    ctx.shape = shape_of(x)
+    return Tensor.as_view('view', x, shape, strides, 0)
+  end,
+  backward = function(ctx, dy) return reshaped('view', dy, ctx.shape) end,
+}
+
+local permute_op = autograd.op{
+  name = 'permute',
+  forward = function(ctx, x, order)
+    local shape, strides, from_shape, from_strides, inverse = {}, {}, shape_of(x), x:stride(), {}
+    for d, from in ipairs(order) do
+      shape[d], strides[d], inverse[from] = from_shape[from], from_strides[from], d
+    end
+    ctx.inverse = inverse
+    return Tensor.as_view('permute', x, shape, strides, 0)
+  end,
+  backward = function(ctx, dy)
+    local shape, strides, from_shape, from_strides = {}, {}, shape_of(dy), dy:stride()
+    for d, from in ipairs(ctx.inverse) do shape[d], strides[d] = from_shape[from], from_strides[from] end
+    return Tensor.as_view('permute', dy, shape, strides, 0)
+  end,
+}
+
+local contiguous_op = autograd.op{
+  name = 'contiguous',
+  forward = function(_, x, strides)
+    local y = Tensor.empty('contiguous', shape_of(x), x.dtype, x.device, strides)
+    check(x.K.mt_tensor_copy(y._c, x._c))
+    return y
+  end,
+  backward = function(_, dy) return dy end,
+}
+
+-- ---- views that leave elements out, or repeat them ----------------------------------------------------------------
+
+-- geometry(shape, strides, ...) -> shape, strides, offset of the view. The gradient is zero outside the view.
+local function part(name, geometry)
+  local function window(t, shape, ...)
+    local new, strides, offset = geometry(shape, t:stride(), ...)
+    return Tensor.as_view(name, t, new, strides, product(new) > 0 and offset or 0)
+  end
+  return autograd.op{
+    name = name,
+    forward = function(ctx, x, ...)
+      ctx.shape, ctx.strides, ctx.geometry = shape_of(x), Tensor.layout_of(x), { ... }
+      return window(x, ctx.shape, ...)
+    end,
+    backward = function(ctx, dy)
+      local dx = Tensor.empty(name, ctx.shape, dy.dtype, dy.device, ctx.strides)
+      check(dx.K.mt_tensor_fill(dx._c, 0))
+      check(dx.K.mt_tensor_copy(window(dx, ctx.shape, unpack(ctx.geometry))._c, dy._c))
+      return dx
+    end,
+  }
+end
+
+-- Every `step`-th of the positions from `first` (0-based).
+local narrow_op = part('narrow', function(shape, strides, dim, first, length, step)
+  shape, strides = copy_list(shape), copy_list(strides)
+  local offset = first * strides[dim]
+  shape[dim], strides[dim] = length, strides[dim] * step
+  return shape, strides, offset
+end)
+
+local select_op = part('select', function(shape, strides, dim, position)
+  shape, strides = copy_list(shape), copy_list(strides)
+  local offset = position * strides[dim]
+  table.remove(shape, dim)
+  table.remove(strides, dim)
+  return shape, strides, offset
+end)
+
+-- The diagonal becomes the last dim.
+local diagonal_op = part('diagonal', function(shape, strides, offset, dim1, dim2)
+  local rows, columns, row, column = shape[dim1], shape[dim2], strides[dim1], strides[dim2]
+  local new_shape, new_strides = {}, {}
+  for d = 1, #shape do
+    if d ~= dim1 and d ~= dim2 then
+      new_shape[#new_shape + 1], new_strides[#new_strides + 1] = shape[d], strides[d]
+    end
+  end
+  local length = math.max(0, offset >= 0 and math.min(rows, columns - offset) or math.min(rows + offset, columns))
+  new_shape[#new_shape + 1], new_strides[#new_strides + 1] = length, row + column
+  return new_shape, new_strides, offset >= 0 and offset * column or -offset * row
+end)
+
+local expand_op = autograd.op{
+  name = 'expand',
+  forward = function(ctx, x, shape)
+    local from_shape, from_strides, strides = shape_of(x), x:stride(), {}
+    for d = 1, #shape do
+      local from = d - (#shape - #from_shape)
+      strides[d] = from >= 1 and from_shape[from] == shape[d] and from_strides[from] or 0
+    end
+    ctx.shape = from_shape
+    return Tensor.as_view('expand', x, shape, strides, 0)
+  end,
+  backward = function(ctx, dy)
+    local dx = Tensor.empty('expand', ctx.shape, dy.dtype, dy.device)
+    check(dx.K.mt_index_expand_backward(dx._c, dy._c))
+    return dx
+  end,
+}
+
+-- Windows overlap where size > step: their gradients are added position by position, in an order given by the shape.
+local unfold_op = autograd.op{
+  name = 'unfold',
+  forward = function(ctx, x, dim, size, step)
+    ctx.shape, ctx.dim, ctx.window, ctx.step = shape_of(x), dim, size, step
+    local shape, strides = copy_list(ctx.shape), x:stride()
+    shape[#shape + 1], strides[#strides + 1] = size, strides[dim]
+    shape[dim], strides[dim] = math.floor((shape[dim] - size) / step) + 1, strides[dim] * step
+    return Tensor.as_view('unfold', x, shape, strides, 0)
+  end,
+  backward = function(ctx, dy)
+    local dim, dx = ctx.dim, Tensor.empty('unfold', ctx.shape, dy.dtype, dy.device)
+    check(dx.K.mt_tensor_fill(dx._c, 0))
+    local shape, strides, from = shape_of(dy), dx:stride(), dy:stride()
+    local last = #shape
+    shape[last] = nil
+    local from_step = from[last]
+    from[last] = nil
+    local one = strides[dim]
+    strides[dim] = one * ctx.step
+    for position = 0, ctx.window - 1 do
+      local target = Tensor.as_view('unfold', dx, shape, strides, position * one)
+      local source = Tensor.as_view('unfold', dy, shape, from, position * from_step)
+      check(dx.K.mt_elementwise_add(target._c, target._c, source._c, 1))
+    end
+    return dx
+  end,
+}
+
+-- ---- copies ------------------------------------------------------------------------------------------------------
+
+local function flipped(x, flags)
+  local y = Tensor.empty_like(x)
+  check(x.K.mt_index_flip(y._c, x._c, flags))
+  return y
+end
+
+local flip_op = autograd.op{
+  name = 'flip',
+  forward = function(ctx, x, flags)
+    ctx.flags = flags
+    return flipped(x, flags)
+  end,
+  backward = function(ctx, dy) return flipped(dy, ctx.flags) end,
+}
+
+-- y[(i + shift) mod n] = x[i] along dim, 0 <= shift < n.
+local function rolled(x, dim, shift)
+  local shape, y = shape_of(x), Tensor.empty_like(x)
+  local n = shape[dim]
+  local to, from = y:stride(), x:stride()
+  local function move(length, target, source)
+    shape[dim] = length
+    local a = Tensor.as_view('roll', y, shape, to, target * to[dim])
+    local b = Tensor.as_view('roll', x, shape, from, source * from[dim])
+    check(x.K.mt_tensor_copy(a._c, b._c))
+  end
+  if shift > 0 then move(shift, 0, n - shift) end
+  if n > shift then move(n - shift, shift, 0) end
+  return y
+end
+
+local roll_op = autograd.op{
+  name = 'roll',
+  forward = function(ctx, x, dim, shift)
+    ctx.dim, ctx.shift = dim, shift
+    return rolled(x, dim, shift)
+  end,
+  backward = function(ctx, dy)
+    local n = dy:size(ctx.dim)
+    return rolled(dy, ctx.dim, (n - ctx.shift) % n)
+  end,
+}
+
+-- ---- public functions --------------------------------------------------------------------------------------------
+
+local method = {}
+
+local function viewed(x, shape, strides)
+  local y = view_op(x, shape, strides)
+  return mark(y, x)
+end
+
+--- x:view(sizes): the same elements in row-major order under another shape, sharing memory; one size may be -1. An error when
+-- x's strides do not allow it: use x:reshape(sizes), or x:contiguous():view(sizes).
+function method.view(x, ...)
+  Tensor.check('view', 'input', x)
+  local new = infer('view', x, sizes_of('view', ...))
+  local strides = view_strides(shape_of(x), x:stride(), new)
+  if not strides then
+    fail('view: %s with strides %s is not contiguous; use :reshape or :contiguous():view', shape_text(x), text(x:stride()))
+  end
+  return viewed(x, new, strides)
+end
+
+--- x:contiguous(): x itself when its elements lie in row-major order, else a copy that does.
+function method.contiguous(x)
+  Tensor.check('contiguous', 'input', x)
+  if x:is_contiguous() then return x end
+  local y = contiguous_op(x)
+  return y
+end
+
+--- x:channels_last(): x itself when the channels (dim 2 of (N, C, *S)) are neighbours in memory, else a copy with that layout.
+-- Shape and values are the same; convolutions work fastest on it. x:contiguous() goes back.
+function method.channels_last(x)
+  Tensor.check('channels_last', 'input', x)
+  if x:dim() < 3 then fail('channels_last: expected (N, C, *S), got %s', shape_text(x)) end
+  local wanted, have, shape = Tensor.channels_last(shape_of(x)), x:stride(), shape_of(x)
+  local same = true
+  for d = 1, #wanted do same = same and (shape[d] == 1 or wanted[d] == have[d]) end
+  if same then return x end
+  local y = contiguous_op(x, wanted)
+  return y
+end
+
+local function reshape(x, new)
+  local strides = view_strides(shape_of(x), x:stride(), new)
+  if strides then return viewed(x, new, strides) end
+  x = contiguous_op(x)
+  local y = view_op(x, new, Tensor.row_major(new))
+  return y
+end
+
+--- x:reshape(sizes): like view, with a copy where a view is impossible.
+function method.reshape(x, ...)
+  Tensor.check('reshape', 'input', x)
+  local y = reshape(x, infer('reshape', x, sizes_of('reshape', ...)))
+  return y
+end
+
+--- x:view_as(other) = x:view(other:size())
+function method.view_as(x, other)
+  Tensor.check('view_as', 'input', x)
+  Tensor.check('view_as', 'other', other)
+  local y = method.view(x, shape_of(other))
+  return y
+end
+
+--- x:reshape_as(other) = x:reshape(other:size())
+function method.reshape_as(x, other)
+  Tensor.check('reshape_as', 'input', x)
+  Tensor.check('reshape_as', 'other', other)
+  local y = method.reshape(x, shape_of(other))
+  return y
+end
+
+--- x:flatten([first_dim = 1], [last_dim = -1]): joins these dims into one. A 0-dim tensor becomes (1).
+function method.flatten(x, first, last)
+  Tensor.check('flatten', 'input', x)
+  local shape = shape_of(x)
+  if #shape == 0 then
+    local y = reshape(x, { 1 })
+    return y
+  end
+  first, last = native.dim('flatten', first or 1, #shape) + 1, native.dim('flatten', last or -1, #shape) + 1
+  if first > last then fail('flatten: first dim %d comes after last dim %d', first, last) end
+  local new = {}
+  for d = 1, #shape do
+    if d > first and d <= last then new[#new] = new[#new] * shape[d] else new[#new + 1] = shape[d] end
+  end
+  local y = reshape(x, new)
+  return y
+end
+
+--- x:unflatten(dim, sizes): splits a dim into several; one size may be -1.
+function method.unflatten(x, dim, sizes)
+  Tensor.check('unflatten', 'input', x)
+  local shape = shape_of(x)
+  dim = native.dim('unflatten', dim, #shape) + 1
+  if type(sizes) ~= 'table' or #sizes == 0 then fail('unflatten: sizes: expected a table of sizes, got %s', tostring(sizes)) end
+  local piece, known, unknown = copy_list(sizes), 1, nil
+  for i = 1, #sizes do
+    if native.integer('unflatten', 'sizes', sizes[i], -1) == -1 and not unknown then unknown = i else known = known * sizes[i] end
+  end
+  if unknown then piece[unknown] = math.floor(shape[dim] / math.max(1, known)) end
+  if product(piece) ~= shape[dim] or known < 0 then
+    fail('unflatten: dim %d of %s does not split into %s', dim, shape_text(x), text(sizes))
+  end
+  local new = {}
+  for d = 1, #shape do
+    if d ~= dim then new[#new + 1] = shape[d] end
+    for i = 1, d == dim and #piece or 0 do new[#new + 1] = piece[i] end
+  end
+  local y = reshape(x, new)
+  return y
+end
+
+local function permuted(x, order)
+  local y = permute_op(x, order)
+  return mark(y, x)
+end
+
+--- x:permute(dims): dim d of the result is dim dims[d] of x. Shares memory.
+function method.permute(x, ...)
+  Tensor.check('permute', 'input', x)
+  local n, dims, order, seen = x:dim(), sizes_of('permute', ...), {}, {}
+  if #dims ~= n then fail('permute: expected %d dims for %s, got %s', n, shape_text(x), text(dims)) end
+  for d = 1, n do
+    order[d] = native.dim('permute', dims[d], n) + 1
+    if seen[order[d]] then fail('permute: dim %d appears twice in %s', order[d], text(dims)) end
+    seen[order[d]] = true
+  end
+  return permuted(x, order)
+end
+
+--- x:transpose(dim1, dim2): exchanges two dims. Shares memory.
+function method.transpose(x, dim1, dim2)
+  Tensor.check('transpose', 'input', x)
+  local n, order = x:dim(), {}
+  local a, b = native.dim('transpose', dim1, n) + 1, native.dim('transpose', dim2, n) + 1
+  for d = 1, n do order[d] = d end
+  order[a], order[b] = b, a
+  return permuted(x, order)
+end
+
+--- x:t(): the transposed matrix; a tensor of fewer than 2 dims is returned as it is.
+function method.t(x)
+  Tensor.check('t', 'input', x)
+  local n = x:dim()
+  if n > 2 then fail('t: expected at most 2 dimensions, got %s; use :transpose(dim1, dim2)', shape_text(x)) end
+  if n < 2 then return x end
+  return permuted(x, { 2, 1 })
+end
+
+--- x:movedim(from, to): moves dims to other positions, the others keep their order. Numbers or tables of the same length.
+function method.movedim(x, from, to)
+  Tensor.check('movedim', 'input', x)
+  local n, order, taken = x:dim(), {}, {}
+  from, to = type(from) == 'table' and from or { from }, type(to) == 'table' and to or { to }
+  if #from ~= #to then fail('movedim: %d dims to %d positions', #from, #to) end
+  for i = 1, #from do
+    local source, target = native.dim('movedim', from[i], n) + 1, native.dim('movedim', to[i], n) + 1
+    if order[target] or taken[source] then fail('movedim: a dim appears twice in %s to %s', text(from), text(to)) end
+    order[target], taken[source] = source, true
+  end
+  local next_source = 1
+  for target = 1, n do
+    if not order[target] then
+      while taken[next_source] do next_source = next_source + 1 end
+      order[target], taken[next_source] = next_source, true
+    end
+  end
+  return permuted(x, order)
+end
+
+-- first is 1-based here and may count from the end.
+local function narrowed(op, x, dim, first, length, step)
+  local size = tonumber(x._c.shape[dim - 1])
+  native.integer(op, 'first', first)
+  native.integer(op, 'length', length, 0)
+  local start = first < 0 and size + first or first - 1
+  local last = length > 0 and start + (length - 1) * step or start - 1
+  if first == 0 or start < 0 or last >= size then
+    fail('%s: %d elements from %d are outside 1..%d (dim %d of %s)', op, length, first, size, dim, shape_text(x))
+  end
+  local y = narrow_op(x, dim, start, length, step)
+  return mark(y, x)
+end
+
+--- x:narrow(dim, first, length): the positions first .. first + length - 1 of a dim. Shares memory.
+function method.narrow(x, dim, first, length)
+  Tensor.check('narrow', 'input', x)
+  dim = native.dim('narrow', dim, x:dim()) + 1
+  local y = narrowed('narrow', x, dim, first, length, 1)
+  return y
+end
+
+-- 1-based position, negative from the end, as the 0-based one.
+local function position(op, x, dim, i)
+  local size = tonumber(x._c.shape[dim - 1])
+  if type(i) ~= 'number' or i % 1 ~= 0 then fail('%s: index: expected a whole number, got %s', op, tostring(i)) end
+  if i == 0 or i > size or i < -size then
+    fail('%s: index %d is outside 1..%d (dim %d of %s)', op, i, size, dim, shape_text(x))
+  end
+  return i > 0 and i - 1 or size + i
+end
+
+--- x:select(dim, i): position i of a dim, which disappears. Shares memory.
+function method.select(x, dim, i)
+  Tensor.check('select', 'input', x)
+  dim = native.dim('select', dim, x:dim()) + 1
+  local y = select_op(x, dim, position('select', x, dim, i))
+  return mark(y, x)
+end
+
+--- x:squeeze([dim or table of dims]): without the dims of size 1 (all of them, or those named that have size 1).
+function method.squeeze(x, dims)
+  Tensor.check('squeeze', 'input', x)
+  local shape, strides, drop, new, new_strides = shape_of(x), x:stride(), {}, {}, {}
+  if dims ~= nil then
+    for _, dim in ipairs(type(dims) == 'table' and dims or { dims }) do drop[native.dim('squeeze', dim, #shape) + 1] = true end
+  end
+  for d = 1, #shape do
+    if not (shape[d] == 1 and (dims == nil or drop[d])) then
+      new[#new + 1], new_strides[#new_strides + 1] = shape[d], strides[d]
+    end
+  end
+  return viewed(x, new, new_strides)
+end
+
+--- x:unsqueeze(dim): with a new dim of size 1 at position dim (1 .. dims + 1, or negative from the end).
+function method.unsqueeze(x, dim)
+  Tensor.check('unsqueeze', 'input', x)
+  local shape, strides = shape_of(x), x:stride()
+  dim = native.dim('unsqueeze', dim, #shape + 1) + 1
+  local stride = 1
+  if shape[dim] then stride = strides[dim] * math.max(1, shape[dim]) end
+  table.insert(shape, dim, 1)
+  table.insert(strides, dim, stride)
+  return viewed(x, shape, strides)
+end
+
+local function expanded(op, x, new)
+  local shape = shape_of(x)
+  if #new < #shape then fail('%s: %s does not expand to %s: fewer dimensions', op, shape_text(x), text(new)) end
+  for d = 1, #new do
+    local have = shape[d - (#new - #shape)]
+    native.integer(op, 'size', new[d], -1)
+    if new[d] == -1 then
+      if not have then fail('%s: size -1 of the new dim %d is unknown', op, d) end
+      new[d] = have
+    elseif have and have ~= 1 and have ~= new[d] then
+      fail('%s: %s does not expand to %s: dim %d has size %d', op, shape_text(x), text(new), d, have)
+    end
+  end
+  local y = expand_op(x, new)
+  return mark(y, x)
+end
+
+--- x:expand(sizes): dims of size 1 repeated without a copy, new dims in front; -1 keeps a size. Such a view cannot be written
+-- to. Its gradient is the sum over the repetitions.
+function method.expand(x, ...)
+  Tensor.check('expand', 'input', x)
+  local y = expanded('expand', x, sizes_of('expand', ...))
+  return y
+end
+
+--- x:expand_as(other) = x:expand(other:size())
+function method.expand_as(x, other)
+  Tensor.check('expand_as', 'input', x)
+  Tensor.check('expand_as', 'other', other)
+  local y = expanded('expand_as', x, shape_of(other))
+  return y
+end
+method.broadcast_to = method.expand
+
+--- x:tile(counts): a copy with every dim repeated counts[d] times; missing leading counts are 1, missing dims of x are added in
+-- front. It is PyTorch's repeat and tile at once (`repeat` is a keyword of Lua).
+function method.tile(x, ...)
+  Tensor.check('tile', 'input', x)
+  local counts, shape = sizes_of('tile', ...), shape_of(x)
+  while #counts < #shape do table.insert(counts, 1, 1) end
+  local y = x
+  if #counts > #shape then
+    while #shape < #counts do table.insert(shape, 1, 1) end
+    y = reshape(y, shape)
+  end
+  for d = #counts, 1, -1 do
+    local count = native.integer('tile', 'count', counts[d], 0)
+    if count ~= 1 then
+      local wide, joined = shape_of(y), shape_of(y)
+      table.insert(wide, d, count)
+      joined[d] = joined[d] * count
+      y = reshape(expanded('tile', method.unsqueeze(y, d), wide), joined)
+    end
+  end
+  if y._c.storage == x._c.storage then y = contiguous_op(y) end
+  return y
+end
+
+--- x:split(size or {sizes}, [dim = 1]): a table of views of that length along dim (the last may be shorter), or of those sizes.
+function method.split(x, size, dim)
+  Tensor.check('split', 'input', x)
+  dim = native.dim('split', dim or 1, x:dim()) + 1
+  local total, parts, first = x:size(dim), {}, 1
+  if type(size) == 'table' then
+    local sum = 0
+    for _, n in ipairs(size) do sum = sum + native.integer('split', 'size', n, 0) end
+    if sum ~= total then
+      fail('split: sizes %s add up to %d, dim %d of %s has %d', text(size), sum, dim, shape_text(x), total)
+    end
+    for i, n in ipairs(size) do
+      parts[i] = narrowed('split', x, dim, first, n, 1)
+      first = first + n
+    end
+    return parts
+  end
+  native.integer('split', 'size', size, 1)
+  repeat
+    parts[#parts + 1] = narrowed('split', x, dim, first, math.min(size, total - first + 1), 1)
+    first = first + size
+  until first > total
+  return parts
+end
+
+--- x:chunk(count, [dim = 1]): a table of at most `count` views of equal length (the last may be shorter).
+function method.chunk(x, count, dim)
+  Tensor.check('chunk', 'input', x)
+  native.integer('chunk', 'count', count, 1)
+  dim = native.dim('chunk', dim or 1, x:dim()) + 1
+  return method.split(x, math.max(1, math.ceil(x:size(dim) / count)), dim)
+end
+
+--- x:unbind([dim = 1]): a table of the sub-tensors along dim.
+function method.unbind(x, dim)
+  Tensor.check('unbind', 'input', x)
+  dim = native.dim('unbind', dim or 1, x:dim()) + 1
+  local parts = {}
+  for i = 1, x:size(dim) do parts[i] = method.select(x, dim, i) end
+  return parts
+end
+
+--- x:flip(dims): a copy with the order along these dims reversed.
+function method.flip(x, ...)
+  Tensor.check('flip', 'input', x)
+  local flags, n = 0, x:dim()
+  for _, dim in ipairs(sizes_of('flip', ...)) do
+    local d = native.dim('flip', dim, n)
+    local bit = 2 ^ d
+    if math.floor(flags / bit) % 2 == 1 then fail('flip: dim %d appears twice', d + 1) end
+    flags = flags + bit
+  end
+  local y = flip_op(x, flags)
+  return y
+end
+
+--- x:roll(shift, [dim]): a copy moved by `shift` positions along dim, what leaves at one end enters at the other. Tables for
+-- several dims; without dim, the flattened tensor is rolled.
+function method.roll(x, shift, dim)
+  Tensor.check('roll', 'input', x)
+  if dim == nil then
+    local flat = reshape(x, { x:numel() })
+    local y = reshape(method.roll(flat, shift, 1), shape_of(x))
+    return y
+  end
+  local shifts, dims = type(shift) == 'table' and shift or { shift }, type(dim) == 'table' and dim or { dim }
+  if #shifts ~= #dims then fail('roll: %d shifts for %d dims', #shifts, #dims) end
+  local y = x
+  for i = 1, #dims do
+    local d = native.dim('roll', dims[i], x:dim()) + 1
+    local n = math.max(1, x:size(d))
+    y = roll_op(y, d, native.integer('roll', 'shift', shifts[i]) % n)
+  end
+  return y
+end
+
+--- x:unfold(dim, size, step): every window of `size` positions, `step` apart; the windows' contents become a new last dim.
+-- Shares memory.
+function method.unfold(x, dim, size, step)
+  Tensor.check('unfold', 'input', x)
+  dim = native.dim('unfold', dim, x:dim()) + 1
+  native.integer('unfold', 'size', size, 1)
+  native.integer('unfold', 'step', step or 1, 1)
+  if size > x:size(dim) then fail('unfold: a window of %d does not fit dim %d of %s', size, dim, shape_text(x)) end
+  local y = unfold_op(x, dim, size, step or 1)
+  return mark(y, x)
+end
+
+--- x:diagonal([offset = 0], [dim1 = 1], [dim2 = 2]): the elements (i, i + offset) of two dims as a new last dim. Shares memory.
+function method.diagonal(x, offset, dim1, dim2)
+  Tensor.check('diagonal', 'input', x)
+  local n = x:dim()
+  local a, b = native.dim('diagonal', dim1 or 1, n) + 1, native.dim('diagonal', dim2 or 2, n) + 1
+  if a == b then fail('diagonal: the dims must differ, got %d twice', a) end
+  local y = diagonal_op(x, native.integer('diagonal', 'offset', offset or 0), a, b)
+  return mark(y, x)
+end
+
+return {
+  method = method,
+  -- for tensor/index.lua and autograd/op/index.lua
+  internal = { narrowed = narrowed, position = position, view_strides = view_strides, mark = mark, select_op = select_op },
+}
