@@ -10,12 +10,18 @@
 
 // y = x * mask, 0 where mask is 0. Its own gradient: dx = dy * mask likewise. In place allowed.
 int mt_mask_apply(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask);
-// y = x / (mask + eps)
+// y = x where mask is not 0, else 0: clears the holes and leaves soft values alone. Its own gradient. In place allowed.
+int mt_mask_select(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask);
+// y = x / (mask + eps). Its own gradient. In place allowed.
 int mt_mask_unapply(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, double eps);
 
 // mask (N, 1, L) of any dtype; lengths (N) int64 within 0..L. align_right: the last `length` positions are valid.
 int mt_mask_lengths(mt_tensor *mask, const mt_tensor *lengths, int32_t align_right);
 // mask (N, 1, *S); sizes (N, dims) int64: the corner box [0, size) of every axis is valid.
 int mt_mask_boxes(mt_tensor *mask, const mt_tensor *sizes);
+
+// Of a mask (N, ...) of any dtype: valid (N) float64 = elements other than 0 of each sample, sum (N) float64 = their sum
+// in row-major order, *all_ones = 1 when every element is 1. An error when a value is NaN or outside 0..1.
+int mt_mask_summary(mt_tensor *valid, mt_tensor *sum, int32_t *all_ones, const mt_tensor *mask);
 
 #pragma GCC visibility pop

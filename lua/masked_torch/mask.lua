@@ -1,0 +1,343 @@
+--- mask: which elements of a batch count, as a type.
+--
+--     local m = torch.mask.lengths({5, 3}, 8)                       sequences in the corner of a canvas of 8 positions
+--     local m = torch.mask.boxes({{64, 48}, {40, 64}}, {64, 64})    images in the corner of a canvas of 64 x 64
+--     local m = torch.mask.wrap(tensor)                             any tensor (N or 1, C or 1, *S)
+--
+-- 1 = valid, 0 = hole or padding, between = confidence. A Mask is a constant: no gradient flows into it. It keeps what it
+-- was made from (`kind`, `sizes_of_samples`), makes the dense tensor when somebody asks, once per dtype, and remembers what
+-- layers derived from it, so that all layers at one resolution share the work.
+-- Layers take nil (all valid), a Mask or a tensor, and return nil or a Mask.
+
+local ffi = require 'ffi'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Tensor = require 'masked_torch.tensor'
+
+local fail, check = native.fail, native.check
+local is_tensor, shape_of = Tensor.is_tensor, Tensor.shape_of
+
+local mask = {}            -- torch.mask
+local methods = {}
+local Mask = { __name = 'Mask' }
+mask.Mask = Mask
+
+local function is_mask(value) return getmetatable(value) == Mask end
+--- torch.mask.is_mask(value)
+mask.is_mask = is_mask
+
+local function convert(x, dtype)
+  local y = Tensor.empty('mask', shape_of(x), dtype, x.device)
+  check(x.K.mt_tensor_copy(y._c, x._c))
+  return y
+end
+
+local function new(fields)
+  fields.cache, fields.dense = {}, {}
+  return setmetatable(fields, Mask)
+end
+
+-- ---- constructors --------------------------------------------------------------------------------------------
+
+--- torch.mask.wrap(t): a tensor (N or 1, C or 1, *S) as a Mask, sharing its memory. Integers count as valid where they are not
+-- 0; floating point values must lie in 0..1 and are soft: the confidence of each element.
+function mask.wrap(t)
+  if is_mask(t) then return t end
+  Tensor.check('mask.wrap', 'mask', t)
+  if t:dim() < 2 then
+    fail('mask.wrap: mask: expected (N or 1, C or 1, *S), got %s', Tensor.shape_text(t))
+  end
+  local source = t
+  if t.requires_grad then source = t:detach() end
+  if not Tensor.floating[t.dtype] and t.dtype ~= 'bool' then source = convert(t, 'bool') end
+  return new{ kind = 'tensor', origin = source, original = t, version = Tensor.version(t), shape = shape_of(t),
+    device = t.device, K = t.K }
+end
+
+--- torch.mask.full(shape): everything is valid; shape (N or 1, C or 1, *S) as a table.
+function mask.full(shape, opts)
+  opts = options.parse('mask.full', { device = 'cpu' }, opts)
+  if type(shape) ~= 'table' or #shape < 2 then
+    fail('mask.full: shape: expected a table {N, C, sizes ...}, got %s', type(shape))
+  end
+  local sizes = {}
+  for i = 1, #shape do sizes[i] = native.integer('mask.full', 'shape', shape[i], 0) end
+  local device = Tensor.check_device('mask.full', opts.device)
+  local m = new{ kind = 'full', shape = sizes, device = device, K = Tensor.namespace[device] }
+  m.is_all_valid = true
+  return m
+end
+
+local function integer_tensor(op, argument, value, ndim)
+  if is_tensor(value) then
+    Tensor.check(op, argument, value)
+    if value.dtype ~= 'int64' or value:dim() ~= ndim then
+      fail('%s: %s: expected int64 with %d dimensions, got %s %s', op, argument, ndim, Tensor.shape_text(value), value.dtype)
+    end
+    return value
+  end
+  if type(value) ~= 'table' then fail('%s: %s: expected a table or an int64 tensor, got %s', op, argument, type(value)) end
+  for i = 1, #value do
+    local row = value[i]
+    if ndim == 1 then
+      native.integer(op, argument, row, 0)
+    else
+      if type(row) ~= 'table' then fail('%s: %s: expected a table of sizes for sample %d, got %s', op, argument, i, type(row)) end
+      for j = 1, #row do native.integer(op, argument, row[j], 0) end
+    end
+  end
+  if #value == 0 then return Tensor.empty(op, ndim == 1 and { 0 } or { 0, 1 }, 'int64') end
+  return Tensor.from_table(op, value, 'int64')
+end
+
+--- torch.mask.lengths(lengths, L, {align = 'left'}): sequences of the given lengths (a table or an int64 tensor (N)) on L
+-- positions; align = 'right' puts the padding in front. Shape (N, 1, L).
+function mask.lengths(lengths, L, opts)
+  opts = options.parse('mask.lengths', { align = 'left' }, opts)
+  options.choice('mask.lengths', 'align', opts.align, { 'left', 'right' })
+  lengths = integer_tensor('mask.lengths', 'lengths', lengths, 1)
+  native.integer('mask.lengths', 'L', L, 0)
+  local m = new{ kind = 'lengths', align = opts.align, sizes_of_samples = lengths, shape = { lengths:size(1), 1, L },
+    device = lengths.device, K = lengths.K }
+  m:tensor('bool')   -- a length beyond L is an error here, not in the first layer
+  return m
+end
+
+--- torch.mask.boxes(sizes, canvas): images of the given sizes ({{h, w}, ...} or an int64 tensor (N, dims)) in the corner of a
+-- canvas {H, W}. Shape (N, 1, *canvas).
+function mask.boxes(sizes, canvas)
+  sizes = integer_tensor('mask.boxes', 'sizes', sizes, 2)
+  if type(canvas) ~= 'table' then fail('mask.boxes: canvas: expected a table of sizes, got %s', type(canvas)) end
+  if sizes:size(1) > 0 and sizes:size(2) ~= #canvas then
+    fail('mask.boxes: sizes: expected %d sizes per sample as in the canvas, got %s', #canvas, Tensor.shape_text(sizes))
+  end
+  local shape = { sizes:size(1), 1 }
+  for d = 1, #canvas do shape[d + 2] = native.integer('mask.boxes', 'canvas', canvas[d], 0) end
+  local m = new{ kind = 'boxes', sizes_of_samples = sizes, shape = shape, device = sizes.device, K = sizes.K }
+  m:tensor('bool')
+  return m
+end
+
+local function fits(shape, x_shape)
+  if #shape ~= #x_shape then return false end
+  for d = 1, #shape do
+    if shape[d] ~= x_shape[d] and not (d <= 2 and shape[d] == 1) then return false end
+  end
+  return true
+end
+
+--- torch.mask.of(op, mask, x): what a layer calls on its argument. nil stays nil; a Mask or a tensor (N or 1, C or 1, *S), or
+-- spatial axes only (*S), becomes a Mask that broadcasts to x (N, C, *S), or an error that names op and both shapes.
+function mask.of(op, m, x)
+  if m == nil then return nil end
+  if is_tensor(m) then
+    Tensor.check(op, 'mask', m)
+    -- The Mask lives on the tensor, so that layers given the same tensor share what they derive from it.
+    local known = m.as_mask
+    if known and known.version == Tensor.version(m) and fits(known.shape, shape_of(x)) then
+      m = known
+    else
+      local ndim, x_ndim = m:dim(), x:dim()
+      local t = m
+      if ndim == x_ndim - 2 and ndim > 0 then
+        local shape, strides = shape_of(m), m:stride()
+        table.insert(shape, 1, 1) table.insert(shape, 1, 1)
+        table.insert(strides, 1, 1) table.insert(strides, 1, 1)
+        t = Tensor.as_view(op, m, shape, strides, 0)
+      end
+      if not fits(shape_of(t), shape_of(x)) then
+        fail('%s: mask: %s does not fit the input %s: expected (N or 1, C or 1, *S) or (*S)', op, Tensor.shape_text(m),
+          Tensor.shape_text(x))
+      end
+      known = mask.wrap(t)
+      known.original = m
+      m.as_mask = known
+      m = known
+    end
+  elseif not is_mask(m) then
+    fail('%s: mask: expected nil, a mask or a tensor, got %s', op, type(m))
+  elseif not fits(m.shape, shape_of(x)) then
+    fail('%s: mask: (%s) does not fit the input %s: expected (N or 1, C or 1, *S)', op, table.concat(m.shape, ', '),
+      Tensor.shape_text(x))
+  end
+  if m.device ~= x.device then
+    fail('%s: mask is on %s, the input on %s; move one with :to{device = ...}', op, m.device, x.device)
+  end
+  return m
+end
+
+-- ---- the dense tensor ------------------------------------------------------------------------------------------
+
+-- What was derived from a tensor that has changed in place since is forgotten.
+local function refresh(m)
+  if m.original and Tensor.version(m.original) ~= m.version then
+    m.version = Tensor.version(m.original)
+    if not Tensor.floating[m.original.dtype] and m.original.dtype ~= 'bool' then
+      check(m.K.mt_tensor_copy(m.origin._c, m.original._c))
+    end
+    m.cache, m.dense, m.summary, m.is_all_valid = {}, {}, nil, nil
+  end
+end
+
+local function build(m)
+  if m.kind == 'tensor' then return m.origin end
+  local t = Tensor.empty('mask', m.shape, 'bool', m.device)
+  if m.kind == 'full' then
+    check(t.K.mt_tensor_fill(t._c, 1))
+  elseif m.kind == 'lengths' then
+    check(t.K.mt_mask_lengths(t._c, m.sizes_of_samples._c, m.align == 'right' and 1 or 0))
+  else
+    check(t.K.mt_mask_boxes(t._c, m.sizes_of_samples._c))
+  end
+  return t
+end
+
+--- m:tensor([dtype]): the dense tensor, float32 unless told otherwise. Computed once; not to be changed.
+function methods.tensor(m, dtype)
+  dtype = Tensor.check_dtype('mask.tensor', dtype) or 'float32'
+  refresh(m)
+  local t = m.dense[dtype]
+  if not t then
+    if not m.dense.source then m.dense.source = build(m) end
+    t = m.dense.source
+    if t.dtype ~= dtype then t = convert(t, dtype) end
+    m.dense[dtype] = t
+  end
+  return t
+end
+
+--- m:compact([dtype]): like tensor, but batch or channels that repeat the same memory (an expanded view) have size 1. For
+-- kernels, which broadcast.
+function methods.compact(m, dtype)
+  dtype = dtype or 'float32'
+  refresh(m)
+  local key = 'compact ' .. dtype
+  local t = m.dense[key]
+  if not t then
+    if m.kind == 'tensor' then
+      local source = m.origin
+      local shape, strides, changed = shape_of(source), source:stride(), false
+      for d = 1, 2 do
+        if shape[d] > 1 and strides[d] == 0 then shape[d], changed = 1, true end
+      end
+      if changed then source = Tensor.as_view('mask', source, shape, strides, 0) end
+      t = source.dtype == dtype and source or (changed and convert(source, dtype) or m:tensor(dtype))
+    else
+      t = m:tensor(dtype)
+    end
+    m.dense[key] = t
+  end
+  return t
+end
+
+-- ---- properties ----------------------------------------------------------------------------------------------
+
+--- m:size() -> table of sizes; m:size(dim) -> number.
+function methods.size(m, dim)
+  if dim then return m.shape[native.dim('mask.size', dim, #m.shape) + 1] end
+  return { unpack(m.shape) }
+end
+
+function methods.dim(m) return #m.shape end
+
+local function summary(m)
+  refresh(m)
+  if not m.summary then
+    local t = m.kind == 'tensor' and m.origin or m:tensor('bool')
+    local valid = Tensor.empty('mask', { m.shape[1] }, 'float64', m.device)
+    local sum = Tensor.empty('mask', { m.shape[1] }, 'float64', m.device)
+    local all = ffi.new('int32_t[1]')
+    check(t.K.mt_mask_summary(valid._c, sum._c, all, t._c))
+    m.summary = { valid = valid:totable(), sum = sum:totable(), all = all[0] == 1 }
+  end
+  return m.summary
+end
+
+--- m:count() -> table: how many elements of each sample are valid (mask not 0); a one-channel mask counts positions.
+function methods.count(m) return { unpack(summary(m).valid) } end
+
+--- m:coverage() -> number: the mean of all mask values, 1 when everything is valid.
+function methods.coverage(m)
+  local total, n = 0, 1
+  for _, s in ipairs(summary(m).sum) do total = total + s end
+  for _, s in ipairs(m.shape) do n = n * s end
+  return n == 0 and 1 or total / n
+end
+
+--- m:all_valid(): true when every element is exactly 1, that is, when the mask changes nothing.
+function methods.all_valid(m)
+  if m.kind == 'full' then return true end
+  return summary(m).all
+end
+
+--- m:bool(), m:float(), m:double(): dense tensors; m:totable(): nested tables of numbers.
+function methods.bool(m) return m:tensor('bool') end
+function methods.float(m) return m:tensor('float32') end
+function methods.double(m) return m:tensor('float64') end
+function methods.totable(m) return m:tensor():totable() end
+
+--- m:derived(key, make): make(m), once per key. Layers keep here what follows from the mask and a geometry alone (their output
+-- mask, counts), so the key must name rule and geometry completely. nil is not kept.
+function methods.derived(m, key, make)
+  refresh(m)
+  local value = m.cache[key]
+  if value == nil then
+    value = make(m)
+    m.cache[key] = value
+  end
+  return value
+end
+
+--- m:expand(N, C): the same mask seen as (N, C, *S); memory is shared.
+function methods.expand(m, N, C)
+  return m:derived(('expand %d %d'):format(N, C), function()
+    local t = m:compact(m.kind == 'tensor' and m.origin.dtype or 'bool')
+    local shape, strides = shape_of(t), t:stride()
+    for d, n in ipairs{ N, C } do
+      if shape[d] == 1 and n ~= 1 then
+        shape[d], strides[d] = n, 0
+      elseif shape[d] ~= n then
+        fail('mask.expand: (%s) does not broadcast to N = %d, C = %d', table.concat(m.shape, ', '), N, C)
+      end
+    end
+    return mask.wrap(Tensor.as_view('mask.expand', t, shape, strides, 0))
+  end)
+end
+
+-- ---- as a value ----------------------------------------------------------------------------------------------
+
+--- m[i], m[{...}]: elements of the dense float32 tensor.
+function Mask.__index(m, key)
+  local method = methods[key]
+  if method ~= nil or type(key) == 'string' then return method end
+  return methods.tensor(m)[key]
+end
+
+function Mask.__tostring(m)
+  local text = ('mask (%s)'):format(table.concat(m.shape, ', '))
+  if m.kind == 'full' then return text .. ': all valid' end
+  local list = {}
+  for n, count in ipairs(m:count()) do
+    if n > 8 then list[n] = '...' break end
+    list[n] = ('%d'):format(count)
+  end
+  return ('%s: %s%s, %.1f %% covered, valid per sample %s'):format(text, m.kind, m.align and ' ' .. m.align or '',
+    100 * m:coverage(), table.concat(list, ' '))
+end
+
+-- A mask is a tensor of the other operand's type in arithmetic; a Mask cannot change, so two masks give a tensor.
+local function operand(value, other)
+  if not is_mask(value) then return value end
+  local dtype = is_tensor(other) and Tensor.floating[other.dtype] and other.dtype or 'float32'
+  return value:tensor(dtype)
+end
+for _, event in ipairs { '__add', '__sub', '__mul', '__div', '__pow' } do
+  Mask[event] = function(a, b)
+    local x, y = operand(a, b), operand(b, a)
+    local result = Tensor[event](x, y)
+    return result
+  end
+end
+function Mask.__unm(a) return -a:tensor() end
+
+return mask
