@@ -7,7 +7,7 @@
 
 local Tensor = require 'masked_torch.tensor'
 
-local stems = { 'create', 'random', 'view', 'index', 'elementwise', 'activation', 'reduce', 'matmul', 'sort', 'softmax',
+local stems = { 'create', 'random', 'view', 'slice', 'index', 'elementwise', 'activation', 'reduce', 'matmul', 'sort', 'softmax',
   'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample', 'norm' }
 
 return function(torch)
