@@ -1,1 +1,400 @@
-return {}
+--- elementwise: arithmetic, functions and comparisons with broadcasting, and the operators of tensors.
+--
+-- Operands are tensors, numbers, booleans, or objects with a method `tensor` (masks), in any combination with at least one tensor.
+-- They are brought to one dtype: the higher of bool < uint8 < int32 < int64 < float32 < float64. A number takes the tensor's
+-- dtype; one with a fraction lifts an integer tensor to float32. Arithmetic on bool counts in int64; div and the functions of
+-- integers give float32. Comparisons and logical functions give bool.
+-- There is no == between tensors (Lua would compare different things): use torch.eq or torch.equal.
+
+local autograd = require 'masked_torch.autograd'
+local native = require 'masked_torch.native'
+local Tensor = require 'masked_torch.tensor'
+
+local C, check, fail = native.cpu, native.check, native.fail
+local is_tensor = Tensor.is_tensor
+
+local method, torch = {}, {}
+
+-- ---- operands ------------------------------------------------------------------------------------------------
+
+local RANK = { bool = 1, uint8 = 2, int32 = 3, int64 = 4, float32 = 5, float64 = 6 }
+
+local function as_tensor(op, argument, value)
+  if not is_tensor(value) and type(value) == 'table' and type(value.tensor) == 'function' then
+    value = value:tensor()
+  end
+  return Tensor.check(op, argument, value)
+end
+
+-- The dtype a number or boolean asks for beside a tensor of `dtype`.
+local function with_number(dtype, value)
+  if type(value) == 'boolean' then return dtype end
+  if value % 1 ~= 0 then return RANK[dtype] < RANK.float32 and 'float32' or dtype end   -- fractions, infinities, NaN
+  return dtype == 'bool' and 'int64' or dtype
+end
+
+local function constant(value, dtype, device)
+  if type(value) == 'boolean' then value = value and 1 or 0 end
+  local t = Tensor.empty('constant', {}, dtype, device)
+  check(t.K.mt_tensor_fill(t._c, value))
+  return t
+end
+
+local function is_scalar(value) return type(value) == 'number' or type(value) == 'boolean' end
+
+-- a and b as tensors of one dtype on one device; `lift` may raise the dtype.
+local function operands(op, a, b, lift)
+  if is_scalar(a) and is_scalar(b) then fail('%s: expected at least one tensor, got two numbers', op) end
+  if not is_scalar(a) then a = as_tensor(op, 'first operand', a) end
+  if not is_scalar(b) then b = as_tensor(op, 'second operand', b) end
+  local dtype
+  if is_scalar(a) then
+    dtype = with_number(b.dtype, a)
+  elseif is_scalar(b) then
+    dtype = with_number(a.dtype, b)
+  else
+    Tensor.check_device_of(op, a, 'second operand', b)
+    dtype = RANK[a.dtype] >= RANK[b.dtype] and a.dtype or b.dtype
+  end
+  if lift then dtype = lift(dtype) end
+  local device = is_tensor(a) and a.device or b.device
+  a = is_tensor(a) and a:to(dtype) or constant(a, dtype, device)
+  b = is_tensor(b) and b:to(dtype) or constant(b, dtype, device)
+  return a, b
+end
+
+local function numbers(dtype) return dtype == 'bool' and 'int64' or dtype end
+local function real(dtype) return RANK[dtype] < RANK.float32 and 'float32' or dtype end
+
+local function same_shape(x, shape)
+  local c = x._c
+  if c.ndim ~= #shape then return false end
+  for d = 1, #shape do
+    if c.shape[d - 1] ~= shape[d] then return false end
+  end
+  return true
+end
+
+-- An uninitialised result of the broadcast shape, in the memory format of the first operand that has this shape. Sizes that do not
+-- fit together are refused by the kernel.
+local function broadcast(op, dtype, ...)
+  local n, ndim, shape = select('#', ...), 0, {}
+  for i = 1, n do ndim = math.max(ndim, (select(i, ...))._c.ndim) end
+  for d = 1, ndim do shape[d] = 1 end
+  for i = 1, n do
+    local c = (select(i, ...))._c
+    for d = 0, c.ndim - 1 do
+      local size = tonumber(c.shape[d])
+      if size ~= 1 then shape[ndim - c.ndim + d + 1] = size end
+    end
+  end
+  for i = 1, n do
+    local x = (select(i, ...))
+    if same_shape(x, shape) then return Tensor.empty_like(x, dtype) end
+  end
+  return Tensor.empty(op, shape, dtype, (...).device)
+end
+
+-- ---- one operand ---------------------------------------------------------------------------------------------
+
+-- In place: without a gradient the kernel writes to x. With one, the operation runs on a copy that stands for x's old value in
+-- the graph, and x becomes its result.
+local function in_place(op, x, out_of_place, kernel, ...)
+  autograd.check_in_place(op, x)
+  local recording = x.requires_grad
+  for i = 1, select('#', ...) do
+    local y = (select(i, ...))
+    recording = recording or (is_tensor(y) and y.requires_grad)
+  end
+  if not (recording and autograd.is_grad_enabled()) then
+    kernel(x, ...)
+    Tensor.bump(x)
+    return x
+  end
+  local before = autograd.no_grad(x.clone, x)
+  before.requires_grad, before.grad_fn, before.output_nr = x.requires_grad, x.grad_fn, x.output_nr
+  local y = out_of_place(before, ...)
+  if y.dtype ~= x.dtype or Tensor.shape_text(y) ~= Tensor.shape_text(x) then
+    fail('%s: the result %s %s cannot be written to %s %s', op, Tensor.shape_text(y), y.dtype, Tensor.shape_text(x), x.dtype)
+  end
+  check(x.K.mt_tensor_copy(x._c, y._c))
+  Tensor.bump(x)
+  x.requires_grad, x.grad_fn, x.output_nr = y.requires_grad, y.grad_fn, y.output_nr
+  return x
+end
+
+-- name -> what backward needs: 'x', 'y', or nothing where the derivative is 0. integer: defined on integers too.
+local unary = {
+  neg = { keeps = 'x', integer = true }, abs = { keeps = 'x', integer = true }, square = { keeps = 'x', integer = true },
+  sign = { integer = true }, floor = { step = true }, ceil = { step = true }, round = { step = true }, trunc = { step = true },
+  reciprocal = { keeps = 'y' }, sqrt = { keeps = 'y' }, rsqrt = { keeps = 'y' }, exp = { keeps = 'y' }, expm1 = { keeps = 'y' },
+  tan = { keeps = 'y' }, tanh = { keeps = 'y' }, sigmoid = { keeps = 'y' },
+  log = { keeps = 'x' }, log1p = { keeps = 'x' }, log2 = { keeps = 'x' }, sin = { keeps = 'x' }, cos = { keeps = 'x' },
+  atan = { keeps = 'x' },
+}
+
+for name, about in pairs(unary) do
+  local code = C['MT_UNARY_' .. name:upper()]
+  local op = autograd.op{
+    name = name,
+    forward = function(ctx, x)
+      local y = Tensor.empty_like(x)
+      check(x.K.mt_elementwise_unary(y._c, x._c, code))
+      if about.keeps then ctx:save(about.keeps == 'x' and x or y) end
+      return y
+    end,
+    backward = function(ctx, dy)
+      local dx = Tensor.empty_like(dy)
+      if about.keeps then
+        check(dy.K.mt_elementwise_unary_backward(dx._c, dy._c, ctx:saved()._c, code))
+      else
+        check(dy.K.mt_tensor_fill(dx._c, 0))
+      end
+      return dx
+    end,
+  }
+  local function prepare(x)
+    x = as_tensor(name, 'input', x)
+    if Tensor.floating[x.dtype] then return x end
+    return x:to(about.integer and numbers(x.dtype) or real(x.dtype))
+  end
+  method[name] = function(x)
+    x = as_tensor(name, 'input', x)
+    if about.step and not Tensor.floating[x.dtype] then return x:clone() end   -- whole numbers already
+    local y = op(prepare(x))
+    return y
+  end
+  local function kernel(x)
+    check(x.K.mt_elementwise_unary(x._c, x._c, code))
+  end
+  method[name .. '_'] = function(x)
+    Tensor.check(name .. '_', 'input', x)
+    if not Tensor.floating[x.dtype] and about.step then return x end
+    local y = in_place(name .. '_', x, op, kernel)
+    return y
+  end
+end
+method.negative, method.negative_ = method.neg, method.neg_
+
+-- ---- two operands --------------------------------------------------------------------------------------------
+
+local function binary_kernel(y, a, b, code)
+  check(y.K.mt_elementwise_binary(y._c, a._c, b._c, code))
+end
+
+-- lift: which dtypes the operation has.
+local binary = { add = numbers, sub = numbers, mul = numbers, div = real, pow = numbers, fmod = numbers, remainder = numbers,
+  minimum = false, maximum = false, atan2 = real }
+
+for name, lift in pairs(binary) do
+  local code = C['MT_BINARY_' .. name:upper()]
+  local linear = name == 'add' or name == 'sub'
+  local op = autograd.op{
+    name = name,
+    forward = function(ctx, a, b)
+      local y = broadcast(name, a.dtype, a, b)
+      binary_kernel(y, a, b, code)
+      ctx.a, ctx.b = a:size(), b:size()
+      if not linear then ctx:save(a, b) end
+      return y
+    end,
+    backward = function(ctx, dy)
+      local a, b = dy, dy   -- add and sub do not look at them
+      if not linear then a, b = ctx:saved() end
+      local function by(wanted, second, shape)
+        if not wanted then return nil end
+        local d = dy
+        if not (linear and (not second or name == 'add')) then
+          d = Tensor.empty_like(dy)
+          check(dy.K.mt_elementwise_binary_backward(d._c, dy._c, a._c, b._c, code, second and 1 or 0))
+        end
+        return Tensor.sum_to(d, shape, dy.dtype)
+      end
+      return by(ctx.needs[1], false, ctx.a), by(ctx.needs[2], true, ctx.b)
+    end,
+  }
+  method[name] = function(a, b)
+    a, b = operands(name, a, b, lift)
+    local y = op(a, b)
+    return y
+  end
+  local function kernel(x, b)
+    binary_kernel(x, x, b, code)
+  end
+  method[name .. '_'] = function(x, b)
+    local op_name = name .. '_'
+    Tensor.check(op_name, 'input', x)
+    local _, other = operands(op_name, x, b, lift)
+    if other.dtype ~= x.dtype then
+      fail('%s: a result of type %s cannot be written to %s %s; use :%s', op_name, other.dtype, Tensor.shape_text(x), x.dtype, name)
+    end
+    local y = in_place(op_name, x, op, kernel, other)
+    return y
+  end
+end
+
+-- x^2 is exact rounding of a product; every other power goes to the kernel. A negative whole number lifts integers to float32:
+-- 2^-1 is 0.5.
+do
+  local power = method.pow
+  method.pow = function(a, b)
+    if is_tensor(a) and b == 2 and a.dtype ~= 'bool' then return (a:square()) end
+    if type(b) == 'number' and b < 0 and is_tensor(a) and not Tensor.floating[a.dtype] then a = a:to('float32') end
+    return (power(a, b))
+  end
+end
+
+for _, name in ipairs { 'eq', 'ne', 'lt', 'le', 'gt', 'ge' } do
+  local code = C['MT_BINARY_' .. name:upper()]
+  --- torch.eq(a, b), ne, lt, le, gt, ge: bool tensors; NaN equals nothing.
+  method[name] = function(a, b)
+    a, b = operands(name, a, b)
+    local y = broadcast(name, 'bool', a, b)
+    binary_kernel(y, a, b, code)
+    return y
+  end
+end
+
+-- ---- logic ---------------------------------------------------------------------------------------------------
+
+-- On bool, "and" is the minimum, "or" the maximum, "xor" is "differs".
+for name, code in pairs { logical_and = C.MT_BINARY_MINIMUM, logical_or = C.MT_BINARY_MAXIMUM, logical_xor = C.MT_BINARY_NE } do
+  method[name] = function(a, b)
+    a, b = operands(name, a, b, function() return 'bool' end)
+    local y = broadcast(name, 'bool', a, b)
+    binary_kernel(y, a, b, code)
+    return y
+  end
+end
+
+--- logical_not(x): x == 0
+function method.logical_not(x)
+  local y = method.eq(as_tensor('logical_not', 'input', x), false)
+  return y
+end
+
+local function plain(op, x)
+  return as_tensor(op, 'input', x):detach()
+end
+
+--- isnan(x)
+function method.isnan(x)
+  x = plain('isnan', x)
+  local y = method.ne(x, x)
+  return y
+end
+
+--- isinf(x): plus or minus infinity
+function method.isinf(x)
+  x = plain('isinf', x)
+  if not Tensor.floating[x.dtype] then return (method.ne(x, x)) end
+  local y = method.eq(x:abs(), math.huge)
+  return y
+end
+
+--- isfinite(x): neither NaN nor infinite
+function method.isfinite(x)
+  x = plain('isfinite', x)
+  if not Tensor.floating[x.dtype] then return (method.eq(x, x)) end
+  local y = method.lt(x:abs(), math.huge)
+  return y
+end
+
+-- ---- choices -------------------------------------------------------------------------------------------------
+
+local where = autograd.op{
+  name = 'where',
+  forward = function(ctx, condition, a, b)
+    local y = broadcast('where', a.dtype, condition, a, b)
+    check(y.K.mt_elementwise_where(y._c, condition._c, a._c, b._c))
+    ctx:save(condition)
+    ctx.a, ctx.b = a:size(), b:size()
+    return y
+  end,
+  backward = function(ctx, dy)
+    local condition = ctx:saved()
+    local zero = constant(0, dy.dtype, dy.device)
+    local function chosen(first, second, shape)
+      local d = Tensor.empty_like(dy)
+      check(dy.K.mt_elementwise_where(d._c, condition._c, first._c, second._c))
+      return Tensor.sum_to(d, shape, dy.dtype)
+    end
+    return nil, ctx.needs[2] and chosen(dy, zero, ctx.a) or nil, ctx.needs[3] and chosen(zero, dy, ctx.b) or nil
+  end,
+}
+
+--- torch.where(condition, a, b): a where the condition is not 0, b elsewhere; all three broadcast. a and b are tensors or numbers.
+function torch.where(condition, a, b)
+  condition = as_tensor('where', 'condition', condition):to('bool')
+  if is_scalar(a) and is_scalar(b) then
+    a = constant(a, type(a) == 'boolean' and type(b) == 'boolean' and 'bool' or 'float32', condition.device)
+  end
+  a, b = operands('where', a, b)
+  local y = where(condition, a, b)
+  return y
+end
+
+local clamp = autograd.op{
+  name = 'clamp',
+  forward = function(ctx, x, low, high)
+    local y = Tensor.empty_like(x)
+    check(x.K.mt_elementwise_clamp(y._c, x._c, low, high))
+    ctx:save(x)
+    ctx.low, ctx.high = low, high
+    return y
+  end,
+  backward = function(ctx, dy)
+    local x = ctx:saved()
+    local dx = Tensor.empty_like(x)
+    check(x.K.mt_elementwise_clamp_backward(dx._c, dy._c, x._c, ctx.low, ctx.high))
+    return dx
+  end,
+}
+
+local function bounds(op, low, high)
+  if low == nil and high == nil then fail('%s: expected a lower or an upper bound, got neither', op) end
+  return native.number(op, 'min', low == nil and -math.huge or low), native.number(op, 'max', high == nil and math.huge or high)
+end
+
+--- x:clamp(min, max): min(max(x, min), max); either bound may be nil. Bounds are numbers, or tensors (broadcast). NaN stays NaN.
+function method.clamp(x, low, high)
+  x = as_tensor('clamp', 'input', x)
+  if is_tensor(low) or is_tensor(high) then
+    if low ~= nil then x = method.maximum(x, low) end
+    if high ~= nil then x = method.minimum(x, high) end
+    return x
+  end
+  low, high = bounds('clamp', low, high)
+  local lifted = numbers(x.dtype)
+  for _, bound in ipairs { low, high } do
+    if math.abs(bound) < math.huge then lifted = with_number(lifted, bound) end
+  end
+  local y = clamp(x:to(lifted), low, high)
+  return y
+end
+
+--- x:clamp_(min, max): numbers only
+function method.clamp_(x, low, high)
+  Tensor.check('clamp_', 'input', x)
+  low, high = bounds('clamp_', low, high)
+  local y = in_place('clamp_', x, clamp, function() check(x.K.mt_elementwise_clamp(x._c, x._c, low, high)) end, low, high)
+  return y
+end
+
+--- torch.lerp(a, b, weight) = a + weight * (b - a); weight is a number or a tensor.
+function method.lerp(a, b, weight)
+  local y = method.add(a, method.mul(method.sub(b, a), weight))
+  return y
+end
+
+-- ---- operators -----------------------------------------------------------------------------------------------
+
+Tensor.__add = function(a, b) return (method.add(a, b)) end
+Tensor.__sub = function(a, b) return (method.sub(a, b)) end
+Tensor.__mul = function(a, b) return (method.mul(a, b)) end
+Tensor.__div = function(a, b) return (method.div(a, b)) end
+Tensor.__mod = function(a, b) return (method.remainder(a, b)) end
+Tensor.__pow = function(a, b) return (method.pow(a, b)) end
+Tensor.__unm = function(a) return (method.neg(a)) end
+
+return { method = method, torch = torch }
