@@ -1,82 +1,163 @@
-// index: see index.h. Gradients of views that repeat or reorder elements.
+// index: see index.h. masked_*, nonzero and triangle stand in index_mask.c.
 #ifdef REAL
 
-enum { FN(EXPAND_BLOCK) = 16 };
-
-// One block of dx at a time; the reduced dims outside, the block inside, so that a column sum reads whole cache lines.
-static void FN(expand_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const expand_plan *plan = context;
-  for (int64_t i = 0; i < n; i += FN(EXPAND_BLOCK)) {
-    const int64_t block = MT_MIN(n - i, FN(EXPAND_BLOCK)), last = plan->ndim - 1;
-    const char *dy = p[1] + i * step[1];
-    double sum[FN(EXPAND_BLOCK)] = {0};
-    int64_t index[MT_MAX_DIMS] = {0};
-    for (int64_t row = 0; row < plan->rows; row++) {
-      for (int64_t k = 0; k < plan->shape[last]; k++) {
-        for (int64_t b = 0; b < block; b++) {
-          sum[b] += *(const REAL *)(dy + k * plan->step[last] + b * step[1]);
-        }
-      }
-      for (int64_t d = last - 1; d >= 0; d--) {
-        dy += plan->step[d];
-        if (++index[d] < plan->shape[d]) {
-          break;
-        }
-        dy -= plan->shape[d] * plan->step[d];
-        index[d] = 0;
-      }
-    }
-    for (int64_t b = 0; b < block; b++) {
-      *(REAL *)(p[0] + (i + b) * step[0]) = (REAL)sum[b];
-    }
+// Operands: dsrc, dy and the last writers (both standing still along dim), positions, order numbers.
+static void FN(survivor_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const int64_t *steps = context;
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t at = *(const int64_t *)(p[2] + i * step[2]), number = *(const int64_t *)(p[4] + i * step[4]);
+    const int64_t winner = *(const int64_t *)(p[3] + i * step[3] + at * steps[1]);
+    *(REAL *)(p[0] + i * step[0]) = winner == number ? *(const REAL *)(p[1] + i * step[1] + at * steps[0]) : 0;
   }
 }
 
 #else
 #include "common.h"
-#include "loop.h"
-
-// The reduced dims of dy; the last is the inner loop, rows counts the others.
-typedef struct {
-  int32_t ndim;
-  int64_t rows, shape[MT_MAX_DIMS + 1], step[MT_MAX_DIMS + 1];
-} expand_plan;
+#include "lines.h"
+#include "positions.h"
 
 #define MT_SOURCE "index.c"
 #include "twice.h"
 
-int mt_index_expand_backward(mt_tensor *dx, const mt_tensor *dy) {
-  MT_TRY(mt_check_real("expand", "gradient", dy));
-  MT_TRY(mt_check_dtype("expand", "dx", dx, dy->dtype));
-  MT_TRY(mt_check_output("expand", "dx", dx));
-  MT_TRY(mt_check_overlap("expand", dx, dy, false));
-  const int32_t lead = dy->ndim - dx->ndim;
-  expand_plan plan = {.rows = 1};
-  mt_tensor kept = *dy;
-  bool fits = lead >= 0;
-  kept.ndim = dx->ndim;
-  for (int32_t d = 0; fits && d < dy->ndim; d++) {
-    if (d >= lead) {
-      kept.shape[d - lead] = dx->shape[d - lead];
-      kept.stride[d - lead] = dy->stride[d];
-    }
-    if (d < lead || dx->shape[d - lead] != dy->shape[d]) {
-      fits = d < lead || dx->shape[d - lead] == 1;
-      plan.shape[plan.ndim] = dy->shape[d];
-      plan.step[plan.ndim++] = dy->stride[d] * mt_dtype_size(dy->dtype);
+// ---- gather and scatter ---------------------------------------------------------------------------------------------
+
+// index and src against the tensor x that is read or written along dim.
+static int check_index(const char *op, const mt_tensor *x, int32_t dim, const mt_tensor *index, const char *name,
+                       const mt_tensor *other) {
+  MT_TRY(mt_check_integer(op, "index", index));
+  MT_TRY(mt_check_dim(op, dim, x));
+  MT_TRY(mt_check_ndim(op, "index", index, x->ndim));
+  for (int32_t d = 0; d < x->ndim; d++) {
+    if (d != dim && index->shape[d] > x->shape[d]) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: index: %s is larger than %s in dim %d", op, MT_SHAPE(index), MT_SHAPE(x), d + 1);
     }
   }
-  if (!fits) {
-    return mt_fail(MT_ERROR_ARGUMENT, "expand: gradient: %s is not an expansion of %s", MT_SHAPE(dy), MT_SHAPE(dx));
-  }
-  if (plan.ndim == 0) {
-    plan.shape[plan.ndim++] = 1;
-  }
-  for (int32_t d = 0; d + 1 < plan.ndim; d++) {
-    plan.rows *= plan.shape[d];
-  }
-  return mt_loop_run(2, (const mt_tensor *const[]){dx, &kept}, MT_REAL_FN(dx->dtype, expand_row), &plan);
+  MT_TRY(mt_check_dtype(op, name, other, x->dtype));
+  return mt_check_shape(op, name, other, index->ndim, index->shape);
 }
+
+int mt_index_gather(mt_tensor *y, const mt_tensor *x, int32_t dim, const mt_tensor *index, const char *op) {
+  mt_tensor *positions;
+  op = op ? op : "gather";
+  MT_TRY(mt_check_tensor(op, "input", x));
+  MT_TRY(check_index(op, x, dim, index, "output", y));
+  MT_TRY(mt_check_output(op, "output", y));
+  MT_TRY(mt_check_overlap(op, y, x, false));
+  MT_TRY(mt_positions(&positions, op, index, x->shape[dim], dim, x));
+  int status = mt_positions_gather(y, x, dim, positions);
+  mt_tensor_release(positions);
+  return status;
+}
+
+static int check_scatter(const char *op, const mt_tensor *y, int32_t dim, const mt_tensor *index, const mt_tensor *src) {
+  MT_TRY(mt_check_output(op, "output", y));
+  MT_TRY(check_index(op, y, dim, index, "source", src));
+  return mt_check_overlap(op, y, src, false);
+}
+
+#define SCATTER(T)                                                                                              \
+  if (step[0] <= plan->src_step) {                                                                              \
+    for (int64_t k = 0; k < plan->count; k++) {                                                                 \
+      for (int64_t i = 0; i < n; i++) {                                                                         \
+        const int64_t at = *(const int64_t *)(p[2] + i * step[2] + k * plan->at_step);                          \
+        *(T *)(p[1] + i * step[1] + at * plan->y_step) = *(const T *)(p[0] + i * step[0] + k * plan->src_step); \
+      }                                                                                                         \
+    }                                                                                                           \
+  } else {                                                                                                      \
+    for (int64_t i = 0; i < n; i++) {                                                                           \
+      for (int64_t k = 0; k < plan->count; k++) {                                                               \
+        const int64_t at = *(const int64_t *)(p[2] + i * step[2] + k * plan->at_step);                          \
+        *(T *)(p[1] + i * step[1] + at * plan->y_step) = *(const T *)(p[0] + i * step[0] + k * plan->src_step); \
+      }                                                                                                         \
+    }                                                                                                           \
+  }
+
+static void scatter_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const line_plan *plan = context;
+  if (plan->size == 4) {
+    SCATTER(int32_t)
+  } else if (plan->size == 8) {
+    SCATTER(int64_t)
+  } else {
+    SCATTER(uint8_t)
+  }
+}
+
+int mt_index_scatter(mt_tensor *y, int32_t dim, const mt_tensor *index, const mt_tensor *src, const char *op) {
+  mt_tensor *positions;
+  line_plan plan = {0};
+  op = op ? op : "scatter";
+  MT_TRY(check_scatter(op, y, dim, index, src));
+  MT_TRY(mt_positions(&positions, op, index, y->shape[dim], dim, y));
+  int status = mt_lines_run(y, dim, positions, src, &plan, scatter_row);
+  mt_tensor_release(positions);
+  return status;
+}
+
+// The order numbers 1, 2, .. of the positions are scattered like the source was: where a position finds its own number again,
+// it was the last to write.
+static int scatter_backward(mt_tensor *dsrc, const mt_tensor *dy, int32_t dim, const mt_tensor *positions, mt_tensor *number,
+                            mt_tensor *last) {
+  line_plan plan = {0};
+  mt_tensor numbers = *dsrc;
+  int64_t *value = number->data;
+  for (int64_t k = 0; k < number->numel; k++) {
+    value[k] = k;
+  }
+  numbers.data = number->data;
+  numbers.storage = number->storage;
+  numbers.dtype = MT_INT64;
+  memset(numbers.stride, 0, sizeof numbers.stride);
+  numbers.stride[dim] = 1;
+  MT_TRY(mt_lines_run(last, dim, positions, &numbers, &plan, scatter_row));
+  const int64_t size = mt_dtype_size(dy->dtype);
+  mt_tensor from = *dy, winner = *last;
+  memcpy(from.shape, dsrc->shape, sizeof from.shape);
+  memcpy(winner.shape, dsrc->shape, sizeof winner.shape);
+  const int64_t steps[2] = {dy->stride[dim] * size, last->stride[dim] * (int64_t)sizeof(int64_t)};
+  from.stride[dim] = 0;
+  winner.stride[dim] = 0;
+  return mt_loop_run(5, (const mt_tensor *const[]){dsrc, &from, positions, &winner, &numbers},
+                     MT_REAL_FN(dy->dtype, survivor_row), steps);
+}
+
+int mt_index_scatter_backward(mt_tensor *dsrc, const mt_tensor *dy, int32_t dim, const mt_tensor *index, const char *op) {
+  mt_tensor *positions = NULL, *number = NULL, *last = NULL;
+  op = op ? op : "scatter";
+  MT_TRY(mt_check_real(op, "gradient", dy));
+  MT_TRY(mt_check_output(op, "output", dsrc));
+  MT_TRY(check_index(op, dy, dim, index, "output", dsrc));
+  MT_TRY(mt_check_overlap(op, dsrc, dy, false));
+  MT_TRY(mt_positions(&positions, op, index, dy->shape[dim], dim, dy));
+  int64_t shape[MT_MAX_DIMS];
+  memcpy(shape, index->shape, sizeof shape);
+  shape[dim] = dy->shape[dim];
+  int status = mt_tensor_new(&last, MT_INT64, dy->ndim, shape, NULL);
+  if (status == MT_OK) {
+    status = mt_tensor_new(&number, MT_INT64, 1, &index->shape[dim], NULL);
+  }
+  if (status == MT_OK) {
+    status = scatter_backward(dsrc, dy, dim, positions, number, last);
+  }
+  mt_tensor_release(positions);
+  mt_tensor_release(number);
+  mt_tensor_release(last);
+  return status;
+}
+
+int mt_index_scatter_add(mt_tensor *y, int32_t dim, const mt_tensor *index, const mt_tensor *src, double alpha,
+                         const char *op) {
+  mt_tensor *positions;
+  op = op ? op : "scatter_add";
+  MT_TRY(mt_check_real(op, "output", y));
+  MT_TRY(check_scatter(op, y, dim, index, src));
+  MT_TRY(mt_positions(&positions, op, index, y->shape[dim], dim, y));
+  int status = mt_positions_add(y, dim, positions, src, alpha);
+  mt_tensor_release(positions);
+  return status;
+}
+
+// ---- flip ----------------------------------------------------------------------------------------------------
 
 int mt_index_flip(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   MT_TRY(mt_check_tensor("flip", "input", x));

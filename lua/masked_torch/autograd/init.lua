@@ -102,16 +102,21 @@ local function check_view(op, x)
   end
 end
 
+--- To be called when an in-place change of x is recorded although x itself may not have required a gradient before.
+function autograd.check_recorded(op, x)
+  if x.is_view_of then
+    fail('%s: the view %s cannot be changed in place by something that requires a gradient: the tensor it is a view of ' ..
+      'would not know; change that tensor itself', op, Tensor.shape_text(x))
+  end
+end
+
 local function record(node, ...)
   local outputs = 0
   for i = 1, select('#', ...) do
     local y = select(i, ...)
     if is_tensor(y) then
       outputs = outputs + 1
-      if y.is_view_of then
-        fail('%s: the view %s cannot be changed in place by something that requires a gradient: the tensor it is a view of ' ..
-          'would not know; change that tensor itself', node.op.name, Tensor.shape_text(y))
-      end
+      autograd.check_recorded(node.op.name, y)
       if Tensor.floating[y.dtype] and not (node.non_differentiable and node.non_differentiable[y]) then
         y.requires_grad, y.grad_fn, y.output_nr = true, node, outputs
       end
@@ -169,6 +174,7 @@ function autograd.check_in_place(op, x, recording)
   if recording and x.requires_grad and x.grad_fn == nil then
     fail('%s: a leaf tensor that requires a gradient cannot be changed in place; wrap the change in torch.no_grad', op)
   end
+  if recording then check_view(op, x) end
   if recording and x.is_view_of and x.is_view_of.requires_grad then
     fail('%s: the view of a tensor in the graph cannot be changed in place; use the operation without the underscore', op)
   end

@@ -160,23 +160,6 @@ function method.clone(x)
   return y
 end
 
-local contiguous = autograd.op{
-  name = 'contiguous',
-  forward = function(_, x)
-    local y = Tensor.empty('contiguous', x:size(), x.dtype, x.device)
-    check(x.K.mt_tensor_copy(y._c, x._c))
-    return y
-  end,
-  backward = function(_, dy) return dy end,
-}
-
---- x:contiguous(): x itself when its elements lie in row-major order, else such a copy.
-function method.contiguous(x)
-  if Tensor.check('contiguous', 'input', x):is_contiguous() then return x end
-  local y = contiguous(x)
-  return y
-end
-
 local cast = autograd.op{
   name = 'to',
   forward = function(ctx, x, dtype)

@@ -111,6 +111,7 @@ local function in_place(op, x, out_of_place, kernel, ...)
     Tensor.bump(x)
     return x
   end
+  autograd.check_recorded(op, x)
   local before = autograd.no_grad(x.clone, x)
   before.requires_grad, before.grad_fn, before.output_nr = x.requires_grad, x.grad_fn, x.output_nr
   local y = out_of_place(before, ...)
