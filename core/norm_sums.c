@@ -1,0 +1,304 @@
+// norm_sums: see norm_sums.h. A term says what one element adds; one loop serves all terms, inlined for each.
+#ifdef REAL
+
+static inline __attribute__((always_inline)) void FN(row)(double *sum, char *const *p, const int64_t *step,
+                                                          const int64_t *lane, int64_t n, int64_t lanes, norm_term term,
+                                                          int uses, int64_t x_lane) {
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t l = 0; l < lanes; l++) {
+      const double m = uses & MASK ? *(const REAL *)(p[1] + i * step[1] + l * lane[1]) : 1.0;
+      if (m == 0 && !(uses & HOLES)) {
+        continue;
+      }
+      const double x = *(const REAL *)(p[0] + i * step[0] + l * x_lane);
+      const norm_cell *cell = uses & CELL ? (const norm_cell *)(p[2] + i * step[2] + l * lane[2]) : NULL;
+      const double dy = uses & DY ? *(const REAL *)(p[3] + i * step[3] + l * lane[3]) : 0.0;
+      const double w = uses & WEIGHT ? *(const REAL *)(p[4] + i * step[4] + l * lane[4]) : 0.0;
+      term(sum + l, x, m, cell, dy, w);
+    }
+  }
+}
+
+#define ROW(name, term, uses)                                                                                        \
+  static void FN(name)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes) { \
+    if (lane[0] == (int64_t)sizeof(REAL)) {                                                                          \
+      FN(row)(sum, p, step, lane, n, lanes, term, uses, sizeof(REAL));                                               \
+    } else {                                                                                                         \
+      FN(row)(sum, p, step, lane, n, lanes, term, uses, lane[0]);                                                    \
+    }                                                                                                                \
+  }
+ROW(moments, add_value, 0)
+ROW(moments_masked, add_moments, MASK)
+ROW(power, add_square, 0)
+ROW(power_masked, add_power, MASK)
+ROW(squares, add_squares, CELL)
+ROW(squares_masked, add_squares, CELL | MASK)
+ROW(gradients, add_gradients, CELL | DY | WEIGHT)
+ROW(gradients_masked, add_gradients, CELL | DY | WEIGHT | MASK)
+ROW(weight_gradients, add_weight_gradients, CELL | DY)
+ROW(weight_gradients_masked, add_weight_gradients, CELL | DY | MASK)
+ROW(compat_moments, add_moments, MASK | HOLES)
+ROW(compat_squares, add_compat_squares, CELL | MASK | HOLES)
+ROW(compat_skew, add_compat_skew, CELL | MASK | HOLES)
+#undef ROW
+
+#else
+#include "norm_sums.h"
+
+enum { MASK = 1, CELL = 2, DY = 4, WEIGHT = 8, HOLES = 16 };   // what a row reads; HOLES: elements with mask 0 too
+
+typedef void (*norm_term)(double *sum, double x, double m, const norm_cell *cell, double dy, double w);
+
+static inline void add_value(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)m, (void)cell, (void)dy, (void)w;
+  sum[2 * NORM_LANES] += x;
+}
+
+static inline void add_square(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)m, (void)cell, (void)dy, (void)w;
+  sum[2 * NORM_LANES] += x * x;
+}
+
+static inline void add_moments(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)cell, (void)dy, (void)w;
+  sum[0] += m;
+  sum[NORM_LANES] += m * m;
+  sum[2 * NORM_LANES] += x;
+}
+
+static inline void add_power(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)cell, (void)dy, (void)w;
+  sum[0] += m;
+  sum[NORM_LANES] += m * m;
+  sum[2 * NORM_LANES] += x * x / m;
+}
+
+static inline void add_squares(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)dy, (void)w;
+  const double e = x - m * cell->mean;
+  sum[0] += e * e / m;
+}
+
+static inline void add_gradients(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  const double g = dy * w;
+  sum[0] += g * m;
+  sum[NORM_LANES] += g * (x - m * cell->mean);
+}
+
+static inline void add_weight_gradients(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)w;
+  sum[0] += dy * m;
+  sum[NORM_LANES] += dy * ((x - m * cell->mean) * cell->rstd);
+}
+
+static inline void add_compat_squares(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)dy, (void)w;
+  const double e = (x - cell->mean) * m;
+  sum[0] += e * e;
+}
+
+static inline void add_compat_skew(double *sum, double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)dy, (void)w;
+  sum[0] += m * m * (x - cell->mean);
+}
+
+#define MT_SOURCE "norm_sums.c"
+#include "twice.h"
+
+#define PICK(name) (masked ? MT_REAL_FN(dtype, name##_masked) : MT_REAL_FN(dtype, name))
+norm_row norm_row_moments(int32_t dtype, bool masked) { return PICK(moments); }
+norm_row norm_row_power(int32_t dtype, bool masked) { return PICK(power); }
+norm_row norm_row_squares(int32_t dtype, bool masked) { return PICK(squares); }
+norm_row norm_row_gradients(int32_t dtype, bool masked) { return PICK(gradients); }
+norm_row norm_row_weight_gradients(int32_t dtype, bool masked) { return PICK(weight_gradients); }
+norm_row norm_row_compat_moments(int32_t dtype) { return MT_REAL_FN(dtype, compat_moments); }
+norm_row norm_row_compat_squares(int32_t dtype) { return MT_REAL_FN(dtype, compat_squares); }
+norm_row norm_row_compat_skew(int32_t dtype) { return MT_REAL_FN(dtype, compat_skew); }
+
+// A run of dims that is walked in row-major order: sizes, and steps in bytes per operand; steps in cells for the target.
+typedef struct walk {
+  int32_t ndim;
+  int64_t count, shape[MT_MAX_DIMS], step[NORM_OPERANDS][MT_MAX_DIMS], cell[MT_MAX_DIMS];
+} walk;
+
+typedef struct plan {
+  norm_row row;
+  int32_t operands;
+  char *base[NORM_OPERANDS];
+  walk outer, rows;                                // kept dims but the lane dim; summed dims but the last
+  int64_t n, step[NORM_OPERANDS];                  // the row
+  int64_t lanes, lane[NORM_OPERANDS], lane_cell;   // neighbouring cells
+  int64_t block, blocks;                           // lanes per block, blocks along the lane dim
+  double *sums, *partial;
+} plan;
+
+static void walk_add(walk *w, int32_t operands, const mt_tensor *const *t, int32_t d, int64_t cell) {
+  const int32_t k = w->ndim++;
+  w->shape[k] = t[0]->shape[d];
+  w->count *= t[0]->shape[d];
+  w->cell[k] = cell;
+  for (int32_t i = 0; i < operands; i++) {
+    w->step[i][k] = t[i]->shape[d] == 1 ? 0 : t[i]->stride[d] * mt_dtype_size(t[i]->dtype);
+  }
+}
+
+static int64_t walk_to(const walk *w, int32_t operands, char **p, int64_t index) {
+  int64_t cell = 0;
+  for (int32_t k = w->ndim - 1; k >= 0; k--) {
+    const int64_t i = index % w->shape[k];
+    index /= w->shape[k];
+    cell += i * w->cell[k];
+    for (int32_t o = 0; o < operands; o++) {
+      p[o] += i * w->step[o][k];
+    }
+  }
+  return cell;
+}
+
+static void plan_make(plan *s, int32_t operands, const mt_tensor *const *t, const bool *kept) {
+  const mt_tensor *x = t[0];
+  int64_t cell[MT_MAX_DIMS], cells = 1;
+  int32_t lane = -1, inner = -1;
+  for (int32_t d = x->ndim - 1; d >= 0; d--) {
+    cell[d] = cells;
+    if (kept[d]) {
+      cells *= x->shape[d];
+      if (x->shape[d] > 1 && (lane < 0 || x->stride[d] < x->stride[lane])) {
+        lane = d;
+      }
+    } else if (inner < 0) {
+      inner = d;
+    }
+  }
+  s->operands = operands;
+  s->outer.count = s->rows.count = 1;
+  s->n = inner < 0 ? 1 : x->shape[inner];
+  s->lanes = lane < 0 ? 1 : x->shape[lane];
+  s->lane_cell = lane < 0 ? 0 : cell[lane];
+  for (int32_t k = 0; k < operands; k++) {
+    s->base[k] = t[k]->data;
+    const int64_t size = mt_dtype_size(t[k]->dtype);
+    s->step[k] = inner < 0 || t[k]->shape[inner] == 1 ? 0 : t[k]->stride[inner] * size;
+    s->lane[k] = lane < 0 || t[k]->shape[lane] == 1 ? 0 : t[k]->stride[lane] * size;
+  }
+  for (int32_t d = 0; d < x->ndim; d++) {
+    if (kept[d] && d != lane) {
+      walk_add(&s->outer, operands, t, d, cell[d]);
+    } else if (!kept[d] && d != inner) {
+      walk_add(&s->rows, operands, t, d, 0);
+    }
+  }
+  // Far-apart cells: few streams at a time; neighbours in memory: whole cache lines.
+  s->block = MT_MIN(s->lanes, lane >= 0 && x->stride[lane] == 1 ? NORM_LANES : 4);
+  s->blocks = (s->lanes + s->block - 1) / s->block;
+}
+
+// The first elements of a block of cells; returns its number of lanes.
+static int64_t seek(const plan *s, int64_t block, char **p, int64_t *cell) {
+  const int64_t first = block % s->blocks * s->block;
+  memcpy(p, s->base, sizeof(s->base));
+  *cell = walk_to(&s->outer, s->operands, p, block / s->blocks) + first * s->lane_cell;
+  for (int32_t k = 0; k < s->operands; k++) {
+    p[k] += first * s->lane[k];
+  }
+  return MT_MIN(s->block, s->lanes - first);
+}
+
+static void row_sum(const plan *s, double *sum, char *const *p, int64_t row, int64_t lanes) {
+  char *q[NORM_OPERANDS];
+  memcpy(q, p, sizeof(q));
+  walk_to(&s->rows, s->operands, q, row);
+  for (int32_t w = 0; w < NORM_WIDTH; w++) {
+    memset(sum + w * NORM_LANES, 0, sizeof(double) * (size_t)lanes);
+  }
+  s->row(sum, q, s->step, s->lane, s->n, lanes);
+}
+
+static void store(const plan *s, const double *total, int64_t cell, int64_t lanes) {
+  for (int64_t l = 0; l < lanes; l++) {
+    for (int32_t w = 0; w < NORM_WIDTH; w++) {
+      s->sums[(cell + l * s->lane_cell) * NORM_WIDTH + w] = total[w * NORM_LANES + l];
+    }
+  }
+}
+
+// Whole blocks of cells, all their rows.
+static void run_blocks(void *context, int64_t begin, int64_t end) {
+  const plan *s = context;
+  for (int64_t b = begin; b < end; b++) {
+    double total[NORM_WIDTH * NORM_LANES] = {0}, sum[NORM_WIDTH * NORM_LANES];
+    char *p[NORM_OPERANDS];
+    int64_t cell, lanes = seek(s, b, p, &cell);
+    for (int64_t r = 0; r < s->rows.count; r++) {
+      row_sum(s, sum, p, r, lanes);
+      for (int32_t w = 0; w < NORM_WIDTH; w++) {
+        for (int64_t l = 0; l < lanes; l++) {
+          total[w * NORM_LANES + l] += sum[w * NORM_LANES + l];
+        }
+      }
+    }
+    store(s, total, cell, lanes);
+  }
+}
+
+// Few cells, many rows: every row sum is stored, and added up afterwards in the same order.
+static void run_rows(void *context, int64_t begin, int64_t end) {
+  const plan *s = context;
+  for (int64_t u = begin; u < end; u++) {
+    double sum[NORM_WIDTH * NORM_LANES];
+    char *p[NORM_OPERANDS];
+    int64_t cell, lanes = seek(s, u / s->rows.count, p, &cell);
+    row_sum(s, sum, p, u % s->rows.count, lanes);
+    for (int32_t w = 0; w < NORM_WIDTH; w++) {
+      memcpy(s->partial + (u * NORM_WIDTH + w) * s->block, sum + w * NORM_LANES, sizeof(double) * (size_t)lanes);
+    }
+  }
+}
+
+static void add_partial(const plan *s, int64_t blocks) {
+  for (int64_t b = 0; b < blocks; b++) {
+    double total[NORM_WIDTH * NORM_LANES] = {0};
+    char *p[NORM_OPERANDS];
+    int64_t cell, lanes = seek(s, b, p, &cell);
+    for (int64_t r = 0; r < s->rows.count; r++) {
+      const double *sum = s->partial + (b * s->rows.count + r) * NORM_WIDTH * s->block;
+      for (int32_t w = 0; w < NORM_WIDTH; w++) {
+        for (int64_t l = 0; l < lanes; l++) {
+          total[w * NORM_LANES + l] += sum[w * s->block + l];
+        }
+      }
+    }
+    store(s, total, cell, lanes);
+  }
+}
+
+enum { GRAIN = 16384, ENOUGH_BLOCKS = 16 };
+
+int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept) {
+  plan s = {.row = row, .sums = sums};
+  if (t[0]->numel == 0) {
+    int64_t cells = 1;
+    for (int32_t d = 0; d < t[0]->ndim; d++) {
+      cells *= kept[d] ? t[0]->shape[d] : 1;
+    }
+    memset(sums, 0, sizeof(double) * NORM_WIDTH * (size_t)cells);
+    return MT_OK;
+  }
+  plan_make(&s, operands, t, kept);
+  const int64_t blocks = s.outer.count * s.blocks, work = s.n * s.block;
+  if (blocks >= ENOUGH_BLOCKS || s.rows.count == 1 || t[0]->numel <= GRAIN) {
+    return mt_parallel(blocks, MT_MAX(1, GRAIN / (work * s.rows.count)), run_blocks, &s);
+  }
+  s.partial = mt_alloc_array(blocks * s.rows.count, (int64_t)sizeof(double) * NORM_WIDTH * s.block);
+  if (s.partial == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  const int status = mt_parallel(blocks * s.rows.count, MT_MAX(1, GRAIN / work), run_rows, &s);
+  if (status == MT_OK) {
+    add_partial(&s, blocks);
+  }
+  mt_free(s.partial);
+  return status;
+}
+
+#endif

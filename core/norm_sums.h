@@ -1,0 +1,33 @@
+// norm_sums: the sums behind every normalisation. Internal.
+//
+// A tensor's dims are split into kept ones and summed ones; each combination of kept indexes is a cell. Per cell up to
+// three sums are taken in double precision, in one fixed order: along the last summed dim element by element (a row),
+// then row by row in raster order. Elements with mask 0 are skipped, so padding at either end of a row, and more rows,
+// change no bit. Memory layout, threads and blocking never change the order.
+#pragma once
+#include "common.h"
+
+enum { NORM_LANES = 32, NORM_WIDTH = 3, NORM_OPERANDS = 5 };
+
+// What a cell knows when its elements are visited; offset and slope serve the backward pass.
+typedef struct norm_cell {
+  double mean, rstd, offset, slope;
+} norm_cell;
+
+// Adds one row of n elements for `lanes` neighbouring cells: sum[w * NORM_LANES + lane]. p[k] is the first element of
+// operand k, step[k] the distance along the row, lane[k] between cells, in bytes.
+typedef void (*norm_row)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes);
+
+// sums[cell * NORM_WIDTH + w] for every cell, cells in row-major order of the kept dims. Operands have t[0]'s number of
+// dims; their sizes 1 repeat.
+int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept);
+
+// The rows of the different passes. Operands: x, mask (or x again), cell, dy, weight.
+norm_row norm_row_moments(int32_t dtype, bool masked);        // sum m, sum m^2, sum x; the first two are left 0 without a mask
+norm_row norm_row_power(int32_t dtype, bool masked);          // sum m, sum m^2, sum x^2 / m; likewise
+norm_row norm_row_squares(int32_t dtype, bool masked);        // sum (x - m mean)^2 / m
+norm_row norm_row_gradients(int32_t dtype, bool masked);      // sum g m, sum g (x - m mean), g = dy * weight
+norm_row norm_row_weight_gradients(int32_t dtype, bool masked);   // sum dy m, sum dy (x - m mean) rstd
+norm_row norm_row_compat_moments(int32_t dtype);              // sum m, -, sum x, holes of x included
+norm_row norm_row_compat_squares(int32_t dtype);              // sum ((x - mean) m)^2
+norm_row norm_row_compat_skew(int32_t dtype);                 // sum m^2 (x - mean)
