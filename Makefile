@@ -27,8 +27,13 @@ LDLIBS := -lopenblas -lpthread -lm
 
 # ---- build -----------------------------------------------------------------------------------------------------------
 
-SOURCES := $(wildcard core/*.c)
-OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o)
+SOURCES := $(filter-out core/tile.c,$(wildcard core/*.c))
+# The micro-kernels are built once per instruction set; the library picks one at run time (core/isa.c).
+TILES := portable $(if $(filter x86_64,$(shell $(CC) -dumpmachine | cut -d- -f1)),avx2 avx512)
+TILE_FLAGS_avx2 := -mavx2 -mfma
+TILE_FLAGS_avx512 := -mavx2 -mfma -mavx512f -mavx512vl
+TILE_OBJECTS := $(TILES:%=$(BUILD)/core/tile_%.o)
+OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o) $(TILE_OBJECTS)
 LIBRARY := $(BUILD)/libmasked_torch_cpu.so
 CUDA_SOURCES := $(wildcard cuda/*.cu)
 
@@ -41,6 +46,10 @@ $(LIBRARY): $(OBJECTS)
 $(BUILD)/core/%.o: core/%.c VERSION Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(TILE_OBJECTS): $(BUILD)/core/tile_%.o: core/tile.c VERSION Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(TILE_FLAGS_$*) -DTILE_NAME=$* -MMD -MP -c -o $@ $<
 
 -include $(OBJECTS:.o=.d)
 

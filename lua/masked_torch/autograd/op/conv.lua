@@ -1,1 +1,219 @@
-return {}
+--- conv: convolution and transposed convolution over 1 to 3 spatial axes. core/conv.h has the formula and the order of sums.
+
+local autograd = require 'masked_torch.autograd'
+local geometry = require 'masked_torch.nn.geometry'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Tensor = require 'masked_torch.tensor'
+
+local check, fail = native.check, native.fail
+
+-- A new tensor (N, C, *S) with neighbouring channels.
+local function channels_last(op, x, channels, spatial)
+  local shape = { x:size(1), channels, unpack(spatial) }
+  return Tensor.empty(op, shape, x.dtype, x.device, Tensor.channels_last(shape))
+end
+
+local function bias_gradient(dy)
+  local db = Tensor.empty('conv', { dy:size(2) }, dy.dtype, dy.device)
+  check(dy.K.mt_conv_backward_bias(db._c, dy._c))
+  return db
+end
+
+local function weight_gradient(w, dy, x, g)
+  local dw = Tensor.empty('conv', w:size(), w.dtype, w.device)
+  check(x.K.mt_conv_backward_weight(dw._c, dy._c, x._c, g))
+  return dw
+end
+
+local function input_gradient(x, dy, w, g)
+  local dx = channels_last('conv', x, x:size(2), geometry.spatial(x))
+  check(x.K.mt_conv_backward_input(dx._c, dy._c, w._c, nil, g))
+  return dx
+end
+
+-- y = conv(x, w) + b; g: mt_conv
+local conv = autograd.op{
+  name = 'conv',
+  forward = function(ctx, x, w, b, g)
+    local op = 'conv' .. g.dims .. 'd'
+    local y = channels_last(op, x, w:size(1), geometry.output_size(op, g, geometry.spatial(x)))
+    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, g))
+    ctx:save(x, w)
+    ctx.geometry = g
+    return y
+  end,
+  backward = function(ctx, dy)
+    local x, w = ctx:saved()
+    local g = ctx.geometry
+    return ctx.needs[1] and input_gradient(x, dy, w, g) or nil, ctx.needs[2] and weight_gradient(w, dy, x, g) or nil,
+      ctx.needs[3] and bias_gradient(dy) or nil
+  end,
+}
+
+-- y = the adjoint of the convolution g applied to x, + b; spatial: sizes of y
+local conv_transpose = autograd.op{
+  name = 'conv_transpose',
+  forward = function(ctx, x, w, b, g, spatial)
+    local y = channels_last('conv_transpose' .. g.dims .. 'd', x, w:size(2) * g.groups, spatial)
+    check(x.K.mt_conv_backward_input(y._c, x._c, w._c, b and b._c, g))
+    ctx:save(x, w)
+    ctx.geometry = g
+    return y
+  end,
+  backward = function(ctx, dy)
+    local x, w = ctx:saved()
+    local g, dx = ctx.geometry, nil
+    if ctx.needs[1] then
+      dx = channels_last('conv_transpose', x, x:size(2), geometry.spatial(x))
+      check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g))
+    end
+    return dx, ctx.needs[2] and weight_gradient(w, x, dy, g) or nil, ctx.needs[3] and bias_gradient(dy) or nil
+  end,
+}
+
+-- ---- arguments -----------------------------------------------------------------------------------------------
+
+local axes = { { 'k' }, { 'kh', 'kw' }, { 'kd', 'kh', 'kw' } }
+
+-- Types, devices, ranks and channels, with both shapes in every message. `outputs`, `inputs`: the sizes of w's first two
+-- dims in words; rows: which of them meets x's channels.
+local function check_arguments(op, dims, x, w, b, expected_weight, outputs)
+  Tensor.check(op, 'input', x)
+  Tensor.check(op, 'weight', w)
+  if x:dim() ~= dims + 2 then
+    fail('%s: input: expected %d dimensions (batch, channels, %s), got %s %s; weight %s', op, dims + 2,
+      table.concat({ 'depth', 'height', 'width' }, ', ', 4 - dims), Tensor.shape_text(x), x.dtype, Tensor.shape_text(w))
+  end
+  if not Tensor.floating[x.dtype] then
+    fail('%s: input: expected float32 or float64, got %s %s', op, Tensor.shape_text(x), x.dtype)
+  end
+  if not (w:dim() == dims + 2 and expected_weight.accepts) then
+    fail('%s: weight: expected (%s, %s), got %s %s; input %s', op, expected_weight.text, table.concat(axes[dims], ', '),
+      Tensor.shape_text(w), w.dtype, Tensor.shape_text(x))
+  end
+  if w.dtype ~= x.dtype then
+    fail('%s: weight: expected %s like the input, got %s %s; input %s', op, x.dtype, Tensor.shape_text(w), w.dtype,
+      Tensor.shape_text(x))
+  end
+  Tensor.check_device_of(op, x, 'weight', w)
+  if b ~= nil then
+    Tensor.check(op, 'bias', b)
+    if b:dim() ~= 1 or b:size(1) ~= outputs or b.dtype ~= x.dtype then
+      fail('%s: bias: expected (%d) %s, got %s %s; weight %s', op, outputs, x.dtype, Tensor.shape_text(b), b.dtype,
+        Tensor.shape_text(w))
+    end
+    Tensor.check_device_of(op, x, 'bias', b)
+  end
+end
+
+local function kernel_of(w)
+  return geometry.spatial(w)
+end
+
+local modes = { 'zeros', 'reflect', 'replicate', 'circular' }
+
+-- Pads x by another mode than zeros, and returns it with the geometry that is left: no padding.
+local function pad_by_mode(x, g, mode)
+  local amounts = {}
+  for d = g.dims - 1, 0, -1 do      -- last axis first
+    amounts[#amounts + 1] = tonumber(g.pad_before[d])
+    amounts[#amounts + 1] = tonumber(g.pad_after[d])
+    g.pad_before[d], g.pad_after[d] = 0, 0
+  end
+  local pad = require('masked_torch.nn.functional').pad
+  return pad(x, amounts, { mode = mode })
+end
+
+local conv_defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1,
+  padding_mode = 'zeros' }
+
+local function convolution(dims)
+  local op = 'conv' .. dims .. 'd'
+  return function(x, w, b, opts)
+    opts = options.parse(op, conv_defaults, opts)
+    options.choice(op, 'padding_mode', opts.padding_mode, modes)
+    native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
+    Tensor.check(op, 'input', x)
+    Tensor.check(op, 'weight', w)
+    local channels = x:dim() > 1 and x:size(2) or 0
+    if channels % opts.groups ~= 0 then
+      fail('%s: input: %d channels cannot be split into %d groups; input %s, weight %s', op, channels, opts.groups,
+        Tensor.shape_text(x), Tensor.shape_text(w))
+    end
+    local outputs = w:dim() > 0 and w:size(1) or 0
+    check_arguments(op, dims, x, w, b, { accepts = w:dim() > 1 and w:size(2) == channels / opts.groups,
+      text = ('out, %d'):format(channels / opts.groups) .. (opts.groups > 1 and (' (groups %d)'):format(opts.groups) or '') },
+      outputs)
+    local g = geometry.conv(op, dims, kernel_of(w), opts)
+    if opts.padding_mode ~= 'zeros' then x = pad_by_mode(x, g, opts.padding_mode) end
+    local y = conv(x, w, b, g)
+    return y
+  end
+end
+
+local transpose_defaults = { stride = options.any(1), padding = options.any(0), output_padding = options.any(0),
+  dilation = options.any(1), groups = 1 }
+
+local function transposed(dims)
+  local op = 'conv_transpose' .. dims .. 'd'
+  return function(x, w, b, opts)
+    opts = options.parse(op, transpose_defaults, opts)
+    native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
+    Tensor.check(op, 'input', x)
+    Tensor.check(op, 'weight', w)
+    local channels = x:dim() > 1 and x:size(2) or 0
+    check_arguments(op, dims, x, w, b, { accepts = w:dim() > 1 and w:size(1) == channels,
+      text = ('%d, out / groups'):format(channels) }, w:dim() > 1 and w:size(2) * opts.groups or 0)
+    if channels % opts.groups ~= 0 then
+      fail('%s: input: %d channels cannot be split into %d groups; input %s, weight %s', op, channels, opts.groups,
+        Tensor.shape_text(x), Tensor.shape_text(w))
+    end
+    if opts.padding == 'same' or opts.padding == 'causal' then
+      fail("%s: padding: '%s' is not defined for a transposed convolution; expected a number or a table", op, opts.padding)
+    end
+    local g = geometry.conv(op, dims, kernel_of(w), opts)
+    local extra = geometry.tuple(op, 'output_padding', opts.output_padding, dims, 0)
+    local spatial = {}
+    for d = 1, dims do
+      local stride, extent = tonumber(g.stride[d - 1]), tonumber(g.dilation[d - 1] * (g.kernel[d - 1] - 1)) + 1
+      if extra[d] >= math.max(stride, tonumber(g.dilation[d - 1])) and extra[d] > 0 then
+        fail('%s: output_padding: expected less than the stride %d or the dilation %d, got %d', op, stride,
+          tonumber(g.dilation[d - 1]), extra[d])
+      end
+      -- In the convolution this is the adjoint of, the extra positions at the end are cropped away.
+      g.pad_after[d - 1] = g.pad_after[d - 1] - extra[d]
+      spatial[d] = (x:size(d + 2) - 1) * stride + extent - tonumber(g.pad_before[d - 1] + g.pad_after[d - 1])
+      if spatial[d] < 1 then
+        fail('%s: input: the output would have size %d on spatial axis %d; input %s, weight %s', op, spatial[d], d,
+          Tensor.shape_text(x), Tensor.shape_text(w))
+      end
+    end
+    local y = conv_transpose(x, w, b, g, spatial)
+    return y
+  end
+end
+
+return {
+  functional = {
+    --- F.conv1d(x, w, b, {stride = 1, padding = 0, dilation = 1, groups = 1, padding_mode = 'zeros'})
+    --   y[n, o, p] = b[o] + sum over c, t of x[n, c, p * stride + t * dilation - before] * w[o, c, t]
+    -- x (N, C, L), w (O, C / groups, K), b (O) or nil -> (N, O, L'), channels-last in memory.
+    -- stride, dilation: a number or one per axis. padding: a number; one per axis; {before, after} per axis; 'same' (an odd
+    -- total puts the extra position at the end), 'valid', 'causal' (all before). padding_mode: what lies outside: 'zeros',
+    -- 'reflect', 'replicate', 'circular'.
+    conv1d = convolution(1),
+    --- F.conv2d: x (N, C, H, W), w (O, C / groups, KH, KW); else like conv1d.
+    conv2d = convolution(2),
+    --- F.conv3d: x (N, C, D, H, W), w (O, C / groups, KD, KH, KW); else like conv1d.
+    conv3d = convolution(3),
+    --- F.conv_transpose1d(x, w, b, {stride = 1, padding = 0, output_padding = 0, dilation = 1, groups = 1}): the adjoint of
+    -- conv1d with the same weight. x (N, C, L), w (C, O / groups, K), b (O) or nil -> (N, O, L'),
+    --   L' = (L - 1) * stride - before - after + dilation * (K - 1) + output_padding + 1
+    conv_transpose1d = transposed(1),
+    --- F.conv_transpose2d: x (N, C, H, W), w (C, O / groups, KH, KW); else like conv_transpose1d.
+    conv_transpose2d = transposed(2),
+    --- F.conv_transpose3d: x (N, C, D, H, W), w (C, O / groups, KD, KH, KW); else like conv_transpose1d.
+    conv_transpose3d = transposed(3),
+  },
+}

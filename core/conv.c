@@ -1,0 +1,447 @@
+// conv: see conv.h. The sums themselves are in taps.c; this file turns a convolution into taps.
+#ifdef REAL
+
+// db[o] for outputs [begin, end): the pixels of a row from 0, then the rows in order.
+static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
+  const bias_plan *b = context;
+  for (int64_t o = begin; o < end; o += BIAS_LANES) {
+    const int64_t lanes = MT_MIN(BIAS_LANES, end - o);
+    REAL sum[BIAS_LANES] = {0};
+    for (int64_t row = 0; row < b->rows; row++) {
+      const REAL *p = (const REAL *)b->dy->data + row_offset(b->dy, row) + o * b->dy->stride[1];
+      REAL part[BIAS_LANES] = {0};
+      for (int64_t i = 0; i < b->columns; i++, p += b->step) {
+        for (int64_t l = 0; l < lanes; l++) part[l] += p[l * b->dy->stride[1]];
+      }
+      for (int64_t l = 0; l < lanes; l++) sum[l] += part[l];
+    }
+    for (int64_t l = 0; l < lanes; l++) ((REAL *)b->db->data)[(o + l) * b->db->stride[0]] = sum[l];
+  }
+}
+
+#else
+#include "common.h"
+#include "taps.h"
+#include "tile.h"
+
+enum { BIAS_LANES = 16 };
+
+typedef struct {
+  const mt_tensor *db, *dy;
+  int64_t rows, columns, step;
+} bias_plan;
+
+// Element offset of the first pixel of row `row` (all samples' rows counted in order) of an (N, C, *S) tensor.
+static int64_t row_offset(const mt_tensor *t, int64_t row) {
+  int64_t offset = 0;
+  for (int32_t d = t->ndim - 2; d >= 2; d--) {
+    offset += row % t->shape[d] * t->stride[d];
+    row /= t->shape[d];
+  }
+  return offset + row * t->stride[0];
+}
+
+#define MT_SOURCE "conv.c"
+#include "twice.h"
+
+// ---- checks -------------------------------------------------------------------------------------------------------------
+
+static const char *name_of(const mt_conv *g) {
+  static const char *const names[] = {"conv", "conv1d", "conv2d", "conv3d"};
+  return g && g->dims >= 1 && g->dims <= 3 ? names[g->dims] : names[0];
+}
+
+static int check_geometry(const mt_conv *g) {
+  const char *op = name_of(g);
+  if (g == NULL || g->dims < 1 || g->dims > 3) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected 1 to 3 spatial dimensions", op);
+  }
+  if (g->groups < 1) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: groups: expected at least 1, got %d", op, g->groups);
+  }
+  const struct {
+    const char *name;
+    const int64_t *value;
+  } sizes[] = {{"kernel_size", g->kernel}, {"stride", g->stride}, {"dilation", g->dilation}};
+  for (int32_t k = 0; k < 3; k++) {
+    for (int32_t d = 0; d < g->dims; d++) {
+      if (sizes[k].value[d] < 1) {
+        return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected at least 1, got %s", op, sizes[k].name,
+                       MT_SIZES(g->dims, sizes[k].value));
+      }
+    }
+  }
+  return MT_OK;
+}
+
+int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g) {
+  MT_TRY(check_geometry(g));
+  for (int32_t d = 0; d < g->dims; d++) {
+    int64_t padded, extent;
+    if (in[d] < 0 || !mt_add(&padded, in[d], g->pad_before[d]) || !mt_add(&padded, padded, g->pad_after[d]) ||
+        !mt_mul(&extent, g->dilation[d], g->kernel[d] - 1) || !mt_add(&extent, extent, 1)) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: the sizes do not fit in 64 bits (input %s, kernel %s)", name_of(g),
+                     MT_SIZES(g->dims, in), MT_SIZES(g->dims, g->kernel));
+    }
+    if (padded < extent) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: input: the padded size %lld of spatial axis %d is smaller than the kernel's "
+                     "extent %lld (input %s, kernel %s)", name_of(g), (long long)padded, d + 1, (long long)extent,
+                     MT_SIZES(g->dims, in), MT_SIZES(g->dims, g->kernel));
+    }
+    out[d] = (padded - extent) / g->stride[d] + 1;
+  }
+  return MT_OK;
+}
+
+// x (N, C, *S) and w (O, C / groups, *K) against the geometry; y gets its expected shape.
+static int check_shapes(int64_t *y_shape, const mt_tensor *x, const mt_tensor *w, const mt_conv *g) {
+  const char *op = name_of(g);
+  MT_TRY(check_geometry(g));
+  MT_TRY(mt_check_real(op, "input", x));
+  MT_TRY(mt_check_ndim(op, "input", x, g->dims + 2));
+  MT_TRY(mt_check_dtype(op, "weight", w, x->dtype));
+  const int64_t channels = x->shape[1];
+  if (channels % g->groups != 0) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: input: %lld channels cannot be split into %d groups; input %s", op,
+                   (long long)channels, g->groups, MT_SHAPE(x));
+  }
+  int64_t expected[MT_MAX_DIMS] = {w->ndim > 0 ? w->shape[0] : 0, channels / g->groups};
+  memcpy(expected + 2, g->kernel, sizeof(int64_t) * (size_t)g->dims);
+  if (w->ndim != g->dims + 2 || memcmp(w->shape, expected, sizeof(int64_t) * (size_t)w->ndim) != 0) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: weight: expected (out, %lld, kernel %s), got %s for input %s and groups %d", op,
+                   (long long)expected[1], MT_SIZES(g->dims, g->kernel), MT_SHAPE(w), MT_SHAPE(x), g->groups);
+  }
+  if (w->shape[0] % g->groups != 0) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: weight: %lld output channels cannot be split into %d groups; weight %s", op,
+                   (long long)w->shape[0], g->groups, MT_SHAPE(w));
+  }
+  y_shape[0] = x->shape[0];
+  y_shape[1] = w->shape[0];
+  return mt_conv_output_size(y_shape + 2, x->shape + 2, g);
+}
+
+static int check_typed_shape(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *typed, int32_t ndim,
+                             const int64_t *shape) {
+  MT_TRY(mt_check_dtype(op, argument, t, typed->dtype));
+  return mt_check_shape(op, argument, t, ndim, shape);
+}
+
+static int check_written(const char *op, const mt_tensor *out, const mt_tensor *a, const mt_tensor *b, const mt_tensor *c) {
+  MT_TRY(mt_check_output(op, "output", out));
+  MT_TRY(mt_check_overlap(op, out, a, false));
+  MT_TRY(mt_check_overlap(op, out, b, false));
+  return c ? mt_check_overlap(op, out, c, false) : MT_OK;
+}
+
+// ---- layouts --------------------------------------------------------------------------------------------------------------
+
+// (N, C, *S) with its channels side by side: t itself with another reference, or a copy.
+static int channels_side_by_side(mt_tensor **out, const mt_tensor *t) {
+  if (t->shape[1] == 1 || t->stride[1] == 1) {
+    return mt_tensor_view(out, t, t->ndim, t->shape, t->stride, 0);
+  }
+  int64_t stride[MT_MAX_DIMS], step = t->shape[1];
+  for (int32_t d = t->ndim - 1; d >= 2; d--) {
+    stride[d] = step;
+    step *= MT_MAX(1, t->shape[d]);
+  }
+  stride[0] = step;
+  stride[1] = 1;
+  MT_TRY(mt_tensor_new(out, t->dtype, t->ndim, t->shape, stride));
+  const int status = mt_tensor_copy(*out, t);
+  if (status != MT_OK) {
+    mt_tensor_release(*out);
+    *out = NULL;
+  }
+  return status;
+}
+
+// (N, C, *S) as a dense (N, *S, groups, lanes) in which every group is followed by lanes up to whole panels; *group = lanes.
+// A depthwise gradient works on all channels at once and needs no more than channels_side_by_side.
+static int groups_side_by_side(mt_tensor **out, int64_t *group, const mt_tensor *t, int64_t groups, bool depthwise) {
+  const int64_t outputs = t->shape[1] / groups, lanes = mt_tile_padded(mt_tile_get(), t->dtype, outputs);
+  *group = outputs;
+  if ((lanes == outputs || depthwise) && (t->shape[1] == 1 || t->stride[1] == 1)) {
+    return mt_tensor_view(out, t, t->ndim, t->shape, t->stride, 0);
+  }
+  if (depthwise) {
+    return channels_side_by_side(out, t);
+  }
+  *group = lanes;
+  int64_t shape[MT_MAX_DIMS], source[MT_MAX_DIMS], stride[MT_MAX_DIMS];
+  const int32_t ndim = t->ndim + 1;
+  int64_t step = groups * lanes;
+  for (int32_t d = ndim - 1; d >= 0; d--) {   // (N, groups, outputs, *S)
+    const int32_t from = d <= 1 ? d : d - 1;
+    shape[d] = d == 1 ? groups : d == 2 ? lanes : t->shape[from];
+    source[d] = d == 1 ? outputs * t->stride[1] : t->stride[from];
+    stride[d] = d == 1 ? lanes : d == 2 ? 1 : step;
+    if (d == 0 || d > 2) {
+      step *= MT_MAX(1, shape[d]);
+    }
+  }
+  mt_tensor *padded, *inner = NULL, *grouped = NULL;
+  MT_TRY(mt_tensor_new(&padded, t->dtype, ndim, shape, stride));
+  int status = mt_tensor_fill(padded, 0);
+  shape[2] = outputs;
+  status = status ? status : mt_tensor_view(&inner, padded, ndim, shape, stride, 0);
+  status = status ? status : mt_tensor_view(&grouped, t, ndim, shape, source, 0);
+  status = status ? status : mt_tensor_copy(inner, grouped);
+  mt_tensor_release(inner);
+  mt_tensor_release(grouped);
+  if (status != MT_OK) {
+    mt_tensor_release(padded);
+    return status;
+  }
+  // Back to (N, any channel, *S), so that callers index it as they would t.
+  for (int32_t d = 2; d < t->ndim; d++) {
+    padded->shape[d] = padded->shape[d + 1];
+    padded->stride[d] = padded->stride[d + 1];
+  }
+  padded->shape[1] = groups * lanes;
+  padded->stride[1] = 1;
+  padded->ndim = t->ndim;
+  *out = padded;
+  return MT_OK;
+}
+
+// The taps of a geometry and the offsets of their weights; both freed with `offset`.
+typedef struct {
+  int64_t count, (*offset)[MT_TAPS_DIMS], *w;
+} tap_list;
+
+static int64_t kernel_taps(const mt_conv *g) {
+  int64_t taps = 1;
+  for (int32_t d = 0; d < g->dims; d++) {
+    taps *= g->kernel[d];
+  }
+  return taps;
+}
+
+static int new_taps(tap_list *list, const mt_conv *g) {
+  *list = (tap_list){0, NULL, NULL};
+  list->offset = mt_alloc_array(kernel_taps(g), (int64_t)(sizeof *list->offset + sizeof *list->w));
+  if (list->offset == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  list->w = (int64_t *)(list->offset + kernel_taps(g));
+  return MT_OK;
+}
+
+static void tap_position(int64_t at[MT_TAPS_DIMS], const mt_conv *g, int64_t tap) {
+  for (int32_t d = g->dims - 1; d >= 0; d--) {
+    at[d] = tap % g->kernel[d];
+    tap /= g->kernel[d];
+  }
+}
+
+// All taps, as the forward pass reads x.
+static void forward_taps(tap_list *list, const mt_conv *g, const mt_tensor *w) {
+  list->count = kernel_taps(g);
+  for (int64_t j = 0; j < list->count; j++) {
+    int64_t at[MT_TAPS_DIMS];
+    tap_position(at, g, j);
+    list->w[j] = 0;
+    for (int32_t d = 0; d < g->dims; d++) {
+      list->offset[j][d] = at[d] * g->dilation[d] - g->pad_before[d];
+      list->w[j] += at[d] * w->stride[d + 2];
+    }
+  }
+}
+
+// The taps that reach the pixels phase, phase + stride, ... of x from dy: pixel phase + i * stride is seen through tap t by
+// output i + (phase + pad - t * dilation) / stride, if that is a whole number.
+static void adjoint_taps(tap_list *list, const mt_conv *g, const mt_tensor *w, const int64_t phase[MT_TAPS_DIMS]) {
+  list->count = 0;
+  for (int64_t tap = 0; tap < kernel_taps(g); tap++) {
+    int64_t at[MT_TAPS_DIMS], *offset = list->offset[list->count];
+    bool whole = true;
+    tap_position(at, g, tap);
+    list->w[list->count] = 0;
+    for (int32_t d = 0; d < g->dims; d++) {
+      const int64_t distance = phase[d] + g->pad_before[d] - at[d] * g->dilation[d];
+      whole = whole && distance % g->stride[d] == 0;
+      offset[d] = distance / g->stride[d];
+      list->w[list->count] += at[d] * w->stride[d + 2];
+    }
+    list->count += whole;
+  }
+}
+
+static void set_taps(mt_taps *t, const tap_list *list) {
+  t->taps = list->count;
+  t->offset = (const int64_t(*)[MT_TAPS_DIMS])list->offset;
+  t->w_tap = list->w;
+}
+
+// What forward and gradients share: x is read channels-last, w by strides.
+static mt_taps taps_over(const mt_tensor *x, const mt_tensor *w, const mt_conv *g) {
+  mt_taps t = {.dtype = x->dtype, .dims = g->dims, .samples = x->shape[0], .groups = g->groups, .x = x->data,
+               .x_sample = x->stride[0], .w = w->data, .w_group = w->shape[0] / g->groups * w->stride[0]};
+  for (int32_t d = 0; d < g->dims; d++) {
+    t.x_step[d] = x->stride[d + 2];
+    t.size[d] = x->shape[d + 2];
+  }
+  return t;
+}
+
+// ---- forward ------------------------------------------------------------------------------------------------------------
+
+static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
+                       tap_list *list) {
+  mt_taps t = taps_over(x, w, g);
+  t.channels = w->shape[1];
+  t.outputs = w->shape[0] / g->groups;
+  t.w_channel = w->stride[1];
+  t.w_output = w->stride[0];
+  t.y = y->data;
+  t.y_sample = y->stride[0];
+  t.y_channel = y->stride[1];
+  t.y_group = t.outputs * y->stride[1];
+  t.bias = b ? b->data : NULL;
+  for (int32_t d = 0; d < g->dims; d++) {
+    t.y_step[d] = y->stride[d + 2];
+    t.grid[d] = y->shape[d + 2];
+    t.mul[d] = g->stride[d];
+  }
+  forward_taps(list, g, w);
+  set_taps(&t, list);
+  return mt_taps_sum(&t);
+}
+
+int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g) {
+  int64_t shape[MT_MAX_DIMS];
+  MT_TRY(check_shapes(shape, x, w, g));
+  const char *op = name_of(g);
+  if (b) {
+    MT_TRY(check_typed_shape(op, "bias", b, x, 1, shape + 1));
+  }
+  MT_TRY(check_typed_shape(op, "output", y, x, x->ndim, shape));
+  MT_TRY(check_written(op, y, x, w, b));
+  mt_tensor *rows, *bias = NULL;
+  tap_list list = {0, NULL, NULL};
+  MT_TRY(channels_side_by_side(&rows, x));
+  int status = b ? mt_contiguous(&bias, b) : MT_OK;
+  status = status ? status : new_taps(&list, g);
+  status = status ? status : run_forward(y, rows, w, bias, g, &list);
+  mt_free(list.offset);
+  mt_tensor_release(bias);
+  mt_tensor_release(rows);
+  return status;
+}
+
+// ---- input gradient -----------------------------------------------------------------------------------------------------
+
+// One sum per phase: the pixels of dx that share their remainder modulo the stride share their taps.
+static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
+                              tap_list *list) {
+  mt_taps t = taps_over(dy, w, g);
+  int64_t phases = 1;
+  t.channels = w->shape[0] / g->groups;
+  t.outputs = w->shape[1];
+  t.w_channel = w->stride[0];
+  t.w_output = w->stride[1];
+  t.y_sample = dx->stride[0];
+  t.y_channel = dx->stride[1];
+  t.y_group = t.outputs * dx->stride[1];
+  t.bias = b ? b->data : NULL;
+  for (int32_t d = 0; d < g->dims; d++) {
+    t.y_step[d] = dx->stride[d + 2] * g->stride[d];
+    t.mul[d] = 1;
+    phases *= MT_MIN(g->stride[d], dx->shape[d + 2]);
+  }
+  for (int64_t k = 0; k < phases; k++) {
+    int64_t phase[MT_TAPS_DIMS], rest = k, start = 0;
+    for (int32_t d = g->dims - 1; d >= 0; d--) {
+      const int64_t n = MT_MIN(g->stride[d], dx->shape[d + 2]);
+      phase[d] = rest % n;
+      rest /= n;
+      start += phase[d] * dx->stride[d + 2];
+      t.grid[d] = (dx->shape[d + 2] - phase[d] - 1) / g->stride[d] + 1;
+    }
+    t.y = (char *)dx->data + start * mt_dtype_size(dx->dtype);
+    adjoint_taps(list, g, w, phase);
+    set_taps(&t, list);
+    MT_TRY(mt_taps_sum(&t));
+  }
+  return MT_OK;
+}
+
+int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g) {
+  int64_t shape[MT_MAX_DIMS];
+  MT_TRY(check_shapes(shape, dx, w, g));
+  const char *op = name_of(g);
+  MT_TRY(check_typed_shape(op, "gradient", dy, dx, dx->ndim, shape));
+  if (b) {
+    MT_TRY(check_typed_shape(op, "bias", b, dx, 1, dx->shape + 1));
+  }
+  MT_TRY(check_written(op, dx, dy, w, b));
+  mt_tensor *rows, *bias = NULL;
+  tap_list list = {0, NULL, NULL};
+  MT_TRY(channels_side_by_side(&rows, dy));
+  int status = b ? mt_contiguous(&bias, b) : MT_OK;
+  status = status ? status : new_taps(&list, g);
+  status = status ? status : run_backward_input(dx, rows, w, bias, g, &list);
+  mt_free(list.offset);
+  mt_tensor_release(bias);
+  mt_tensor_release(rows);
+  return status;
+}
+
+// ---- weight gradient ----------------------------------------------------------------------------------------------------
+
+static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, int64_t group, const mt_tensor *x, const mt_conv *g,
+                               tap_list *list) {
+  mt_taps t = taps_over(x, dw, g);
+  t.channels = dw->shape[1];
+  t.outputs = dw->shape[0] / g->groups;
+  t.w_channel = dw->stride[1];
+  t.w_output = dw->stride[0];
+  t.y = dy->data;
+  t.y_sample = dy->stride[0];
+  t.y_channel = 1;
+  t.y_group = group;
+  for (int32_t d = 0; d < g->dims; d++) {
+    t.y_step[d] = dy->stride[d + 2];
+    t.grid[d] = dy->shape[d + 2];
+    t.mul[d] = g->stride[d];
+  }
+  forward_taps(list, g, dw);
+  set_taps(&t, list);
+  return mt_taps_gradient(&t);
+}
+
+int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g) {
+  int64_t shape[MT_MAX_DIMS];
+  MT_TRY(check_shapes(shape, x, dw, g));
+  const char *op = name_of(g);
+  MT_TRY(check_typed_shape(op, "gradient", dy, x, x->ndim, shape));
+  MT_TRY(check_written(op, dw, dy, x, NULL));
+  mt_tensor *rows, *gradient = NULL;
+  tap_list list = {0, NULL, NULL};
+  int64_t group = 0;
+  MT_TRY(channels_side_by_side(&rows, x));
+  int status = groups_side_by_side(&gradient, &group, dy, g->groups, g->groups > 1 && x->shape[1] == g->groups && dw->shape[0] == g->groups);
+  status = status ? status : new_taps(&list, g);
+  status = status ? status : run_backward_weight(dw, gradient, group, rows, g, &list);
+  mt_free(list.offset);
+  mt_tensor_release(gradient);
+  mt_tensor_release(rows);
+  return status;
+}
+
+int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy) {
+  MT_TRY(mt_check_real("conv", "gradient", dy));
+  if (dy->ndim < 3) {
+    return mt_fail(MT_ERROR_ARGUMENT, "conv: gradient: expected (batch, out, size, ...), got %s", MT_SHAPE(dy));
+  }
+  MT_TRY(check_typed_shape("conv", "bias", db, dy, 1, dy->shape + 1));
+  MT_TRY(check_written("conv", db, dy, dy, NULL));
+  bias_plan b = {.db = db, .dy = dy, .rows = dy->shape[0], .columns = dy->shape[dy->ndim - 1], .step = dy->stride[dy->ndim - 1]};
+  for (int32_t d = 2; d < dy->ndim - 1; d++) {
+    b.rows *= dy->shape[d];
+  }
+  return mt_parallel(dy->shape[1], dy->numel < 65536 ? dy->shape[1] : BIAS_LANES, MT_REAL_FN(dy->dtype, bias_gradient), &b);
+}
+
+#endif

@@ -1,0 +1,401 @@
+// taps: see taps.h.
+#ifdef REAL
+
+// ---- weights into panels ----------------------------------------------------------------------------------------------
+
+// Panel p of a group holds the rows k = (tap, channel) of its lanes side by side; lanes beyond the outputs are 0.
+static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
+  const sum_plan *s = context;
+  const mt_taps *t = s->taps;
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t g = task / s->panels, first = task % s->panels * s->lanes, left = t->outputs - first;
+    const int64_t lanes = mt_tile_panel(s->tile, t->dtype, left), used = MT_MIN(left, lanes);
+    const REAL *w = (const REAL *)t->w + g * t->w_group + first * t->w_output;
+    for (int64_t block = 0, k0 = 0, kn; k0 < s->k; block++, k0 += kn) {
+      kn = MT_MIN(s->k - k0, block_terms(s, k0));
+      REAL *to = (REAL *)s->packed + (g * s->k + k0) * s->padded + kn * first;
+      for (int64_t k = k0; k < k0 + kn; k++, to += lanes) {
+        const REAL *from = w + t->w_tap[k / t->channels] + k % t->channels * t->w_channel;
+        for (int64_t l = 0; l < used; l++) to[l] = from[l * t->w_output];
+        for (int64_t l = used; l < lanes; l++) to[l] = 0;
+      }
+    }
+  }
+}
+
+// ---- pixels into rows ---------------------------------------------------------------------------------------------------
+
+// Copies terms [k0, k0 + kn) of n pixels into rows; false when all of them are outside the image.
+static bool FN(gather)(const sum_plan *s, REAL *rows, const pixel *p, int64_t n, int64_t k0, int64_t kn, int64_t g) {
+  const mt_taps *t = s->taps;
+  bool any = false;
+  for (int64_t r = 0; r < n; r++) {
+    REAL *to = rows + r * MT_TILE_STEP(REAL);
+    for (int64_t k = k0, count; k < k0 + kn; k += count, to += count) {
+      const int64_t j = k / t->channels, c = k % t->channels;
+      count = MT_MIN(t->channels - c, k0 + kn - k);
+      if (inside(t, &p[r], j)) {
+        const REAL *from = (const REAL *)t->x + (p[r].x + s->x_tap[j] + g * t->channels + c);
+        for (int64_t i = 0; i < count; i++) to[i] = from[i];
+        any = true;
+      } else {
+        for (int64_t i = 0; i < count; i++) to[i] = 0;
+      }
+    }
+  }
+  return any;
+}
+
+// A sum of products so small that they vanish may be -0; +0 is added so that terms that are 0 make no difference.
+INLINE REAL FN(finished)(REAL sum, const REAL *bias, int64_t o) { return bias ? (sum + (REAL)0) + bias[o] : sum + (REAL)0; }
+
+// Outputs [first, first + count) of group g, for n pixels.
+static void FN(store)(const mt_taps *t, const REAL *acc, int64_t ld, const pixel *p, int64_t n, int64_t g, int64_t first,
+                      int64_t count) {
+  const REAL *bias = t->bias ? (const REAL *)t->bias + g * t->outputs + first : NULL;
+  REAL *y = (REAL *)t->y + g * t->y_group + first * t->y_channel;
+  if (t->y_channel == 1) {
+    for (int64_t r = 0; r < n; r++) {
+      for (int64_t o = 0; o < count; o++) y[p[r].y + o] = FN(finished)(acc[r * ld + o], bias, o);
+    }
+  } else {
+    for (int64_t o = 0; o < count; o++) {
+      for (int64_t r = 0; r < n; r++) y[p[r].y + o * t->y_channel] = FN(finished)(acc[r * ld + o], bias, o);
+    }
+  }
+}
+
+// One task: a block of pixels, one group, a range of panels.
+static void FN(sum_block)(void *context, int64_t begin, int64_t end) {
+  const sum_plan *s = context;
+  const mt_taps *t = s->taps;
+  _Alignas(64) REAL rows[MT_TILE_ROWS * MT_TILE_STEP(REAL)];
+  _Alignas(64) REAL acc[MT_TILE_ROWS * CHUNK];
+  pixel p[MT_TILE_ROWS];
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t chunk = task % s->chunks, g = task / s->chunks % t->groups, block = task / s->chunks / t->groups;
+    const int64_t first = chunk * s->chunk, lanes = MT_MIN(s->chunk, s->padded - first);
+    const int64_t n = MT_MIN(MT_TILE_ROWS, s->pixels - block * MT_TILE_ROWS);
+    locate(t, p, block * MT_TILE_ROWS, n);
+    memset(acc, 0, sizeof(REAL) * (size_t)(n * lanes));
+    for (int64_t k0 = 0, kn; k0 < s->k; k0 += kn) {
+      kn = MT_MIN(s->k - k0, block_terms(s, k0));
+      if (!FN(gather)(s, rows, p, n, k0, kn, g)) {
+        continue;
+      }
+      const REAL *w = (const REAL *)s->packed + (g * s->k + k0) * s->padded;
+      for (int64_t l = 0, width; l < lanes; l += width) {
+        width = mt_tile_panel(s->tile, t->dtype, s->padded - first - l);
+        s->tile->chain[MT_TILE_TYPE(t->dtype)](acc + l, lanes, rows, w + kn * (first + l), kn, n, width);
+      }
+    }
+    FN(store)(t, acc, lanes, p, n, g, first, MT_MIN(lanes, t->outputs - first));
+  }
+}
+
+// ---- depthwise: one channel and one output per group -------------------------------------------------------------------
+
+static void FN(pack_lanewise)(const sum_plan *s) {
+  const mt_taps *t = s->taps;
+  for (int64_t j = 0; j < t->taps; j++) {
+    for (int64_t g = 0; g < t->groups; g++) {
+      ((REAL *)s->packed)[j * t->groups + g] = ((const REAL *)t->w)[t->w_tap[j] + g * t->w_group];
+    }
+  }
+}
+
+static void FN(sum_lanewise)(void *context, int64_t begin, int64_t end) {
+  const sum_plan *s = context;
+  const mt_taps *t = s->taps;
+  REAL acc[CHUNK];
+  const void *from[LANEWISE_TAPS];
+  for (int64_t i = begin; i < end; i++) {
+    pixel p;
+    locate(t, &p, i, 1);
+    for (int64_t g = 0; g < t->groups; g += CHUNK) {
+      const int64_t lanes = MT_MIN(CHUNK, t->groups - g);
+      for (int64_t j = 0; j < t->taps; j++) {
+        from[j] = inside(t, &p, j) ? (const REAL *)t->x + (p.x + s->x_tap[j] + g) : NULL;
+      }
+      s->tile->lanewise[MT_TILE_TYPE(t->dtype)](acc, from, (const REAL *)s->packed + g, t->groups, t->taps, lanes);
+      for (int64_t l = 0; l < lanes; l++) {
+        ((REAL *)t->y)[p.y + (g + l) * t->y_group] = FN(finished)(acc[l], t->bias, g + l);
+      }
+    }
+  }
+}
+
+// ---- the gradient of the weights --------------------------------------------------------------------------------------
+
+// Adds the rows [row, row + n) of the image for one tap, one tile of channels and one panel of outputs.
+static void FN(outer_rows)(const gradient_plan *s, REAL *acc, int64_t ld, int64_t row, int64_t n, int64_t j, int64_t g,
+                           int64_t c, int64_t channels, int64_t o, int64_t lanes) {
+  const mt_taps *t = s->taps;
+  const int32_t last = t->dims - 1;
+  for (int64_t r = row; r < row + n; r++) {
+    int64_t x, y;
+    if (!locate_row(s, j, r, &x, &y)) {
+      continue;
+    }
+    const REAL *a = (const REAL *)t->x + x + g * t->channels + c;
+    const REAL *b = (const REAL *)t->y + y + g * t->y_group + o;
+    s->tile->outer[MT_TILE_TYPE(t->dtype)](acc, ld, a, t->mul[last] * t->x_step[last], b, t->y_step[last],
+                                           s->high[j] - s->low[j], channels, lanes);
+  }
+}
+
+static void FN(gradient_block)(void *context, int64_t begin, int64_t end) {
+  const gradient_plan *s = context;
+  const mt_taps *t = s->taps;
+  _Alignas(64) REAL acc[GRADIENT_CHANNELS * CHUNK];
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t o0 = task % s->o_chunks * CHUNK, rest = task / s->o_chunks;
+    const int64_t c0 = rest % s->c_chunks * s->c_chunk, j = rest / s->c_chunks % t->taps, g = rest / s->c_chunks / t->taps;
+    const int64_t channels = MT_MIN(s->c_chunk, t->channels - c0), outputs = MT_MIN(CHUNK, t->outputs - o0);
+    const int64_t padded = mt_tile_padded(s->tile, t->dtype, outputs);
+    memset(acc, 0, sizeof(REAL) * (size_t)(channels * padded));
+    // Some rows at a time, so that they stay in the cache while every tile passes over them.
+    for (int64_t row = 0; s->low[j] < s->high[j] && row < s->rows; row += s->rows_at_a_time) {
+      const int64_t n = MT_MIN(s->rows_at_a_time, s->rows - row);
+      for (int64_t c = 0; c < channels; c += s->tile->rows) {
+        for (int64_t o = 0, lanes; o < padded; o += lanes) {
+          lanes = mt_tile_panel(s->tile, t->dtype, padded - o);
+          FN(outer_rows)(s, acc + c * padded + o, padded, row, n, j, g, c0 + c, MT_MIN(s->tile->rows, channels - c), o0 + o,
+                         lanes);
+        }
+      }
+    }
+    REAL *w = (REAL *)(uintptr_t)t->w + t->w_tap[j] + g * t->w_group + c0 * t->w_channel + o0 * t->w_output;
+    for (int64_t o = 0; o < outputs; o++) {
+      for (int64_t c = 0; c < channels; c++) w[o * t->w_output + c * t->w_channel] = acc[c * padded + o];
+    }
+  }
+}
+
+static void FN(gradient_lanewise)(void *context, int64_t begin, int64_t end) {
+  const gradient_plan *s = context;
+  const mt_taps *t = s->taps;
+  const int32_t last = t->dims - 1;
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t g0 = task % s->o_chunks * CHUNK, j = task / s->o_chunks, lanes = MT_MIN(CHUNK, t->groups - g0);
+    REAL acc[CHUNK] = {0};
+    for (int64_t r = 0, x, y; s->low[j] < s->high[j] && r < s->rows; r++) {
+      if (locate_row(s, j, r, &x, &y)) {
+        s->tile->lanewise_outer[MT_TILE_TYPE(t->dtype)](acc, (const REAL *)t->x + x + g0, t->mul[last] * t->x_step[last],
+                                                        (const REAL *)t->y + y + g0, t->y_step[last],
+                                                        s->high[j] - s->low[j], lanes);
+      }
+    }
+    for (int64_t l = 0; l < lanes; l++) ((REAL *)(uintptr_t)t->w)[t->w_tap[j] + (g0 + l) * t->w_group] = acc[l];
+  }
+}
+
+#else
+#include "taps.h"
+#include "tile.h"
+
+#define INLINE static inline
+
+enum {
+  CHUNK = 128,              // output lanes of one task, a multiple of every panel
+  GRADIENT_CHANNELS = 32,   // channels of one task of a weight gradient
+  GRADIENT_PIXELS = 256,    // pixels that its tiles share before it moves on
+  LANEWISE_TAPS = 512,      // taps of a depthwise sum; more go the general way
+  LITTLE = 500000,          // multiplications that are not worth a second thread
+  TASKS = 32,               // below this number of blocks, a block's outputs are split too
+};
+
+// ---- geometry -----------------------------------------------------------------------------------------------------------
+
+typedef struct {
+  int64_t x, y;                    // element offsets of its sample and position; x may lie outside the image
+  int64_t at[MT_TAPS_DIMS];        // i * mul
+} pixel;
+
+// The pixels [first, first + n) of the samples, in raster order.
+static void locate(const mt_taps *t, pixel *p, int64_t first, int64_t n) {
+  for (int64_t r = 0; r < n; r++) {
+    int64_t rest = first + r;
+    p[r].x = p[r].y = 0;
+    for (int32_t d = t->dims - 1; d >= 0; d--) {
+      const int64_t i = rest % t->grid[d];
+      rest /= t->grid[d];
+      p[r].at[d] = i * t->mul[d];
+      p[r].x += p[r].at[d] * t->x_step[d];
+      p[r].y += i * t->y_step[d];
+    }
+    p[r].x += rest * t->x_sample;
+    p[r].y += rest * t->y_sample;
+  }
+}
+
+INLINE bool inside(const mt_taps *t, const pixel *p, int64_t j) {
+  for (int32_t d = 0; d < t->dims; d++) {
+    if ((uint64_t)(p->at[d] + t->offset[j][d]) >= (uint64_t)t->size[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static int64_t tap_offset(const mt_taps *t, int64_t j) {
+  int64_t x = 0;
+  for (int32_t d = 0; d < t->dims; d++) {
+    x += t->offset[j][d] * t->x_step[d];
+  }
+  return x;
+}
+
+static bool is_depthwise(const mt_taps *t) {
+  return t->groups > 1 && t->channels == 1 && t->outputs == 1;
+}
+
+// ---- plans --------------------------------------------------------------------------------------------------------------
+
+typedef struct {
+  const mt_taps *taps;
+  const mt_tile *tile;
+  int64_t pixels, k;               // of all samples; terms of one sum
+  int64_t lanes, panels, padded;   // widest panel; panels of a group and all their lanes
+  int64_t chunk, chunks;           // lanes of one task
+  int64_t *x_tap;                  // element offset of each tap in x
+  void *packed;
+} sum_plan;
+
+// Terms from k0 on that are gathered at a time: several whole taps, or a part of one.
+static int64_t block_terms(const sum_plan *s, int64_t k0) {
+  const int64_t channels = s->taps->channels;
+  if (channels <= MT_TILE_K) {
+    return MT_TILE_K / channels * channels;
+  }
+  return MT_MIN(MT_TILE_K, channels - k0 % channels);
+}
+
+typedef struct {
+  const mt_taps *taps;
+  const mt_tile *tile;
+  int64_t rows, rows_at_a_time;
+  int64_t c_chunk, c_chunks, o_chunks;
+  int64_t *low, *high;             // pixels of a row whose tap j is inside the image: [low, high)
+} gradient_plan;
+
+#define MT_SOURCE "taps.c"
+static bool locate_row(const gradient_plan *s, int64_t j, int64_t row, int64_t *x, int64_t *y);
+#include "twice.h"
+
+// ---- sums ---------------------------------------------------------------------------------------------------------------
+
+static int sum_depthwise(sum_plan *s) {
+  const int32_t dtype = s->taps->dtype;
+  if (dtype == MT_FLOAT32) {
+    pack_lanewise_f32(s);
+  } else {
+    pack_lanewise_f64(s);
+  }
+  return mt_parallel(s->pixels, MT_MAX(16, 16384 / (s->taps->taps * s->taps->groups)), MT_REAL_FN(dtype, sum_lanewise), s);
+}
+
+static int sum_panels(sum_plan *s) {
+  const mt_taps *t = s->taps;
+  const int64_t blocks = (s->pixels + MT_TILE_ROWS - 1) / MT_TILE_ROWS, whole = (s->padded + CHUNK - 1) / CHUNK;
+  s->chunk = CHUNK;
+  while (s->chunk > s->lanes && blocks * t->groups * whole * (CHUNK / s->chunk) < TASKS) {
+    s->chunk /= 2;
+  }
+  s->chunks = (s->padded + s->chunk - 1) / s->chunk;
+  // Little work is done faster than a worker wakes up.
+  const bool little = (double)s->pixels * (double)(t->groups * s->k) * (double)s->padded < LITTLE;
+  const int64_t packs = t->groups * s->panels, tasks = blocks * t->groups * s->chunks;
+  MT_TRY(mt_parallel(packs, little ? packs : 1, MT_REAL_FN(t->dtype, pack_panels), s));
+  return mt_parallel(tasks, little ? tasks : 1, MT_REAL_FN(t->dtype, sum_block), s);
+}
+
+int mt_taps_sum(const mt_taps *t) {
+  const mt_tile *tile = mt_tile_get();
+  sum_plan s = {.taps = t, .tile = tile, .pixels = t->samples, .k = t->taps * t->channels,
+                .lanes = tile->lanes[MT_TILE_TYPE(t->dtype)], .padded = mt_tile_padded(tile, t->dtype, t->outputs)};
+  for (int32_t d = 0; d < t->dims; d++) {
+    s.pixels *= t->grid[d];
+  }
+  if (s.pixels == 0 || t->outputs == 0) {
+    return MT_OK;
+  }
+  s.panels = (s.padded + s.lanes - 1) / s.lanes;
+  int64_t terms;
+  if (!mt_mul(&terms, s.k, s.padded) || !mt_mul(&terms, terms, t->groups)) {
+    return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
+  }
+  s.x_tap = mt_alloc_array(t->taps, (int64_t)sizeof *s.x_tap);
+  s.packed = s.x_tap ? mt_alloc_array(terms, mt_dtype_size(t->dtype)) : NULL;
+  int status = MT_ERROR_MEMORY;
+  if (s.packed != NULL) {
+    for (int64_t j = 0; j < t->taps; j++) {
+      s.x_tap[j] = tap_offset(t, j);
+    }
+    status = is_depthwise(t) && t->taps <= LANEWISE_TAPS ? sum_depthwise(&s) : sum_panels(&s);
+  }
+  mt_free(s.packed);
+  mt_free(s.x_tap);
+  return status;
+}
+
+// ---- gradient of the weights ----------------------------------------------------------------------------------------------
+
+// The first pixel of row `row` whose tap j is inside the image; false when the tap's row is outside.
+static bool locate_row(const gradient_plan *s, int64_t j, int64_t row, int64_t *x, int64_t *y) {
+  const mt_taps *t = s->taps;
+  const int32_t last = t->dims - 1;
+  int64_t rest = row, from = s->low[j] * t->mul[last] + t->offset[j][last];
+  *x = from * t->x_step[last];
+  *y = s->low[j] * t->y_step[last];
+  for (int32_t d = last - 1; d >= 0; d--) {
+    const int64_t i = rest % t->grid[d];
+    rest /= t->grid[d];
+    from = i * t->mul[d] + t->offset[j][d];
+    if (from < 0 || from >= t->size[d]) {
+      return false;
+    }
+    *x += from * t->x_step[d];
+    *y += i * t->y_step[d];
+  }
+  *x += rest * t->x_sample;
+  *y += rest * t->y_sample;
+  return true;
+}
+
+static int run_gradient(gradient_plan *s) {
+  const mt_taps *t = s->taps;
+  const int32_t last = t->dims - 1;
+  for (int64_t j = 0; j < t->taps; j++) {
+    const int64_t mul = t->mul[last], offset = t->offset[j][last];
+    s->low[j] = offset < 0 ? (-offset + mul - 1) / mul : 0;
+    s->high[j] = t->size[last] > offset ? MT_MIN((t->size[last] - offset - 1) / mul + 1, t->grid[last]) : 0;
+  }
+  if (is_depthwise(t)) {
+    s->o_chunks = (t->groups + CHUNK - 1) / CHUNK;
+    return mt_parallel(t->taps * s->o_chunks, 1, MT_REAL_FN(t->dtype, gradient_lanewise), s);
+  }
+  // Two tiles of channels and CHUNK outputs per task; rows of pixels are never split.
+  s->c_chunk = MT_MIN(GRADIENT_CHANNELS / s->tile->rows * s->tile->rows, MT_MAX(1, t->channels));
+  s->c_chunks = (t->channels + s->c_chunk - 1) / s->c_chunk;
+  s->o_chunks = (t->outputs + CHUNK - 1) / CHUNK;
+  const int64_t tasks = t->groups * t->taps * s->c_chunks * s->o_chunks;
+  const double work = (double)s->rows * (double)t->grid[last] * (double)(t->groups * t->taps * t->channels) * (double)t->outputs;
+  return mt_parallel(tasks, work < LITTLE ? tasks : 1, MT_REAL_FN(t->dtype, gradient_block), s);
+}
+
+int mt_taps_gradient(const mt_taps *t) {
+  gradient_plan s = {.taps = t, .tile = mt_tile_get(), .rows = t->samples};
+  for (int32_t d = 0; d < t->dims - 1; d++) {
+    s.rows *= t->grid[d];
+  }
+  s.rows_at_a_time = MT_MAX(1, GRADIENT_PIXELS / MT_MAX(1, t->grid[t->dims - 1]));
+  s.low = mt_alloc_array(t->taps, (int64_t)sizeof *s.low);
+  s.high = s.low ? mt_alloc_array(t->taps, (int64_t)sizeof *s.high) : NULL;
+  const int status = s.high ? run_gradient(&s) : MT_ERROR_MEMORY;
+  mt_free(s.high);
+  mt_free(s.low);
+  return status;
+}
+
+#endif

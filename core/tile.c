@@ -1,0 +1,168 @@
+// tile: see tile.h. The Makefile builds this file once per instruction set, each with its own flags and TILE_NAME.
+#ifdef REAL
+
+#if REAL_BITS == 32
+#define FMADD(width) width##_fmadd_ps
+#else
+#define FMADD(width) width##_fmadd_pd
+#endif
+
+// ---- one copy of the kernels per panel width ------------------------------------------------------------------------
+
+#define VECTOR_BYTES WIDEST
+#define VECTORS 2
+#define WIDTH(name) FN(name##_double)
+#include "tile_width.h"
+#undef VECTORS
+#undef WIDTH
+
+#define VECTORS 1
+#define WIDTH(name) FN(name##_single)
+#include "tile_width.h"
+#undef WIDTH
+#undef VECTOR_BYTES
+
+#if WIDEST > 16
+#define VECTOR_BYTES (WIDEST / 2)
+#define WIDTH(name) FN(name##_half)
+#include "tile_width.h"
+#undef WIDTH
+#undef VECTOR_BYTES
+#endif
+
+#if WIDEST > 32
+#define VECTOR_BYTES (WIDEST / 4)
+#define WIDTH(name) FN(name##_quarter)
+#include "tile_width.h"
+#undef WIDTH
+#undef VECTOR_BYTES
+#endif
+
+#undef VECTORS
+#undef FMADD
+
+enum { FN(widest) = WIDEST / sizeof(REAL) };
+
+static void FN(chain)(void *acc, int64_t ld, const void *a, const void *w, int64_t k, int64_t rows, int64_t lanes) {
+  if (lanes == 2 * FN(widest)) {
+    FN(chain_double)(acc, ld, a, w, k, rows);
+  } else if (lanes == FN(widest)) {
+    FN(chain_single)(acc, ld, a, w, k, rows);
+#if WIDEST > 16
+  } else if (lanes == FN(widest) / 2) {
+    FN(chain_half)(acc, ld, a, w, k, rows);
+#endif
+#if WIDEST > 32
+  } else {
+    FN(chain_quarter)(acc, ld, a, w, k, rows);
+#endif
+  }
+}
+
+static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
+                      int64_t rows, int64_t lanes) {
+  if (lanes == 2 * FN(widest)) {
+    FN(outer_double)(acc, ld, a, a_step, b, b_step, k, rows);
+  } else if (lanes == FN(widest)) {
+    FN(outer_single)(acc, ld, a, a_step, b, b_step, k, rows);
+#if WIDEST > 16
+  } else if (lanes == FN(widest) / 2) {
+    FN(outer_half)(acc, ld, a, a_step, b, b_step, k, rows);
+#endif
+#if WIDEST > 32
+  } else {
+    FN(outer_quarter)(acc, ld, a, a_step, b, b_step, k, rows);
+#endif
+  }
+}
+
+// ---- lane by lane: depthwise convolution ------------------------------------------------------------------------------
+
+INLINE REAL FN(one_fma)(REAL a, REAL b, REAL c) {
+#ifdef __FMA__
+  return MATH(__builtin_fma)(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// The compiler turns the inner loops over CHUNK lanes into vectors.
+enum { FN(chunk) = 2 * WIDEST / sizeof(REAL) };
+
+static void FN(lanewise)(void *acc, const void *const *a, const void *w, int64_t w_step, int64_t taps, int64_t lanes) {
+  REAL *out = acc;
+  for (int64_t l = 0; l < lanes; l += FN(chunk)) {
+    REAL c[FN(chunk)] = {0};
+    const int64_t n = lanes - l;
+    for (int64_t t = 0; t < taps; t++) {
+      if (a[t] == NULL) {
+        continue;
+      }
+      const REAL *x = (const REAL *)a[t] + l, *f = (const REAL *)w + t * w_step + l;
+      if (n >= FN(chunk)) {
+        for (int i = 0; i < FN(chunk); i++) c[i] = FN(one_fma)(x[i], f[i], c[i]);
+      } else {
+        for (int i = 0; i < n; i++) c[i] = FN(one_fma)(x[i], f[i], c[i]);
+      }
+    }
+    memcpy(out + l, c, sizeof(REAL) * (size_t)MT_MIN(n, FN(chunk)));
+  }
+}
+
+static void FN(lanewise_outer)(void *acc, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
+                               int64_t lanes) {
+  REAL *out = acc;
+  for (int64_t l = 0; l < lanes; l += FN(chunk)) {
+    REAL c[FN(chunk)] = {0};
+    const int64_t n = MT_MIN(lanes - l, FN(chunk));
+    const REAL *x = (const REAL *)a + l, *y = (const REAL *)b + l;
+    for (int64_t i = 0; i < k; i++, x += a_step, y += b_step) {
+      if (n == FN(chunk)) {
+        for (int j = 0; j < FN(chunk); j++) c[j] = FN(one_fma)(x[j], y[j], c[j]);
+      } else {
+        for (int j = 0; j < n; j++) c[j] = FN(one_fma)(x[j], y[j], c[j]);
+      }
+    }
+    for (int64_t j = 0; j < n; j++) out[l + j] += c[j];
+  }
+}
+
+#else
+#include "tile.h"
+
+#if defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+// Registers: 32 of 64 bytes hold 14 x 2 accumulators, 16 of 32 bytes hold 6 x 2, of 16 bytes 4 x 2.
+#if defined(__AVX512F__)
+#define WIDEST 64
+#define ROWS 14
+#elif defined(__FMA__)
+#define WIDEST 32
+#define ROWS 6
+#else
+#define WIDEST 16
+#define ROWS 4
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 14")
+#define MT_SOURCE "tile.c"
+#include "twice.h"
+
+#define TEXT2(name) #name
+#define TEXT(name) TEXT2(name)
+#define TABLE2(name) mt_tile_##name
+#define TABLE(name) TABLE2(name)
+const mt_tile TABLE(TILE_NAME) = {
+    .isa = TEXT(TILE_NAME),
+    .rows = ROWS,
+    .lanes = {2 * widest_f32, 2 * widest_f64},
+    .chain = {chain_f32, chain_f64},
+    .outer = {outer_f32, outer_f64},
+    .lanewise = {lanewise_f32, lanewise_f64},
+    .lanewise_outer = {lanewise_outer_f32, lanewise_outer_f64},
+};
+
+#endif

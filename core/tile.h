@@ -1,0 +1,56 @@
+// tile: the register-blocked micro-kernels under convolution and linear, one build per instruction set. Internal.
+//
+// A call works on up to `rows` rows (pixels, or channels of a weight gradient) times one panel of lanes (output
+// channels). Every (row, lane) has one accumulator that takes its terms one by one, each with one fused multiply-add
+// (a multiplication and an addition in the portable build), so its bits depend on its own terms only: not on the
+// size of the call, nor on the width of the vectors. avx512 and avx2 give the same bits.
+#pragma once
+#include "common.h"
+
+enum {
+  MT_TILE_K = 256,     // longest sum of one call of chain
+  MT_TILE_ROWS = 112,  // the block of rows that callers prepare at a time
+};
+
+// Elements between the rows of a block given to chain: a constant, so that all rows need one pointer, and an odd number
+// of cache lines, so that rows do not compete for the same sets.
+#define MT_TILE_STEP(real) (MT_TILE_K + 64 / (int64_t)sizeof(real))
+
+// Index of a dtype in the arrays below.
+#define MT_TILE_TYPE(dtype) ((dtype) == MT_FLOAT32 ? 0 : 1)
+
+typedef struct mt_tile {
+  const char *isa;
+  int32_t rows;       // rows that fill the registers; calls may bring any number
+  int32_t lanes[2];   // widest panel; halves are panels too, down to 16 bytes
+  // acc[m * ld + l] takes the terms a[m * STEP + i] * w[i * lanes + l], i = 0 .. k-1, after what it holds.
+  void (*chain[2])(void *acc, int64_t ld, const void *a, const void *w, int64_t k, int64_t rows, int64_t lanes);
+  // acc[m * ld + l] += sum over i = 0 .. k-1 of a[i * a_step + m] * b[i * b_step + l], itself summed from 0.
+  void (*outer[2])(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
+                   int64_t rows, int64_t lanes);
+  // acc[l] = sum over t = 0 .. taps-1 of a[t][l] * w[t * w_step + l], for any number of lanes; a[t] NULL: no such term.
+  void (*lanewise[2])(void *acc, const void *const *a, const void *w, int64_t w_step, int64_t taps, int64_t lanes);
+  // acc[l] += sum over i = 0 .. k-1 of a[i * a_step + l] * b[i * b_step + l], itself summed from 0, any number of lanes.
+  void (*lanewise_outer[2])(void *acc, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
+                            int64_t lanes);
+} mt_tile;
+
+extern const mt_tile mt_tile_avx512, mt_tile_avx2, mt_tile_portable;
+
+// The build for this machine, or the one that MASKED_TORCH_ISA names.
+const mt_tile *mt_tile_get(void);
+
+// Width of the panel that holds the next of `left` lanes: the widest, or the narrowest that is enough.
+static inline int64_t mt_tile_panel(const mt_tile *tile, int32_t dtype, int64_t left) {
+  int64_t lanes = tile->lanes[MT_TILE_TYPE(dtype)], least = 16 / mt_dtype_size(dtype);
+  while (lanes > least && lanes / 2 >= left) {
+    lanes /= 2;
+  }
+  return lanes;
+}
+
+// Lanes of all panels that hold n.
+static inline int64_t mt_tile_padded(const mt_tile *tile, int32_t dtype, int64_t n) {
+  int64_t lanes = tile->lanes[MT_TILE_TYPE(dtype)], whole = n / lanes * lanes;
+  return n == whole ? n : whole + mt_tile_panel(tile, dtype, n - whole);
+}
