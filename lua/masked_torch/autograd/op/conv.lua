@@ -107,9 +107,6 @@ local function check_arguments(op, dims, x, w, b, expected_weight, outputs)
   end
 end
 
-local function kernel_of(w)
-  return geometry.spatial(w)
-end
 
 local modes = { 'zeros', 'reflect', 'replicate', 'circular' }
 
@@ -145,7 +142,7 @@ local function convolution(dims)
     check_arguments(op, dims, x, w, b, { accepts = w:dim() > 1 and w:size(2) == channels / opts.groups,
       text = ('out, %d'):format(channels / opts.groups) .. (opts.groups > 1 and (' (groups %d)'):format(opts.groups) or '') },
       outputs)
-    local g = geometry.conv(op, dims, kernel_of(w), opts)
+    local g = geometry.conv(op, dims, geometry.spatial(w), opts)
     if opts.padding_mode ~= 'zeros' then x = pad_by_mode(x, g, opts.padding_mode) end
     local y = conv(x, w, b, g)
     return y
@@ -172,7 +169,7 @@ local function transposed(dims)
     if opts.padding == 'same' or opts.padding == 'causal' then
       fail("%s: padding: '%s' is not defined for a transposed convolution; expected a number or a table", op, opts.padding)
     end
-    local g = geometry.conv(op, dims, kernel_of(w), opts)
+    local g = geometry.conv(op, dims, geometry.spatial(w), opts)
     local extra = geometry.tuple(op, 'output_padding', opts.output_padding, dims, 0)
     local spatial = {}
     for d = 1, dims do
