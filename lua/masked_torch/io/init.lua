@@ -1,0 +1,19 @@
+--- io: files. Reading a file never executes anything in it; a hostile file is an error, and the memory it can claim is bounded
+-- by its size. A written file is whole or absent.
+--
+--     io.safetensors  tensors by name                    io.npy    one array (NumPy)
+--     io.png, io.jpeg, io.image   pictures               io.json   text
+--     io.save, io.load            nested tables of tensors, numbers, strings and booleans (torch.save, torch.load)
+
+local modules = { safetensors = true, npy = true, png = true, jpeg = true, image = true, json = true, file = true }
+
+return setmetatable({}, { __index = function(t, key)
+  local value
+  if modules[key] then
+    value = require('masked_torch.io.' .. key)
+  elseif key == 'save' or key == 'load' then
+    value = require('masked_torch.io.value')[key]
+  end
+  if value ~= nil then rawset(t, key, value) end
+  return value
+end })
