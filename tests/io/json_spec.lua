@@ -42,7 +42,7 @@ describe('json', function()
   end)
 
   it('writes what it reads', function()
-    for _, text in ipairs{ '{"a":[1,2.5,"x\\n\\u0001\\""],"b":{"c":true}}', '[0.10000000000000001,-0,1.5e+300]', '"é"' } do
+    for _, text in ipairs{ '{"a":[1,2.5,"x\\n\\u0001\\""],"b":{"c":true}}', '[0.10000000000000001,-0,1e+22]', '"é"' } do
       assert.equal(text, json.encode(decode(text)))
     end
   end)
