@@ -21,6 +21,11 @@ static inline mt_spatial mt_spatial_of(const mt_tensor *t) {
   return v;
 }
 
+// Of the element (n, c) at the position p, in elements.
+static inline int64_t mt_spatial_offset(const mt_spatial *v, int64_t n, int64_t c, const int64_t *p) {
+  return n * v->step_n + c * v->step_c + p[0] * v->step[0] + p[1] * v->step[1] + p[2] * v->step[2];
+}
+
 // (N, C, *S), float32 or float64, 1 to 3 spatial axes.
 static inline int mt_spatial_check(const char *op, const char *argument, const mt_tensor *t) {
   MT_TRY(mt_check_real(op, argument, t));
@@ -30,12 +35,12 @@ static inline int mt_spatial_check(const char *op, const char *argument, const m
   return MT_OK;
 }
 
-// A mask for x: its dtype, and its sizes or 1.
+// A mask for x: its dtype and spatial sizes, its batch and channels or 1.
 static inline int mt_spatial_check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x) {
   MT_TRY(mt_check_dtype(op, "mask", mask, x->dtype));
   bool fits = mask->ndim == x->ndim;
   for (int32_t d = 0; fits && d < x->ndim; d++) {
-    fits = mask->shape[d] == x->shape[d] || mask->shape[d] == 1;
+    fits = mask->shape[d] == x->shape[d] || (d < 2 && mask->shape[d] == 1);
   }
   if (!fits) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: mask: %s does not broadcast to the input %s", op, MT_SHAPE(mask), MT_SHAPE(x));

@@ -1,0 +1,39 @@
+--- spatial: arguments that hold one number per spatial axis, and inputs with a given number of such axes.
+
+local native = require 'masked_torch.native'
+local Tensor = require 'masked_torch.tensor'
+
+local spatial = {}
+
+--- A whole number for all axes or a table of one per axis, as a table of `dims` numbers of at least `low`.
+function spatial.each(op, argument, value, dims, low)
+  local result = {}
+  if type(value) == 'table' then
+    if #value ~= dims then
+      native.fail('%s: %s: expected a number or a table of %d, got a table of %d', op, argument, dims, #value)
+    end
+    for d = 1, dims do result[d] = native.integer(op, argument, value[d], low) end
+  else
+    for d = 1, dims do result[d] = native.integer(op, argument, value, low) end
+  end
+  return result
+end
+
+--- Fails unless x is a floating-point (N, C, *S) with `dims` spatial axes (nil: 1 to 3).
+function spatial.check(op, x, dims)
+  Tensor.check(op, 'input', x)
+  local have = x:dim() - 2
+  if have < (dims or 1) or have > (dims or 3) then
+    native.fail('%s: input: expected (N, C, *S) with %s, got %s', op,
+      dims and ('%d spatial ax%s'):format(dims, dims == 1 and 'is' or 'es') or '1 to 3 spatial axes', Tensor.shape_text(x))
+  end
+  return have
+end
+
+--- Splits the arguments (second, opts) of functions whose second argument may be left out: f(x, a, {opts}).
+function spatial.optional(second, opts)
+  if opts == nil and type(second) == 'table' and second[1] == nil then return nil, second end
+  return second, opts
+end
+
+return spatial
