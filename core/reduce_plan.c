@@ -147,3 +147,21 @@ void mt_reduction_store_int64(const mt_reduction *r, mt_tensor *y, const int64_t
     }
   }
 }
+
+int mt_reduction_expand(const char *op, const char *argument, mt_tensor *out, const mt_tensor *t, const mt_tensor *x) {
+  MT_TRY(mt_check_dtype(op, argument, t, x->dtype));
+  bool fits = t->ndim == x->ndim;
+  for (int32_t d = 0; fits && d < x->ndim; d++) {
+    fits = t->shape[d] == 1 || t->shape[d] == x->shape[d];
+  }
+  if (!fits) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected sizes of %s or 1, got %s", op, argument, MT_SHAPE(x), MT_SHAPE(t));
+  }
+  *out = *t;
+  out->numel = x->numel;
+  for (int32_t d = 0; d < x->ndim; d++) {
+    out->stride[d] = t->shape[d] == x->shape[d] ? t->stride[d] : 0;
+    out->shape[d] = x->shape[d];
+  }
+  return MT_OK;
+}

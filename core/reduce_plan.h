@@ -65,3 +65,6 @@ static inline int64_t mt_integer_at(const void *x, int32_t dtype, int64_t i) {
     default: return ((const uint8_t *)x)[i];
   }
 }
+
+// *out = t seen in x's shape, sizes 1 repeated (stride 0): as many dims, x's dtype, each size x's or 1. Borrows t's memory.
+int mt_reduction_expand(const char *op, const char *argument, mt_tensor *out, const mt_tensor *t, const mt_tensor *x);

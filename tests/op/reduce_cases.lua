@@ -154,7 +154,8 @@ local function lines(step, start)
 end
 cases[#cases + 1] = { op = 'cumsum', name = 'the middle dim', inputs = function(random) return { random:normal({ 2, 5, 3 }) } end,
   fn = function(x) return x:cumsum(2) end, reference = lines(function(s, v) return s + v end, 0) }
-cases[#cases + 1] = { op = 'cumprod', name = 'the middle dim', inputs = function(random) return { random:normal({ 2, 5, 3 }) } end,
+cases[#cases + 1] = { op = 'cumprod', name = 'the middle dim',
+  inputs = function(random) return { random:normal({ 2, 5, 3 }) } end,
   fn = function(x) return x:cumprod(2) end, reference = lines(function(s, v) return s * v end, 1) }
 cases[#cases + 1] = { op = 'cumprod', name = 'with zeros',
   inputs = function() return { { shape = { 3, 4 }, values = { 1, 0, 3, 2, 0, 2, 0, 3, 2, -1, 3, 0 } } } end,

@@ -1,0 +1,139 @@
+// softmax: see softmax.h. Three passes over a line: maximum, exponentials and their sum, scaling.
+#ifdef REAL
+
+static void FN(forward_line)(const lines *l, REAL *y, const REAL *x, const REAL *mask) {
+  const int64_t n = l->x.length, sy = l->y.stride, sx = l->x.stride, sm = l->mask.stride;
+  REAL largest = -INFINITY;
+  for (int64_t i = 0; i < n; i++) {
+    const REAL v = x[i * sx];
+    if ((mask == NULL || mask[i * sm] != 0) && !(v <= largest)) {
+      largest = v;
+      if (v != v) {
+        break;
+      }
+    }
+  }
+  if (largest == -INFINITY) {
+    for (int64_t i = 0; i < n; i++) {
+      y[i * sy] = l->log ? -INFINITY : 0;
+    }
+    return;
+  }
+  double sum = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (mask == NULL || mask[i * sm] != 0) {
+      const REAL e = MATH(exp)(x[i * sx] - largest);
+      sum += (double)e;
+      y[i * sy] = e;
+    } else {
+      y[i * sy] = 0;
+    }
+  }
+  if (l->log) {
+    const double shift = (double)largest + log(sum);
+    for (int64_t i = 0; i < n; i++) {
+      y[i * sy] = mask == NULL || mask[i * sm] != 0 ? (REAL)((double)x[i * sx] - shift) : -(REAL)INFINITY;
+    }
+  } else {
+    const double scale = 1 / sum;
+    for (int64_t i = 0; i < n; i++) {
+      y[i * sy] = (REAL)((double)y[i * sy] * scale);
+    }
+  }
+}
+
+static void FN(forward_task)(void *context, int64_t begin, int64_t end) {
+  const lines *l = context;
+  for (int64_t o = begin; o < end; o++) {
+    int64_t in_y, in_x, in_mask = 0, unused;
+    mt_reduction_output(&l->y, o, &in_y, &unused);
+    mt_reduction_output(&l->x, o, &in_x, &unused);
+    if (l->mask_data) {
+      mt_reduction_output(&l->mask, o, &in_mask, &unused);
+    }
+    FN(forward_line)(l, (REAL *)l->y_data + in_y, (const REAL *)l->x_data + in_x,
+                     l->mask_data ? (const REAL *)l->mask_data + in_mask : NULL);
+  }
+}
+
+// Here y is dx, x is y, mask is dy.
+static void FN(backward_task)(void *context, int64_t begin, int64_t end) {
+  const lines *l = context;
+  const int64_t n = l->x.length, sdx = l->y.stride, sy = l->x.stride, sdy = l->mask.stride;
+  for (int64_t o = begin; o < end; o++) {
+    int64_t in_dx, in_y, in_dy, unused;
+    mt_reduction_output(&l->y, o, &in_dx, &unused);
+    mt_reduction_output(&l->x, o, &in_y, &unused);
+    mt_reduction_output(&l->mask, o, &in_dy, &unused);
+    REAL *dx = (REAL *)l->y_data + in_dx;
+    const REAL *y = (const REAL *)l->x_data + in_y, *dy = (const REAL *)l->mask_data + in_dy;
+    const REAL outside = l->log ? -(REAL)INFINITY : 0;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+      if (y[i * sy] != outside) {
+        sum += l->log ? (double)dy[i * sdy] : (double)dy[i * sdy] * (double)y[i * sy];
+      }
+    }
+    for (int64_t i = 0; i < n; i++) {
+      const double v = y[i * sy], g = dy[i * sdy];
+      REAL d = 0;
+      if (y[i * sy] != outside) {
+        d = (REAL)(l->log ? g - (double)MATH(exp)((REAL)v) * sum : v * (g - sum));
+      }
+      dx[i * sdx] = d;
+    }
+  }
+}
+
+#else
+#include "reduce_plan.h"
+
+typedef struct {
+  mt_reduction y, x, mask;
+  void *y_data;
+  const void *x_data, *mask_data;
+  bool log;
+} lines;
+
+#define MT_SOURCE "softmax.c"
+#include "twice.h"
+
+static int plan(const char *op, lines *l, mt_tensor *y, const mt_tensor *x, int32_t dim, int32_t log) {
+  MT_TRY(mt_check_real(op, "input", x));
+  MT_TRY(mt_check_like(op, "output", y, x));
+  MT_TRY(mt_check_output(op, "output", y));
+  MT_TRY(mt_check_overlap(op, y, x, false));
+  MT_TRY(x->ndim > 0 ? mt_check_dim(op, dim, x) : MT_OK);
+  MT_TRY(mt_reduction_plan(op, &l->y, NULL, y, x->ndim > 0 ? 1 << dim : 0, false));
+  MT_TRY(mt_reduction_plan(op, &l->x, NULL, x, x->ndim > 0 ? 1 << dim : 0, false));
+  l->y_data = y->data;
+  l->x_data = x->data;
+  l->log = log != 0;
+  return MT_OK;
+}
+
+int mt_softmax_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t dim, int32_t log) {
+  const char *op = log ? "log_softmax" : "softmax";
+  lines l = {0};
+  MT_TRY(plan(op, &l, y, x, dim, log));
+  if (mask) {
+    mt_tensor wide;
+    MT_TRY(mt_reduction_expand(op, "mask", &wide, mask, x));
+    MT_TRY(mt_reduction_plan(op, &l.mask, NULL, &wide, x->ndim > 0 ? 1 << dim : 0, false));
+    l.mask_data = mask->data;
+  }
+  return mt_parallel(l.x.outputs, mt_reduction_grain(&l.x), MT_REAL_FN(x->dtype, forward_task), &l);
+}
+
+int mt_softmax_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *y, int32_t dim, int32_t log) {
+  const char *op = log ? "log_softmax" : "softmax";
+  lines l = {0};
+  MT_TRY(plan(op, &l, dx, y, dim, log));
+  MT_TRY(mt_check_like(op, "gradient", dy, y));
+  MT_TRY(mt_check_overlap(op, dx, dy, false));
+  MT_TRY(mt_reduction_plan(op, &l.mask, NULL, dy, y->ndim > 0 ? 1 << dim : 0, false));
+  l.mask_data = dy->data;
+  return mt_parallel(l.x.outputs, mt_reduction_grain(&l.x), MT_REAL_FN(y->dtype, backward_task), &l);
+}
+
+#endif
