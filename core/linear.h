@@ -1,7 +1,20 @@
-// linear
+// linear: y = x w^T + b
+//
+//   x (*, in)   w (out, in)   b (out) or NULL   y (*, out); x has at least one dim
+//
+// It is a convolution of kernel 1 over the positions, so y's rows do not depend on one another nor on their number. In the
+// gradients of w and b the positions of the last-but-one dim add up in order, then the rows of the dims before it.
 #pragma once
 #include "tensor.h"
 
 #pragma GCC visibility push(default)
+
+int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b);
+// dx = dy w
+int mt_linear_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w);
+// dw = dy^T x
+int mt_linear_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x);
+// db = sum of dy over all dims but the last
+int mt_linear_backward_bias(mt_tensor *db, const mt_tensor *dy);
 
 #pragma GCC visibility pop
