@@ -12,7 +12,8 @@ describe('pooling layers', function()
       ['MaxPool3d(kernel_size=(1, 2, 2), stride=(1, 2, 2), padding=0, dilation=1, ceil_mode=False)'] = nn.MaxPool3d({ 1, 2, 2 }),
       ['AvgPool1d(kernel_size=(3,), stride=(2,), padding=(1,))'] = nn.AvgPool1d(3, { stride = 2, padding = 1 }),
       ['AvgPool2d(kernel_size=2, stride=2, padding=0)'] = nn.AvgPool2d(2),
-      ['AvgPool3d(kernel_size=2, stride=(1, 2, 2), padding=0, mask_rule=keep)'] = nn.AvgPool3d(2, { 1, 2, 2 }, { mask_rule = 'keep' }),
+      ['AvgPool3d(kernel_size=2, stride=(1, 2, 2), padding=0, mask_rule=keep)'] = nn.AvgPool3d(2, { 1, 2, 2 },
+        { mask_rule = 'keep' }),
       ['AdaptiveAvgPool2d(output_size=(5, 7))'] = nn.AdaptiveAvgPool2d({ 5, 7 }),
       ['AdaptiveMaxPool1d(output_size=4)'] = nn.AdaptiveMaxPool1d(4),
     } do

@@ -135,22 +135,27 @@ end
 
 for _, kind in ipairs { 'max', 'avg' } do
   add(kind, '1-D by 2', { 2, 3, 7 }, { kernel = 2 })
-  add(kind, '1-D, batch 1, ceil mode', { 1, 5, 8 }, { kernel = 3, stride = 2, ceil_mode = true }, { stride = 2, ceil_mode = true })
+  add(kind, '1-D, batch 1, ceil mode', { 1, 5, 8 }, { kernel = 3, stride = 2, ceil_mode = true },
+    { stride = 2, ceil_mode = true })
   add(kind, '2-D, overlapping, padded', { 2, 3, 7, 6 }, { kernel = 3, stride = 2, padding = 1, window = true },
     { stride = 2, padding = 1 })
-  add(kind, '2-D, padded, ceil mode', { 1, 2, 6, 5 }, { kernel = { 3, 2 }, stride = 2, padding = 1, ceil_mode = true, window = true },
+  add(kind, '2-D, padded, ceil mode', { 1, 2, 6, 5 },
+    { kernel = { 3, 2 }, stride = 2, padding = 1, ceil_mode = true, window = true },
     { stride = 2, padding = 1, ceil_mode = true })
-  add(kind, '3-D, other window per axis', { 2, 2, 4, 5, 6 }, { kernel = { 2, 3, 2 }, stride = { 2, 1, 3 } }, { stride = { 2, 1, 3 } })
+  add(kind, '3-D, other window per axis', { 2, 2, 4, 5, 6 }, { kernel = { 2, 3, 2 }, stride = { 2, 1, 3 } },
+    { stride = { 2, 1, 3 } })
   add(kind, 'adaptive 1-D', { 2, 3, 7 }, { size = 3 })
   add(kind, 'adaptive 2-D, enlarging', { 1, 2, 3, 5 }, { size = { 4, 2 } })
   add(kind, 'adaptive 3-D to one', { 2, 3, 2, 3, 4 }, { size = 1 })
   add(kind, 'holes of one channel', { 2, 3, 6, 6 }, { kernel = 2 }, nil, binary { 2, 1, 6, 6 })
   add(kind, 'holes of every channel, soft', { 2, 5, 7 }, { kernel = 3, stride = 1 }, { stride = 1 }, soft { 2, 5, 7 })
-  add(kind, 'a mask shared by the batch, keep', { 3, 2, 5, 6 }, { kernel = 3, stride = 2, padding = 1, rule = 'keep', window = true },
+  add(kind, 'a mask shared by the batch, keep', { 3, 2, 5, 6 },
+    { kernel = 3, stride = 2, padding = 1, rule = 'keep', window = true },
     { stride = 2, padding = 1 }, binary { 1, 2, 5, 6 })
   add(kind, 'adaptive with a mask', { 2, 3, 5, 6 }, { size = { 2, 3 } }, nil, binary { 2, 1, 5, 6 })
 end
-add('max', 'dilated', { 2, 2, 9, 8 }, { kernel = 3, stride = 1, padding = 2, dilation = 2 }, { stride = 1, padding = 2, dilation = 2 })
+add('max', 'dilated', { 2, 2, 9, 8 }, { kernel = 3, stride = 1, padding = 2, dilation = 2 },
+  { stride = 1, padding = 2, dilation = 2 })
 add('avg', 'padding does not count', { 2, 3, 5, 6 }, { kernel = 3, stride = 2, padding = 1 },
   { stride = 2, padding = 1, count_include_pad = false })
 add('avg', 'masked elements count as zeros', { 2, 3, 6 }, { kernel = 2, window = true }, { count = 'window' }, binary { 2, 3, 6 })

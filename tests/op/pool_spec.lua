@@ -67,7 +67,7 @@ local pools = {
 describe('masked pooling', function()
   for _, pool in ipairs(pools) do
     for _, dtype in ipairs { 'float32', 'float64' } do
-      it(('%s %s: padding changes no bit of outputs and gradients, NaN under the mask included'):format(pool[1], dtype), function()
+      it(('%s %s: padding changes no bit of output or gradient, NaN under the mask or not'):format(pool[1], dtype), function()
         local x = noise({ 2, 3, 5, 7 }, dtype):requires_grad_()
         local plain = pool[2](x)
         local canvas, mask = embedded(x:detach(), { 9, 12 })

@@ -50,7 +50,8 @@ describe('pixel_unshuffle', function()
   end)
 
   it('refuses what does not divide, naming the shapes', function()
-    assert.fails(function() F.unshuffle1d(sequence { 1, 1, 5 }, 2) end, 'Length must be divisible by the downscale factor', '(1, 1, 5)')
+    assert.fails(function() F.unshuffle1d(sequence { 1, 1, 5 }, 2) end,
+      'Length must be divisible by the downscale factor', '(1, 1, 5)')
     assert.fails(function() F.unshuffle2d(sequence { 1, 1, 4, 5 }, 2) end, 'divisible by the downscale factor 2', '(1, 1, 4, 5)')
     assert.fails(function() F.unshuffle3d(sequence { 1, 1, 3, 2, 2 }, 2) end,
       'Depth, height, and width must be divisible by the downscale factor', '(1, 1, 3, 2, 2)')

@@ -261,7 +261,7 @@ function functional.masked_mean(x, mask, opts)
   spatial.check('masked_mean', x)
   opts = options.parse('masked_mean', { eps = none, compat = false }, opts)
   local eps = native.number('masked_mean', 'eps', opts.eps or (opts.compat and 1e-8 or 0))
-  if not (eps >= 0) then fail('masked_mean: eps: expected a number of at least 0, got %s', tostring(eps)) end
+  if eps ~= eps or eps < 0 then fail('masked_mean: eps: expected a number of at least 0, got %s', tostring(eps)) end
   mask = Mask.of('masked_mean', mask, x)
   local y, coverage = masked_mean(x, mask and mask:compact(x.dtype), eps, opts.compat)
   return y, coverage

@@ -1,0 +1,47 @@
+--- nn.upsample: resampling layer.
+
+local class = require 'masked_torch.class'
+local F = require 'masked_torch.nn.functional'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Module = require('masked_torch.nn.module').Module
+
+local DEFAULTS = { size = options.none, scale_factor = options.none, mode = 'nearest', align_corners = false, mask_rule = 'grow' }
+
+--- nn.Upsample{size = nil | scale_factor = nil, mode = 'nearest' | 'linear' | 'bilinear' | 'trilinear', align_corners = false,
+-- mask_rule = 'grow' | 'keep' | 'coverage'}: F.interpolate as a layer.
+local Upsample = class('Upsample', Module)
+
+function Upsample:__init(opts)
+  Module.__init(self)
+  opts = options.parse('Upsample', DEFAULTS, opts)
+  if (opts.size == nil) == (opts.scale_factor == nil) then
+    native.fail('Upsample: expected either size or scale_factor, got %s', opts.size == nil and 'neither' or 'both')
+  end
+  options.choice('Upsample', 'mode', opts.mode, { 'nearest', 'linear', 'bilinear', 'trilinear' })
+  options.choice('Upsample', 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
+  for key in pairs(DEFAULTS) do self[key] = opts[key] end
+end
+
+function Upsample:forward(x, mask)
+  local y, out = F.interpolate(x, { size = self.size, scale_factor = self.scale_factor, mode = self.mode,
+    align_corners = self.align_corners, mask = mask, mask_rule = self.mask_rule })
+  return y, out
+end
+
+-- As Python prints it: sizes are whole numbers, factors are floats.
+local function show(value, as_float)
+  if type(value) == 'table' then
+    local list = {}
+    for i, v in ipairs(value) do list[i] = show(v, as_float) end
+    return '(' .. table.concat(list, ', ') .. (#list == 1 and ',)' or ')')
+  end
+  return as_float and value % 1 == 0 and ('%.1f'):format(value) or tostring(value)
+end
+
+function Upsample:extra_repr()
+  local text = self.scale_factor ~= nil and 'scale_factor=' .. show(self.scale_factor, true) or 'size=' .. show(self.size)
+  return ("%s, mode='%s'%s"):format(text, self.mode, self.mask_rule ~= 'grow' and ', mask_rule=' .. self.mask_rule or '')
+end
+
+return { Upsample = Upsample }
