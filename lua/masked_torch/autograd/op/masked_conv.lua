@@ -1,1 +1,327 @@
-return {}
+--- masked_conv: convolution over incomplete data: mask rule x re-weighting x output gate. core/masked_conv.h has the formulas.
+--
+-- What follows from mask and geometry alone (the new mask, the ratios) is computed once and kept on the Mask; the output Mask
+-- too, so that the next layer finds its own results there. Masks and whatever is computed from them, weights included, are
+-- constants of the differentiation: gradients are exact for the given mask and ratios.
+
+local ffi = require 'ffi'
+local autograd = require 'masked_torch.autograd'
+local geometry = require 'masked_torch.nn.geometry'
+local masks = require 'masked_torch.mask'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Tensor = require 'masked_torch.tensor'
+
+local check, fail = native.check, native.fail
+
+local function handle(t) return t and t._c end
+
+local function same_layout(x)
+  return Tensor.empty_like(x)
+end
+
+-- y = gate((conv(cleared x, w)) * q^alpha + b); see masked_conv.h. plan: { geometry =, out = sizes of y's axes, clear = mask
+-- tensor and clear_kernel, pass = the gradient of cleared holes passes, q = ratios, r = q^alpha (alpha a number), m = gate }
+local masked_conv = autograd.op{
+  name = 'masked_conv',
+  forward = function(ctx, x, w, b, alpha, plan)
+    local K, g = x.K, plan.geometry
+    if plan.clear then
+      local cleared = same_layout(x)
+      check(K[plan.clear_kernel](cleared._c, x._c, plan.clear._c))
+      x = cleared
+    end
+    local shape = { x:size(1), w:size(1), unpack(plan.out) }
+    local raw = Tensor.empty('masked_conv', shape, x.dtype, x.device, Tensor.channels_last(shape))
+    local q, r, m = plan.q, plan.r, plan.m
+    ctx.plan, ctx.r = plan, r
+    if not q and not m then
+      check(K.mt_conv_forward(raw._c, x._c, w._c, handle(b), g))
+      ctx:save(x, w)
+      return raw
+    end
+    check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g))
+    local learnt = Tensor.is_tensor(alpha)
+    if learnt then
+      r = same_layout(q)
+      check(K.mt_masked_conv_power(r._c, q._c, alpha:item()))
+      ctx.r = r
+    end
+    -- Only the gradient of alpha needs the unfinished result.
+    local y = learnt and ctx.needs[4] and same_layout(raw) or raw
+    check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(m)))
+    ctx:save(x, w, y ~= raw and raw or nil, learnt and alpha or nil)
+    return y
+  end,
+  backward = function(ctx, dy)
+    local x, w, raw, alpha = ctx:saved()
+    local plan, r, needs = ctx.plan, ctx.r, ctx.needs
+    local K, g, m = x.K, plan.geometry, plan.m
+    local draw = dy
+    if r or m then
+      draw = same_layout(dy)
+      check(K.mt_masked_conv_finish_backward(draw._c, dy._c, handle(r), handle(m)))
+    end
+    local dx, dw, db, dalpha
+    if needs[1] then
+      dx = same_layout(x)
+      check(K.mt_conv_backward_input(dx._c, draw._c, w._c, nil, g))
+      if plan.clear and not plan.pass then check(K[plan.clear_kernel](dx._c, dx._c, plan.clear._c)) end
+    end
+    if needs[2] then
+      dw = same_layout(w)
+      check(K.mt_conv_backward_weight(dw._c, draw._c, x._c, g))
+    end
+    if needs[3] then
+      local gated = r and dy or draw      -- the bias is not re-weighted
+      if r and m then
+        gated = same_layout(dy)
+        check(K.mt_masked_conv_finish_backward(gated._c, dy._c, nil, m._c))
+      end
+      db = Tensor.empty('masked_conv', { w:size(1) }, w.dtype, w.device)
+      check(K.mt_conv_backward_bias(db._c, gated._c))
+    end
+    if needs[4] then
+      dalpha = same_layout(alpha)
+      check(K.mt_masked_conv_alpha_backward(dalpha._c, dy._c, raw._c, r._c, plan.q._c, handle(m)))
+    end
+    return dx, dw, db, dalpha
+  end,
+}
+
+-- ---- the plan ----------------------------------------------------------------------------------------------------
+
+local rules = { keep = 0, grow = 1, erode = 2, coverage = 3, confidence = 4, centre = 5 }
+local norms = { count = 0, l1 = 1, l2 = 2 }
+local clear_kernels = { select = 'mt_mask_select', values = 'mt_mask_select', multiply = 'mt_mask_apply' }
+
+local function geometry_key(g)
+  local list = { g.groups }
+  for d = 0, g.dims - 1 do
+    list[#list + 1] = ('%d,%d,%d,%d,%d'):format(tonumber(g.kernel[d]), tonumber(g.stride[d]), tonumber(g.dilation[d]),
+      tonumber(g.pad_before[d]), tonumber(g.pad_after[d]))
+  end
+  return table.concat(list, ';')
+end
+
+-- Masks of ones by shape: layers without a mask that look at the border share their windows from call to call.
+local full_masks, full_count = {}, 0
+local function full_mask(shape, device)
+  local key = device .. ' ' .. table.concat(shape, ',')
+  local m = full_masks[key]
+  if not m then
+    if full_count >= 64 then full_masks, full_count = {}, 0 end
+    m = masks.full(shape, { device = device })
+    full_masks[key], full_count = m, full_count + 1
+  end
+  return m
+end
+
+-- A rule-keep output whose window centres are the input's own positions.
+local function is_identity(g, size, out)
+  for d = 0, g.dims - 1 do
+    if g.stride[d] ~= 1 or size[d + 1] ~= out[d + 1] or
+      g.pad_before[d] ~= ffi.cast('int64_t', math.floor(tonumber(g.kernel[d]) / 2)) * g.dilation[d] then
+      return false
+    end
+  end
+  return true
+end
+
+local function window_struct(opts, multiplicity)
+  local v = ffi.new('mt_window')
+  v.border, v.strict, v.multiplicity, v.eps = opts.border and 1 or 0, opts.compat and 1 or 0, multiplicity, opts.eps
+  return v
+end
+
+-- Everything about one call: c = { x, w, mask (a Mask), dense (its compact tensor), g, out, opts, key }.
+local function plan_tensor(c, kernel, code, weighted, opts)
+  local dense = c.dense
+  local channels = (weighted or (dense:size(2) > 1 and c.g.groups > 1)) and c.w:size(1) or 1
+  local shape = { dense:size(1), channels, unpack(c.out) }
+  local t = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
+  local multiplicity = opts.multichannel and dense:size(2) == 1 and c.w:size(2) or 1
+  check(c.x.K[kernel](t._c, dense._c, weighted and c.w._c or nil, c.g, window_struct(opts, multiplicity), code))
+  return t
+end
+
+local function output_mask(c)
+  local opts, rule = c.opts, c.opts.rule
+  if rule == 'centre' and c.dense:size(2) == 1 and not opts.compat then rule = 'keep' end
+  if rule == 'keep' and c.dense:size(2) == 1 and is_identity(c.g, geometry.spatial(c.x), c.out) then return c.mask end
+  local weighted = rule == 'confidence' or rule == 'centre'
+  local function make() return masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], weighted, opts)) end
+  if weighted then return make() end
+  return c.mask:derived(('conv mask %s %s'):format(rule, c.key), make)
+end
+
+local function ratios(c, alpha)
+  local opts = c.opts
+  local weighted = opts.reweight ~= 'count'
+  local function make() return plan_tensor(c, 'mt_masked_conv_ratio', norms[opts.reweight], weighted, opts) end
+  local q = weighted and make() or c.mask:derived('conv ratio ' .. c.key, make)
+  if Tensor.is_tensor(alpha) or alpha == 1 then return q, q end
+  local function power()
+    local r = same_layout(q)
+    check(c.x.K.mt_masked_conv_power(r._c, q._c, alpha))
+    return r
+  end
+  return q, weighted and power() or c.mask:derived(('conv power %.17g %s'):format(alpha, c.key), power)
+end
+
+-- Without a hole and without a border to correct, the operator is the plain convolution.
+local function is_plain(mask, opts)
+  if opts.compat and mask then return false end
+  if mask and not mask:all_valid() then return false end
+  local looks_outside = opts.reweight ~= 'none' or (opts.rule ~= 'keep' and opts.rule ~= 'centre' and opts.rule ~= 'grow')
+  return not (opts.border and looks_outside)
+end
+
+-- The result of a full mask where it stays full: nil for nil.
+local function still_full(mask, g, x, out)
+  if not mask then return nil end
+  if mask:size(2) == 1 and is_identity(g, geometry.spatial(x), out) then return mask end
+  return full_mask({ mask:size(1), 1, unpack(out) }, x.device)
+end
+
+local function make_plan(op, x, w, mask, g, opts, alpha)
+  local out = geometry.output_size(op, g, geometry.spatial(x))
+  local plan = { geometry = g, out = out }
+  if is_plain(mask, opts) then return plan, still_full(mask, g, x, out) end
+  local given, full = mask, not mask or mask:all_valid()
+  mask = mask or full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device)
+  local c = { x = x, w = w, mask = mask, g = g, out = out, opts = opts, dense = mask:compact(x.dtype) }
+  c.key = ('%s %s border %s multi %s eps %.17g out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
+    tostring(opts.multichannel), opts.eps, w:size(1))
+  if opts.premask ~= 'none' and not full then
+    plan.clear, plan.clear_kernel = c.dense, clear_kernels[opts.premask]
+    plan.pass = opts.premask == 'values'
+  end
+  if opts.reweight ~= 'none' and alpha ~= 0 then plan.q, plan.r = ratios(c, alpha) end
+  if full and not opts.compat and (opts.rule == 'keep' or opts.rule == 'centre') then
+    return plan, still_full(given, g, x, out)
+  end
+  local result = output_mask(c)
+  if opts.gate == 'mask' then plan.m = result:compact(x.dtype) end
+  return plan, result
+end
+
+-- ---- arguments -----------------------------------------------------------------------------------------------
+
+local defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1, rule = 'keep',
+  reweight = 'none', alpha = options.any(1), border = false, gate = 'mask', premask = 'select', multichannel = false, eps = 0,
+  compat = false, gate_weight = options.none, gate_bias = options.none }
+
+local function check_parameter(op, name, t, like, shape_text, fits)
+  Tensor.check(op, name, t)
+  if t.dtype ~= like.dtype or not fits then
+    fail('%s: %s: expected %s %s, got %s %s; input %s', op, name, shape_text, like.dtype, Tensor.shape_text(t), t.dtype,
+      Tensor.shape_text(like))
+  end
+  Tensor.check_device_of(op, like, name, t)
+end
+
+local function check_arguments(op, x, w, b, opts)
+  Tensor.check(op, 'input', x)
+  Tensor.check(op, 'weight', w)
+  local dims = x:dim() - 2
+  if not Tensor.floating[x.dtype] or dims < 1 or dims > 3 then
+    fail('%s: input: expected float32 or float64 (N, C, *S) with 1 to 3 spatial axes, got %s %s; weight %s', op,
+      Tensor.shape_text(x), x.dtype, Tensor.shape_text(w))
+  end
+  native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
+  local C, groups = x:size(2), opts.groups
+  if C % groups ~= 0 then fail('%s: input: %d channels cannot be split into %d groups', op, C, groups) end
+  check_parameter(op, 'weight', w, x, ('(out, %d, one size for each of %d axes)'):format(C / groups, dims),
+    w:dim() == dims + 2 and w:size(2) == C / groups and w:size(1) % groups == 0)
+  if b ~= nil then check_parameter(op, 'bias', b, x, ('(%d)'):format(w:size(1)), b:dim() == 1 and b:size(1) == w:size(1)) end
+  return dims
+end
+
+local function check_choices(op, x, opts)
+  options.choice(op, 'rule', opts.rule, { 'keep', 'grow', 'erode', 'coverage', 'confidence', 'centre' })
+  options.choice(op, 'reweight', opts.reweight, { 'none', 'count', 'l1', 'l2' })
+  options.choice(op, 'gate', opts.gate, { 'mask', 'none', 'sigmoid' })
+  options.choice(op, 'premask', opts.premask, { 'select', 'values', 'multiply', 'none' })
+  native.number(op, 'eps', opts.eps)
+  if not (opts.eps >= 0 and opts.eps < math.huge) then fail('%s: eps: expected at least 0, got %g', op, opts.eps) end
+  if Tensor.is_tensor(opts.alpha) then
+    check_parameter(op, 'alpha', opts.alpha, x, '(1)', opts.alpha:numel() == 1)
+  else
+    native.number(op, 'alpha', opts.alpha)
+    if opts.alpha ~= opts.alpha or math.abs(opts.alpha) == math.huge then
+      fail('%s: alpha: expected a finite number, got %g', op, opts.alpha)
+    end
+  end
+end
+
+--- F.masked_conv(x, w, b, mask, options) -> y, mask
+--
+--     y = gate(conv(x with its holes cleared, w) * (K / S)^alpha + b)
+--
+-- x (N, C, *S), 1 to 3 spatial axes; w (O, C / groups, *K); b (O) or nil; mask: nil, a Mask or a tensor (N or 1, C or 1, *S)
+-- or (*S).
+-- Options (stride, padding, dilation, groups as in F.conv2d):
+--   rule      'keep' (default: the mask at the kernel's centre, tap floor(k / 2) of each axis, counted before dilation), 'grow'
+--             (min(1, sum of the mask over the window)), 'erode' (its minimum), 'coverage' (its mean), 'confidence' (its mean
+--             weighted by |w|), 'centre' (the mean over channels at the centre, weighted by sum |w|: masked_torch's MaskedConv)
+--   reweight  'none' (default), 'count' (K taps in the window, S valid ones), 'l1', 'l2' (norms of all and of the valid weights)
+--   alpha     the exponent, 1; a number or a tensor of one element, which may require a gradient. 1 preserves the mean of a
+--             constant input, 1/2 the second moment under random weights, 0 is zero padding
+--   border    true: taps outside the image are invalid ones; false (default): they do not exist
+--   gate      'mask' (default: y * m'), 'none', 'sigmoid' (times sigmoid of a second convolution: gate_weight, gate_bias)
+--   premask   'select' (default: holes count as 0, whatever they hold), 'values' (likewise, but the gradient passes into the
+--             holes, as if the caller had cleared them), 'multiply' (soft masks weigh x), 'none' (x is trusted)
+--   multichannel  a one-channel mask counts once per input channel in K and S (matters for soft masks)
+--   eps       added to S and to the denominator of confidences; 0: empty windows are recognised instead
+--   compat    masked_torch's arithmetic to the letter: no shortcut for full masks, filters of zeros have mask 0
+-- An empty window gives 0, ungated the bias. A full mask equals nil and, unless border is set with re-weighting, the plain
+-- convolution, to the bit. The mask keeps one channel where the rule allows it; nil stays nil unless border is corrected.
+-- Sources: Liu et al. 2018 (PartialConv), Uhrig et al. 2017 (sparsity invariant), Knutsson and Westin 1993 and Eldesokey et al.
+-- 2018 (normalised), Graham and van der Maaten 2017 (submanifold), Yu et al. 2019 (gated).
+local function public(op, expected_dims)
+  return function(x, w, b, mask, opts)
+    opts = options.parse(op, defaults, opts)
+    local dims = check_arguments(op, x, w, b, opts)
+    if expected_dims and dims ~= expected_dims then
+      fail('%s: input: expected %d dimensions, got %s %s', op, expected_dims + 2, Tensor.shape_text(x), x.dtype)
+    end
+    check_choices(op, x, opts)
+    mask = masks.of(op, mask, x)
+    local g = geometry.conv(op, dims, geometry.spatial(w), opts)
+    local plan, result = make_plan(op, x, w, mask, g, opts, opts.alpha)
+    local y = masked_conv(x, w, b, opts.alpha, plan)
+    if opts.gate == 'sigmoid' then
+      local gw, gb = opts.gate_weight, opts.gate_bias
+      check_parameter(op, 'gate_weight', gw, x, Tensor.shape_text(w),
+        Tensor.is_tensor(gw) and Tensor.shape_text(gw) == Tensor.shape_text(w))
+      if gb then
+        check_parameter(op, 'gate_bias', gb, x, ('(%d)'):format(w:size(1)),
+          Tensor.is_tensor(gb) and gb:dim() == 1 and gb:size(1) == w:size(1))
+      end
+      local gate_plan = { geometry = g, out = plan.out, clear = plan.clear, clear_kernel = plan.clear_kernel, pass = plan.pass }
+      local gate = masked_conv(x, gw, gb, 1, gate_plan)
+      y = y * gate:sigmoid()
+    elseif opts.gate_weight or opts.gate_bias then
+      fail("%s: gate_weight, gate_bias: only gate = 'sigmoid' has them", op)
+    end
+    return y, result
+  end
+end
+
+return {
+  -- For the gradient tests, which hold the plan still while the weights move: plan(x, w, mask, options), masked_conv(x, w, b,
+  -- alpha, plan).
+  plan = function(x, w, mask, opts)
+    opts = options.parse('masked_conv', defaults, opts)
+    local g = geometry.conv('masked_conv', x:dim() - 2, geometry.spatial(w), opts)
+    return make_plan('masked_conv', x, w, masks.of('masked_conv', mask, x), g, opts, opts.alpha)
+  end,
+  masked_conv = masked_conv,
+  functional = {
+    masked_conv = public('masked_conv'),
+    masked_conv1d = public('masked_conv1d', 1),
+    masked_conv2d = public('masked_conv2d', 2),
+    masked_conv3d = public('masked_conv3d', 3),
+  },
+}

@@ -1,0 +1,296 @@
+--- masked_conv: convolution layers over incomplete data, all of them rows of one table (F.masked_conv is the operator).
+--
+--   class            rule     re-weighting       gate      border    remarks
+--   MaskedConv       centre   none               mask      -         masked_torch's layer; nil mask: the plain convolution
+--   PartialConv      grow     K / S              mask      counted   masked_torch's layer; nil mask: padding is re-weighted
+--   MaskConv         keep     none               mask      -         "convolve, then mask"; every option can be set
+--   HalfConv         keep     (K / S)^(1/2)      mask      counted   preserves the second moment at initialisation
+--   SparseConv       grow     K / S              none      counted   sparsity invariant (Uhrig et al. 2017)
+--   SubmanifoldConv  keep     none               mask      -         stride 1, 'same' (Graham and van der Maaten 2017)
+--   NormalizedConv   confid.  L1 of the weights  none      counted   x weighted by its confidence (Knutsson and Westin 1993)
+--   GatedConv        grow     none               sigmoid   -         a second convolution decides (Yu et al. 2019)
+--
+-- All: Class1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
+-- padding_mode = 'zeros', dtype, device, ...}); layer(x, mask) -> y, mask. Parameters weight (out, in / groups, *kernel) and bias
+-- (out), both U(-b, b), b = 1 / sqrt(fan_in): those of the plain convolution, whose weights load as they are.
+-- Keep the mask for padding, grow it for holes: rule = 'keep' | 'grow' where a row has the option `rule`.
+
+local class = require 'masked_torch.class'
+local geometry = require 'masked_torch.nn.geometry'
+local masks = require 'masked_torch.mask'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Module = require('masked_torch.nn.module').Module
+local Tensor = require 'masked_torch.tensor'
+
+local fail = native.fail
+
+local common = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1, bias = true,
+  padding_mode = 'zeros', dtype = 'float32', device = 'cpu' }
+
+-- What the operator is told, and the options a user may set, with their defaults.
+local presets = {
+  MaskedConv = { call = { rule = 'centre', premask = 'values' }, open = { eps = options.none, compat = false } },
+  PartialConv = { call = { rule = 'grow', reweight = 'count', border = true, premask = 'values' },
+    open = { multichannel = false, eps = options.none, compat = false } },
+  MaskConv = { call = {}, open = { rule = 'keep', reweight = 'none', alpha = 1, border = false, gate = 'mask',
+    premask = 'select', multichannel = false, learn_alpha = false } },
+  HalfConv = { call = { reweight = 'count' },
+    open = { rule = 'keep', alpha = 0.5, border = true, multichannel = false, learn_alpha = false } },
+  SparseConv = { call = { rule = 'grow', reweight = 'count', gate = 'none' }, open = { alpha = 1, border = true } },
+  SubmanifoldConv = { call = {}, open = {}, padding = 'same' },
+  NormalizedConv = { call = { rule = 'confidence', reweight = 'l1', gate = 'none', premask = 'multiply' },
+    open = { border = true } },
+  GatedConv = { call = { gate = 'sigmoid' }, open = { rule = 'grow' } },
+}
+
+local Base = class('MaskAwareConv', Module)
+
+local function name_of(self) return getmetatable(self).__name end
+
+local function new_parameter(self, name, shape, bound)
+  local t = Tensor.empty(name_of(self), shape, self.dtype, self.device)
+  require('masked_torch.nn.initialise').uniform_(t, -bound, bound)
+  self:register_parameter(name, t)
+end
+
+-- masked_torch's own refusals, in its words.
+local function check_compat(self)
+  local name = name_of(self)
+  if self.padding_mode ~= 'zeros' then fail("%s: padding_mode: Only padding_mode='zeros' is supported", name) end
+  if self.family ~= 'MaskedConv' then return end
+  if type(self.padding) == 'string' then fail("%s: padding: Untested padding='%s'", name, self.padding) end
+  for _, k in ipairs(self.kernel_size) do
+    if k % 2 == 0 then
+      fail('%s: kernel_size: Only odd kernel sizes are supported, got (%s)', name, table.concat(self.kernel_size, ', '))
+    end
+  end
+end
+
+function Base:__init(in_channels, out_channels, kernel_size, opts)
+  Module.__init(self)
+  local name, dims, preset = name_of(self), self.dims, self.preset
+  local defaults = { padding = options.any(preset.padding or 0) }
+  for key, value in pairs(common) do defaults[key] = defaults[key] or value end
+  for key, value in pairs(preset.open) do defaults[key] = value end
+  opts = options.parse(name, defaults, opts)
+  rawset(self, 'in_channels', native.integer(name, 'in_channels', in_channels, 1))
+  rawset(self, 'out_channels', native.integer(name, 'out_channels', out_channels, 1))
+  rawset(self, 'kernel_size', geometry.tuple(name, 'kernel_size', kernel_size, dims, 1))
+  rawset(self, 'stride', geometry.tuple(name, 'stride', opts.stride, dims, 1))
+  rawset(self, 'dilation', geometry.tuple(name, 'dilation', opts.dilation, dims, 1))
+  native.integer(name, 'groups', opts.groups, 1)
+  if in_channels % opts.groups ~= 0 or out_channels % opts.groups ~= 0 then
+    fail('%s: groups: %d input and %d output channels cannot be split into %d groups', name, in_channels, out_channels,
+      opts.groups)
+  end
+  options.choice(name, 'padding_mode', opts.padding_mode, { 'zeros', 'reflect', 'replicate', 'circular' })
+  geometry.padding(name, opts.padding, self.kernel_size, self.stride, self.dilation)
+  for _, key in ipairs{ 'padding', 'groups', 'padding_mode' } do rawset(self, key, opts[key]) end
+  for key in pairs(preset.open) do rawset(self, key, opts[key]) end
+  if self.eps ~= nil then native.number(name, 'eps', self.eps) end
+  rawset(self, 'dtype', Tensor.check_dtype(name, opts.dtype))
+  rawset(self, 'device', Tensor.check_device(name, opts.device))
+  if not Tensor.floating[self.dtype] then fail('%s: dtype: expected float32 or float64, got %s', name, self.dtype) end
+  if self.family == 'SubmanifoldConv' then
+    for d = 1, dims do
+      if self.stride[d] ~= 1 then fail('%s: stride: a submanifold convolution has stride 1, got %d', name, self.stride[d]) end
+    end
+  end
+  if self.compat then check_compat(self) end
+  self:make_parameters(opts)
+end
+
+function Base:make_parameters(opts)
+  local shape = { self.out_channels, self.in_channels / self.groups, unpack(self.kernel_size) }
+  local fan_in = shape[2]
+  for _, k in ipairs(self.kernel_size) do fan_in = fan_in * k end
+  local bound = 1 / math.sqrt(fan_in)
+  new_parameter(self, 'weight', shape, bound)
+  if opts.bias then new_parameter(self, 'bias', { self.out_channels }, bound) else self:register_parameter('bias', nil) end
+  if self.preset.call.gate == 'sigmoid' then
+    new_parameter(self, 'gate_weight', shape, bound)
+    if opts.bias then
+      new_parameter(self, 'gate_bias', { self.out_channels }, bound)
+    else
+      self:register_parameter('gate_bias', nil)
+    end
+  end
+  if opts.learn_alpha then
+    local value = native.number(name_of(self), 'alpha', self.alpha)
+    rawset(self, 'alpha', nil)
+    local alpha = Tensor.from_table(name_of(self), { value }, self.dtype, self.device)
+    self:register_parameter('alpha', alpha)
+  end
+  -- The parameters know both from now on, and :to{} changes them there.
+  rawset(self, 'dtype', nil)
+  rawset(self, 'device', nil)
+end
+
+-- What the original does with a mask it cannot handle.
+local function check_compat_mask(self, mask, x)
+  local name, dense = name_of(self), mask:compact(x.dtype)
+  if self.family == 'PartialConv' then
+    if not self.multichannel and (mask:size(1) ~= 1 or mask:size(2) ~= 1) then
+      fail('%s: mask: compat, multichannel = false: expected a mask of one sample and one channel, got (%s); input %s', name,
+        table.concat(mask:size(), ', '), Tensor.shape_text(x))
+    end
+    return
+  end
+  if mask:size(2) ~= self.in_channels then
+    fail('%s: mask: compat: expected mask %s to have %d channels, but got %d channels instead', name, Tensor.shape_text(dense),
+      self.in_channels, mask:size(2))
+  end
+  local before = geometry.padding(name, self.padding, self.kernel_size, self.stride, self.dilation)
+  for d = 1, self.dims do
+    if before[d] < math.floor(self.kernel_size[d] / 2) then
+      fail('%s: mask: compat: padding %d below %d: negative padding is not supported', name, before[d],
+        math.floor(self.kernel_size[d] / 2))
+    end
+    if self.kernel_size[d] > 1 and self.dilation[d] ~= 1 then
+      fail('%s: mask: compat: the size of the mask must match the size of the output: dilation %d is not supported with a mask',
+        name, self.dilation[d])
+    end
+  end
+end
+
+-- Other padding modes repeat x and its mask alike; nothing is left outside.
+local function pad_by_mode(self, x, mask)
+  local before, after = geometry.padding(name_of(self), self.padding, self.kernel_size, self.stride, self.dilation)
+  local amounts = {}
+  for d = self.dims, 1, -1 do      -- last axis first
+    amounts[#amounts + 1], amounts[#amounts + 2] = before[d], after[d]
+  end
+  local pad = require('masked_torch.nn.functional').pad
+  local opts = { mode = self.padding_mode }
+  if mask then
+    mask = mask:derived('pad ' .. self.padding_mode .. ' ' .. x.dtype .. ' ' .. table.concat(amounts, ','), function()
+      return masks.wrap(pad(mask:compact(x.dtype), amounts, opts))
+    end)
+  end
+  return pad(x, amounts, opts), mask
+end
+
+function Base:forward(x, mask)
+  local name, call = name_of(self), {}
+  Tensor.check(name, 'input', x)
+  if x:dim() ~= self.dims + 2 or x:size(2) ~= self.in_channels then
+    fail('%s: input: expected %d dimensions with %d channels, got %s %s', name, self.dims + 2, self.in_channels,
+      Tensor.shape_text(x), x.dtype)
+  end
+  mask = masks.of(name, mask, x)
+  for key, value in pairs(self.preset.call) do call[key] = value end
+  for key in pairs(self.preset.open) do
+    if key ~= 'learn_alpha' then call[key] = self[key] end
+  end
+  call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
+  call.gate_weight, call.gate_bias = self.gate_weight, self.gate_bias
+  if self.compat then
+    if mask then check_compat_mask(self, mask, x) end
+    call.premask, call.eps = 'none', self.eps or 1e-8
+  end
+  if self.padding_mode ~= 'zeros' then
+    x, mask = pad_by_mode(self, x, mask)
+    call.padding = 0
+  end
+  local N = x:size(1)
+  local F = require 'masked_torch.nn.functional'
+  local y, result = F.masked_conv(x, self.weight, self.bias, mask, call)
+  if self.multichannel and result then result = result:expand(N, self.out_channels) end
+  return y, result
+end
+
+-- ---- printing --------------------------------------------------------------------------------------------------
+
+local function tuple_text(values)
+  return '(' .. table.concat(values, ', ') .. (#values == 1 and ',)' or ')')
+end
+
+local function python(value)
+  if type(value) == 'boolean' then return value and 'True' or 'False' end
+  return tostring(value)
+end
+
+local function all_equal(values, constant)
+  for _, v in ipairs(values) do
+    if v ~= constant then return false end
+  end
+  return true
+end
+
+local function padding_text(self)
+  if type(self.padding) == 'string' then return self.padding end
+  local before, after = geometry.padding('padding', self.padding, self.kernel_size, self.stride, self.dilation)
+  local list, symmetric = {}, true
+  for d = 1, self.dims do
+    symmetric = symmetric and before[d] == after[d]
+    list[d] = ('(%d, %d)'):format(before[d], after[d])
+  end
+  if not symmetric then return tuple_text(list) end
+  return not all_equal(before, 0) and tuple_text(before) or nil
+end
+
+--- "in, out, kernel_size=(3, 3), stride=(1, 1), ..." as PyTorch prints a convolution, then what this class adds.
+function Base:extra_repr()
+  local parts = { ('%d, %d, kernel_size=%s, stride=%s'):format(self.in_channels, self.out_channels,
+    tuple_text(self.kernel_size), tuple_text(self.stride)) }
+  local function add(format, ...) parts[#parts + 1] = format:format(...) end
+  local padding = padding_text(self)
+  if padding then add('padding=%s', padding) end
+  if not all_equal(self.dilation, 1) then add('dilation=%s', tuple_text(self.dilation)) end
+  if self.groups ~= 1 then add('groups=%d', self.groups) end
+  if not self.bias then add('bias=False') end
+  if self.padding_mode ~= 'zeros' then add('padding_mode=%s', self.padding_mode) end
+  if self.family == 'PartialConv' then add('multichannel=%s', python(self.multichannel)) end
+  if self.family == 'PartialConv' or self.family == 'MaskedConv' then
+    add('eps=%g', self.eps or 1e-8)
+    if self.compat then add('compat=True') end
+    return table.concat(parts, ', ')
+  end
+  -- Presets: what differs from the row's defaults.
+  local keys = {}
+  for key in pairs(self.preset.open) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for _, key in ipairs(keys) do
+    local value, default = self[key], self.preset.open[key]
+    if Tensor.is_tensor(value) then
+      add('%s=%g', key, value:item())
+    elseif value ~= default then
+      add('%s=%s', key, python(value))
+    end
+  end
+  return table.concat(parts, ', ')
+end
+
+-- ---- classes -----------------------------------------------------------------------------------------------------
+
+local classes = {}
+for family, preset in pairs(presets) do
+  for dims = 1, 3 do
+    local Class = class(family .. dims .. 'd', Base)
+    Class.family, Class.dims, Class.preset = family, dims, preset
+    classes[family .. dims .. 'd'] = Class
+  end
+end
+
+--- MaskedConv1d/2d/3d(in, out, kernel, {..., eps, compat = false}): y = (conv(x) + b) * m', m' = sum_c a_c m_c / sum_c a_c at
+-- the kernel's centre, a_c = sum of |w| over the taps of channel c, per output channel. A one-channel mask stays as it is.
+-- nil mask: the plain convolution. masked_torch's layer (2024), corrected; what differs from it:
+--   masks: bool, integer, one channel, spatial only, lengths and boxes are accepted; one batch entry per sample
+--   dilation, even kernels (centre: tap floor(k / 2)), padding below k / 2, 'same', 'valid', 'causal', other padding modes work
+--   what lies under the mask is cleared first. As there, x counts as masked by the caller: the gradient passes into the holes
+--   a filter of zeros gets the unweighted mean of the mask, so that it can be trained
+--   a full mask gives the plain convolution to the bit: eps is added only when it is given (printed as 1e-8 otherwise)
+-- compat = true restores all of it: x is trusted, eps = 1e-8, zero filters get mask 0, and what masked_torch refuses is refused.
+-- m' depends on the weights but is constant for the gradient, as there.
+
+--- PartialConv1d/2d/3d(in, out, kernel, {..., multichannel = false, eps, compat = false}): y = (conv(x) * K / S + b) * m',
+-- m' = min(1, S), S = valid taps (soft masks: their sum), padding counting as invalid; with multichannel, S counts taps of
+-- all channels and the mask that is returned has the shape of y. nil mask: partial convolution based padding. (Liu et al.
+-- 2018.) What differs from masked_torch's layer:
+--   masks: as for MaskedConv; without multichannel a mask may differ by sample, and one with all channels is counted fully
+--   S = 0 is recognised instead of eps being added: a full window has ratio 1 exactly; eps is added only when given
+--   what lies under the mask is cleared first, as for MaskedConv. Soft masks do not scale x; m' = min(1, S) as there
+-- compat = true: x is trusted, eps = 1e-8, and only the masks that masked_torch takes.
+
+return classes
