@@ -1,27 +1,98 @@
-// activation: see activation.h. Forward and backward of each function are neighbours.
+// activation: see activation.h. Each function stands beside its derivative.
 #ifdef REAL
 
-static void FN(relu_forward)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  (void)context;
-  for (int64_t i = 0; i < n; i++) {
-    const REAL x = *(const REAL *)(p[1] + i * step[1]);
-    *(REAL *)(p[0] + i * step[0]) = x < 0 ? 0 : x;
-  }
-}
+// y = f(x), dx = g f'(x), both from the double functions below.
+#define ACTIVATION(name)                                                          \
+  MT_ROW_1(FN(name##_forward), REAL, REAL, name(x, *(const parameters *)context)) \
+  MT_ROW_2(FN(name##_backward), REAL, REAL, REAL, a *name##_slope(b, *(const parameters *)context))
 
-static void FN(relu_backward)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  (void)context;
-  for (int64_t i = 0; i < n; i++) {
-    const REAL dy = *(const REAL *)(p[1] + i * step[1]), y = *(const REAL *)(p[2] + i * step[2]);
-    *(REAL *)(p[0] + i * step[0]) = y > 0 ? dy : 0;
-  }
-}
+MT_ROW_1(FN(relu_forward), REAL, REAL, x < 0 ? 0 : x)
+MT_ROW_2(FN(relu_backward), REAL, REAL, REAL, b > 0 ? a : 0)
+MT_ROW_1(FN(leaky_relu_forward), REAL, REAL, x > 0 ? x : (REAL)((const parameters *)context)->a * x)
+MT_ROW_2(FN(leaky_relu_backward), REAL, REAL, REAL, b > 0 ? a : (REAL)((const parameters *)context)->a * a)
+ACTIVATION(elu)
+ACTIVATION(softplus)
+ACTIVATION(silu)
+ACTIVATION(gelu)
+ACTIVATION(gelu_tanh)
+#undef ACTIVATION
+
+// In the order of the enum.
+static const mt_loop_row FN(forward)[MT_ACTIVATIONS] = {
+  FN(relu_forward), FN(leaky_relu_forward), FN(elu_forward), FN(softplus_forward), FN(silu_forward), FN(gelu_forward),
+  FN(gelu_tanh_forward),
+};
+static const mt_loop_row FN(backward)[MT_ACTIVATIONS] = {
+  FN(relu_backward), FN(leaky_relu_backward), FN(elu_backward), FN(softplus_backward), FN(silu_backward), FN(gelu_backward),
+  FN(gelu_tanh_backward),
+};
 
 #else
-#include "common.h"
-#include "loop.h"
+#include "row.h"
+
+typedef struct {
+  double a, b;
+} parameters;
+
+// 1 / (1 + exp(-x)); neither form overflows, both keep full relative accuracy in their tail.
+MT_INLINE double logistic(double x) {
+  const double e = exp(-fabs(x));
+  return (x < 0 ? e : 1) / (1 + e);
+}
+
+MT_INLINE double elu(double x, parameters p) { return x > 0 ? x : p.a * expm1(x); }
+MT_INLINE double elu_slope(double x, parameters p) { return x > 0 ? 1 : p.a * exp(x); }
+
+MT_INLINE double softplus(double x, parameters p) {
+  const double t = p.a * x;
+  return t > p.b ? x : ((t > 0 ? t : 0) + log1p(exp(-fabs(t)))) / p.a;
+}
+MT_INLINE double softplus_slope(double x, parameters p) { return p.a * x > p.b ? 1 : logistic(p.a * x); }
+
+MT_INLINE double silu(double x, parameters p) {
+  (void)p;
+  return x * logistic(x);
+}
+MT_INLINE double silu_slope(double x, parameters p) {
+  (void)p;
+  const double s = logistic(x);
+  return s + x * s * logistic(-x);
+}
+
+MT_INLINE double gelu(double x, parameters p) {
+  (void)p;
+  return x * 0.5 * erfc(x * -0.70710678118654752440);
+}
+MT_INLINE double gelu_slope(double x, parameters p) {
+  (void)p;
+  return 0.5 * erfc(x * -0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
+}
+
+// (1 + tanh(u)) / 2 = logistic(2 u)
+MT_INLINE double gelu_tanh(double x, parameters p) {
+  (void)p;
+  return x * logistic(1.59576912160573071176 * (x + 0.044715 * x * x * x));
+}
+MT_INLINE double gelu_tanh_slope(double x, parameters p) {
+  (void)p;
+  const double t = 1.59576912160573071176 * (x + 0.044715 * x * x * x), s = logistic(t);
+  return s + x * s * logistic(-t) * 1.59576912160573071176 * (1 + 3 * 0.044715 * x * x);
+}
+
 #define MT_SOURCE "activation.c"
 #include "twice.h"
+
+static const char *const names[MT_ACTIVATIONS] = {"relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "gelu"};
+
+static int check_function(int32_t function, double a, double b) {
+  if (function < 0 || function >= MT_ACTIVATIONS) {
+    return mt_fail(MT_ERROR_ARGUMENT, "activation: unknown function %d", function);
+  }
+  if (a != a || b != b || (function == MT_ACTIVATION_SOFTPLUS && !(a > 0))) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: parameters %g, %g: expected numbers, and a beta above 0", names[function], a, b);
+  }
+  return MT_OK;
+}
 
 static int check_forward(const char *op, const mt_tensor *y, const mt_tensor *x) {
   MT_TRY(mt_check_real(op, "input", x));
@@ -30,19 +101,20 @@ static int check_forward(const char *op, const mt_tensor *y, const mt_tensor *x)
   return mt_check_overlap(op, y, x, true);
 }
 
-static int check_backward(const char *op, const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x) {
-  MT_TRY(check_forward(op, dx, x));
-  return mt_check_like(op, "gradient", dy, x);
+int mt_activation_forward(mt_tensor *y, const mt_tensor *x, int32_t function, double a, double b) {
+  const parameters p = {a, b};
+  MT_TRY(check_function(function, a, b));
+  MT_TRY(check_forward(names[function], y, x));
+  return mt_loop_run(2, (const mt_tensor *const[]){y, x}, MT_REAL_FN(x->dtype, forward)[function], &p);
 }
 
-int mt_activation_relu_forward(mt_tensor *y, const mt_tensor *x) {
-  MT_TRY(check_forward("relu", y, x));
-  return mt_loop_run(2, (const mt_tensor *const[]){y, x}, MT_REAL_FN(x->dtype, relu_forward), NULL);
-}
-
-int mt_activation_relu_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *y) {
-  MT_TRY(check_backward("relu", dx, dy, y));
-  return mt_loop_run(3, (const mt_tensor *const[]){dx, dy, y}, MT_REAL_FN(y->dtype, relu_backward), NULL);
+int mt_activation_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t function, double a, double b) {
+  const parameters p = {a, b};
+  MT_TRY(check_function(function, a, b));
+  MT_TRY(check_forward(names[function], dx, x));
+  MT_TRY(mt_check_like(names[function], "gradient", dy, x));
+  MT_TRY(mt_check_overlap(names[function], dx, dy, true));
+  return mt_loop_run(3, (const mt_tensor *const[]){dx, dy, x}, MT_REAL_FN(x->dtype, backward)[function], &p);
 }
 
 #endif

@@ -1,13 +1,25 @@
-// activation: y = f(x) elementwise, and dx = dy * f'(x). All tensors have one shape and dtype (float32, float64);
-// in place (y the same view as x) is allowed in forward.
+// activation: y = f(x) elementwise, and dx = dy * f'(x). All tensors have one shape and dtype (float32, float64); in place
+// (y the same view as x, dx the same view as dy) is allowed. float32 is computed in double and rounded once (relu and leaky_relu
+// are exact anyway), so results are within 1 ulp.
 #pragma once
 #include "tensor.h"
 
 #pragma GCC visibility push(default)
 
-// y = max(x, 0); NaN stays NaN.
-int mt_activation_relu_forward(mt_tensor *y, const mt_tensor *x);
-// dx = dy where y > 0, else 0
-int mt_activation_relu_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *y);
+// The functions, with their parameters a and b where they have any:
+//   RELU        max(x, 0); NaN stays NaN
+//   LEAKY_RELU  x > 0 ? x : a x
+//   ELU         x > 0 ? x : a (exp(x) - 1)
+//   SOFTPLUS    log(1 + exp(a x)) / a; x itself where a x > b
+//   SILU        x / (1 + exp(-x))
+//   GELU        x Phi(x), Phi the normal distribution function
+//   GELU_TANH   x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+enum {
+  MT_ACTIVATION_RELU, MT_ACTIVATION_LEAKY_RELU, MT_ACTIVATION_ELU, MT_ACTIVATION_SOFTPLUS, MT_ACTIVATION_SILU,
+  MT_ACTIVATION_GELU, MT_ACTIVATION_GELU_TANH, MT_ACTIVATIONS
+};
+int mt_activation_forward(mt_tensor *y, const mt_tensor *x, int32_t function, double a, double b);
+// dx = dy * f'(x); at the kinks of RELU, LEAKY_RELU and ELU the derivative from below. RELU may be given y in place of x.
+int mt_activation_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t function, double a, double b);
 
 #pragma GCC visibility pop

@@ -1,4 +1,4 @@
--- The op table of activation.
+-- The op table of activation: definitions in plain Lua.
 local function map(f)
   local function walk(x)
     if type(x) ~= 'table' then return f(x) end
@@ -9,9 +9,42 @@ local function map(f)
   return walk
 end
 
+-- The normal distribution function: erf by a series whose terms have one sign.
+local function phi(x)
+  local t = x / math.sqrt(2)
+  local term, sum, n = t, t, 0
+  while math.abs(term) > 1e-18 * math.abs(sum) do
+    n = n + 1
+    term = term * 2 * t * t / (2 * n + 1)
+    sum = sum + term
+  end
+  return 0.5 + sum * math.exp(-t * t) / math.sqrt(math.pi)
+end
+
+local function case(op, name, fn, f, shape)
+  return { op = op, name = name, inputs = function(random) return { random:away(shape or { 3, 4, 5 }) } end, fn = fn,
+    reference = map(f) }
+end
+
 return {
-  { op = 'relu', name = 'away from the kink',
-    inputs = function(random) return { random:away({ 3, 4, 5 }) } end,
-    fn = function(x) return x:relu() end,
-    reference = map(function(x) return math.max(x, 0) end) },
+  case('relu', 'away from the kink', function(x) return x:relu() end, function(x) return math.max(x, 0) end),
+  case('relu', 'in place within a graph', function(x) return (x * 1):relu_() end, function(x) return math.max(x, 0) end),
+  case('leaky_relu', 'default', function(x) return x:leaky_relu() end, function(x) return x > 0 and x or 0.01 * x end),
+  case('leaky_relu', 'slope 0.3, in place', function(x) return (x * 1):leaky_relu_(0.3) end,
+    function(x) return x > 0 and x or 0.3 * x end, { 1, 7 }),
+  case('elu', 'default', function(x) return x:elu() end, function(x) return x > 0 and x or math.exp(x) - 1 end),
+  case('elu', 'alpha 1.7', function(x) return x:elu(1.7) end, function(x) return x > 0 and x or 1.7 * (math.exp(x) - 1) end),
+  case('elu', 'alpha 0.4, in place', function(x) return (x * 1):elu_{ alpha = 0.4 } end,
+    function(x) return x > 0 and x or 0.4 * (math.exp(x) - 1) end, { 1, 7 }),
+  case('silu', nil, function(x) return x:silu() end, function(x) return x / (1 + math.exp(-x)) end),
+  case('silu', 'in place', function(x) return (x * 1):silu_() end, function(x) return x / (1 + math.exp(-x)) end, { 2, 1, 3, 2 }),
+  case('softplus', 'default', function(x) return x:softplus() end, function(x) return math.log(1 + math.exp(x)) end),
+  case('softplus', 'beta 2, threshold 1', function(x) return x:softplus(2, 1) end,
+    function(x) return 2 * x > 1 and x or math.log(1 + math.exp(2 * x)) / 2 end),
+  case('gelu', 'exact', function(x) return x:gelu() end, function(x) return x * phi(x) end),
+  case('gelu', 'tanh', function(x) return x:gelu('tanh') end,
+    function(x)
+      local u = math.sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3)
+      return x / 2 * (1 + (math.exp(2 * u) - 1) / (math.exp(2 * u) + 1))
+    end),
 }

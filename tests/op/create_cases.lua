@@ -22,7 +22,8 @@ return {
     end,
     fn = function(x) return x:to('float32'), x:to('float64') end,
     reference = function(x) return x, x end },
-  { op = 'copy_', name = 'broadcast source', inputs = function(random) return { random:normal({ 2, 3, 5 }), random:normal({ 3, 1 }) } end,
+  { op = 'copy_', name = 'broadcast source',
+    inputs = function(random) return { random:normal({ 2, 3, 5 }), random:normal({ 3, 1 }) } end,
     fn = function(x, source) return x + (x * 1):copy_(source) end,
     reference = function(x, source)
       for _, m in ipairs(x) do

@@ -63,7 +63,9 @@ local function binary(name, f, low, high, extra)
   end
   for number, shape in ipairs(shapes) do
     local case = { op = name, name = 'broadcast ' .. number,
-      inputs = function(random) return { random:uniform(shape[1], low or -2, high or 2), random:uniform(shape[2], low or -2, high or 2) } end,
+      inputs = function(random)
+        return { random:uniform(shape[1], low or -2, high or 2), random:uniform(shape[2], low or -2, high or 2) }
+      end,
       fn = function(a, b) return a[name](a, b) end,
       reference = function(a, b)
         local sizes = ({ { 2, 3, 4 }, { 1, 3, 4 }, { 2, 1, 5 } })[number]

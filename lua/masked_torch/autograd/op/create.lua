@@ -68,7 +68,7 @@ end
 
 -- ---- data ----------------------------------------------------------------------------------------------------
 
---- torch.tensor(data, [options]): nested tables of numbers or booleans, a number or a boolean. Every row must have the same length.
+--- torch.tensor(data, [options]): nested tables of numbers or booleans, a number or a boolean. Rows must have equal lengths.
 -- The default dtype is float32, bool for booleans.
 function torch.tensor(data, opts)
   opts = sizes.options('tensor', opts, { dtype = options.any(nil) })
@@ -91,7 +91,7 @@ function torch.range(first, last, step, opts)
   native.number('range', 'last', last)
   step = native.number('range', 'step', step == nil and 1 or step)
   local count = (last - first) / step
-  if step == 0 or not (math.abs(count) < 2 ^ 53) then
+  if step == 0 or count ~= count or math.abs(count) >= 2 ^ 53 then
     fail('range: expected finite bounds and a step other than 0, got %g, %g, %g', first, last, step)
   end
   -- 0.3 / 0.1 is a little below 3: a whole count is reached up to rounding.
@@ -190,7 +190,8 @@ function method.to(x, target)
   return y
 end
 
-for name, dtype in pairs { float = 'float32', double = 'float64', long = 'int64', int = 'int32', byte = 'uint8', bool = 'bool' } do
+local CASTS = { float = 'float32', double = 'float64', long = 'int64', int = 'int32', byte = 'uint8', bool = 'bool' }
+for name, dtype in pairs(CASTS) do
   --- x:float(), :double(), :long(), :int(), :byte(), :bool()
   method[name] = function(x)
     local y = method.to(x, dtype)
@@ -213,7 +214,7 @@ end
 
 -- ---- in place ------------------------------------------------------------------------------------------------
 
---- Tensor.expanded(op, x, shape): x broadcast to a shape as a view that repeats memory; no autograd. An error when it does not fit.
+--- Tensor.expanded(op, x, shape): x broadcast to a shape as a view that repeats memory; no autograd.
 function Tensor.expanded(op, x, shape)
   local own, stride = x:size(), x:stride()
   local missing = #shape - #own

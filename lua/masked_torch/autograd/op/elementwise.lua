@@ -1,12 +1,13 @@
 --- elementwise: arithmetic, functions and comparisons with broadcasting, and the operators of tensors.
 --
--- Operands are tensors, numbers, booleans, or objects with a method `tensor` (masks), in any combination with at least one tensor.
+-- Operands are tensors, numbers, booleans, or objects with a method `tensor` (masks); at least one is a tensor.
 -- They are brought to one dtype: the higher of bool < uint8 < int32 < int64 < float32 < float64. A number takes the tensor's
 -- dtype; one with a fraction lifts an integer tensor to float32. Arithmetic on bool counts in int64; div and the functions of
 -- integers give float32. Comparisons and logical functions give bool.
 -- There is no == between tensors (Lua would compare different things): use torch.eq or torch.equal.
 
 local autograd = require 'masked_torch.autograd'
+local in_place = require 'masked_torch.autograd.in_place'
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 
@@ -75,8 +76,8 @@ local function same_shape(x, shape)
   return true
 end
 
--- An uninitialised result of the broadcast shape, in the memory format of the first operand that has this shape. Sizes that do not
--- fit together are refused by the kernel.
+-- An uninitialised result of the broadcast shape, in the memory format of the first operand that has this shape. Sizes that
+-- do not fit together are refused by the kernel.
 local function broadcast(op, dtype, ...)
   local n, ndim, shape = select('#', ...), 0, {}
   for i = 1, n do ndim = math.max(ndim, (select(i, ...))._c.ndim) end
@@ -96,33 +97,6 @@ local function broadcast(op, dtype, ...)
 end
 
 -- ---- one operand ---------------------------------------------------------------------------------------------
-
--- In place: without a gradient the kernel writes to x. With one, the operation runs on a copy that stands for x's old value in
--- the graph, and x becomes its result.
-local function in_place(op, x, out_of_place, kernel, ...)
-  autograd.check_in_place(op, x)
-  local recording = x.requires_grad
-  for i = 1, select('#', ...) do
-    local y = (select(i, ...))
-    recording = recording or (is_tensor(y) and y.requires_grad)
-  end
-  if not (recording and autograd.is_grad_enabled()) then
-    kernel(x, ...)
-    Tensor.bump(x)
-    return x
-  end
-  autograd.check_recorded(op, x)
-  local before = autograd.no_grad(x.clone, x)
-  before.requires_grad, before.grad_fn, before.output_nr = x.requires_grad, x.grad_fn, x.output_nr
-  local y = out_of_place(before, ...)
-  if y.dtype ~= x.dtype or Tensor.shape_text(y) ~= Tensor.shape_text(x) then
-    fail('%s: the result %s %s cannot be written to %s %s', op, Tensor.shape_text(y), y.dtype, Tensor.shape_text(x), x.dtype)
-  end
-  check(x.K.mt_tensor_copy(x._c, y._c))
-  Tensor.bump(x)
-  x.requires_grad, x.grad_fn, x.output_nr = y.requires_grad, y.grad_fn, y.output_nr
-  return x
-end
 
 -- name -> what backward needs: 'x', 'y', or nothing where the derivative is 0. integer: defined on integers too.
 local unary = {
@@ -227,7 +201,8 @@ for name, lift in pairs(binary) do
     Tensor.check(op_name, 'input', x)
     local _, other = operands(op_name, x, b, lift)
     if other.dtype ~= x.dtype then
-      fail('%s: a result of type %s cannot be written to %s %s; use :%s', op_name, other.dtype, Tensor.shape_text(x), x.dtype, name)
+      fail('%s: a result of type %s cannot be written to %s %s; use :%s', op_name, other.dtype, Tensor.shape_text(x), x.dtype,
+        name)
     end
     local y = in_place(op_name, x, op, kernel, other)
     return y
@@ -324,7 +299,7 @@ local where = autograd.op{
   end,
 }
 
---- torch.where(condition, a, b): a where the condition is not 0, b elsewhere; all three broadcast. a and b are tensors or numbers.
+--- torch.where(condition, a, b): a where the condition is not 0, b elsewhere, with broadcasting. a and b: tensors or numbers.
 function torch.where(condition, a, b)
   condition = as_tensor('where', 'condition', condition):to('bool')
   if is_scalar(a) and is_scalar(b) then

@@ -19,8 +19,8 @@ local torch, method = {}, {}
 
 local Generator = class('Generator')
 
---- torch.Generator([seed = 0], [stream = 0]): a stream of its own. Generators of one seed and different streams (workers, say) are
--- independent. seed: a whole number from 0 to 2^53; stream: from 0 to 2^20.
+--- torch.Generator([seed = 0], [stream = 0]): a stream of its own. Generators of one seed and different streams (workers, say)
+-- are independent. seed: a whole number from 0 to 2^53; stream: from 0 to 2^20.
 function Generator:__init(seed, stream)
   self.stream = native.integer('Generator', 'stream', stream == nil and 0 or stream, 0, 2 ^ 20)
   self:manual_seed(seed == nil and 0 or seed)

@@ -1,0 +1,113 @@
+--- nn.activation: activation functions as layers.
+--
+-- All take (x, mask) and return (y, mask). A function with f(0) = 0 leaves holes as they are; the others (Sigmoid, Softplus,
+-- Softmax, LogSoftmax) put 0 back where the mask is 0.
+
+local class = require 'masked_torch.class'
+local F = require 'masked_torch.nn.functional'
+local Mask = require 'masked_torch.mask'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Module = require('masked_torch.nn.module').Module
+
+local classes = {}
+
+-- A float as Python prints it: 1.0, 0.01
+local function python(value)
+  if value % 1 == 0 and math.abs(value) < 1e16 then return ('%.1f'):format(value) end
+  for digits = 1, 17 do
+    local text = ('%.' .. digits .. 'g'):format(value)
+    if tonumber(text) == value then return text end
+  end
+  return tostring(value)
+end
+
+local function show(value) return type(value) == 'string' and "'" .. value .. "'" or python(value) end
+
+-- parameters: {{name, default}, ...}: given in place or by name, printed when `printed`.
+local function define(name, fn, parameters, opts)
+  local Activation = class(name, Module)
+  local defaults = {}
+  for _, p in ipairs(parameters) do defaults[p[1]] = p[2] end
+
+  function Activation:__init(first, second)
+    Module.__init(self)
+    local given = first
+    if type(first) ~= 'table' then
+      given = {}
+      for i, value in pairs { first, second } do
+        if not parameters[i] then native.fail('%s: expected %d arguments, got %s', name, #parameters, tostring(value)) end
+        given[parameters[i][1]] = value
+      end
+    end
+    for key, value in pairs(options.parse(name, defaults, given)) do self[key] = value end
+    if opts.check then opts.check(self) end
+  end
+
+  function Activation:forward(x, mask)
+    mask = Mask.of(name, mask, x)
+    local y = fn(x, parameters[1] and self[parameters[1][1]], parameters[2] and self[parameters[2][1]])
+    if mask and opts.moves_zero then y = y:select_valid(mask) end
+    return y, mask
+  end
+
+  function Activation:extra_repr()
+    local parts = {}
+    for i, p in ipairs(parameters) do parts[i] = p[1] .. '=' .. show(self[p[1]]) end
+    return table.concat(parts, ', ')
+  end
+
+  classes[name] = Activation
+end
+
+--- nn.ReLU()
+define('ReLU', F.relu, {}, {})
+--- nn.LeakyReLU([negative_slope = 0.01])
+define('LeakyReLU', F.leaky_relu, { { 'negative_slope', 0.01 } }, {})
+--- nn.ELU([alpha = 1])
+define('ELU', F.elu, { { 'alpha', 1 } }, {})
+--- nn.SiLU()
+define('SiLU', F.silu, {}, {})
+--- nn.GELU([approximate = 'none']): or 'tanh'
+define('GELU', F.gelu, { { 'approximate', 'none' } }, { check = function(self)
+  options.choice('GELU', 'approximate', self.approximate, { 'none', 'tanh' })
+end })
+--- nn.Tanh()
+define('Tanh', F.tanh, {}, {})
+--- nn.Sigmoid()
+define('Sigmoid', F.sigmoid, {}, { moves_zero = true })
+--- nn.Softplus([beta = 1], [threshold = 20])
+define('Softplus', F.softplus, { { 'beta', 1 }, { 'threshold', 20 } }, { moves_zero = true, check = function(self)
+  if self.beta <= 0 or self.beta ~= self.beta then native.fail('Softplus: beta: expected a number above 0, got %g', self.beta) end
+end })
+
+local function along_dim(name, fn)
+  local Softmax = class(name, Module)
+
+  function Softmax:__init(dim)
+    Module.__init(self)
+    if type(dim) == 'table' then dim = options.parse(name, { dim = options.none }, dim).dim end
+    if type(dim) ~= 'number' or dim % 1 ~= 0 or dim == 0 then
+      native.fail('%s: dim: expected a whole number other than 0, got %s', name, tostring(dim))
+    end
+    self.axis = dim
+  end
+
+  function Softmax:forward(x, mask)
+    mask = Mask.of(name, mask, x)
+    local y = fn(x, self.axis, { mask = mask })
+    if mask then y = y:select_valid(mask) end
+    return y, mask
+  end
+
+  function Softmax:extra_repr() return 'dim=' .. self.axis end
+
+  classes[name] = Softmax
+end
+
+--- nn.Softmax(dim): over valid elements; 0 where the mask is 0.
+along_dim('Softmax', F.softmax)
+--- nn.LogSoftmax(dim): over valid elements; 0 where the mask is 0.
+along_dim('LogSoftmax', F.log_softmax)
+
+return classes
