@@ -48,6 +48,10 @@ static int as_image(mt_tensor **out, const mt_tensor *t) {
   for (int32_t d = 0; d < t->ndim - 2; d++) {
     shape[0] *= t->shape[d];
   }
+  if (positions == 0) {  // an image has at least one
+    shape[0] = 0;
+    shape[2] = 1;
+  }
   return mt_tensor_view(out, t, 3, shape, stride, 0);
 }
 

@@ -5,26 +5,11 @@
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
+local spatial = require 'masked_torch.autograd.spatial'
 
 local fail = native.fail
 
 local geometry = {}
-
---- geometry.tuple(op, argument, value, dims, low): one whole number per spatial axis, from a number or a table of them.
-function geometry.tuple(op, argument, value, dims, low)
-  if type(value) == 'table' then
-    if #value ~= dims then
-      fail('%s: %s: expected a number or a table of %d numbers, got a table of %d', op, argument, dims, #value)
-    end
-    local result = {}
-    for d = 1, dims do result[d] = native.integer(op, argument, value[d], low) end
-    return result
-  end
-  native.integer(op, argument, value, low)
-  local result = {}
-  for d = 1, dims do result[d] = value end
-  return result
-end
 
 local words = { same = true, valid = true, causal = true }
 
@@ -81,9 +66,9 @@ end
 --- geometry.conv(op, dims, kernel, opts) -> mt_conv. kernel: one size per axis; opts: stride, padding, dilation, groups, each
 -- with PyTorch's default.
 function geometry.conv(op, dims, kernel, opts)
-  kernel = geometry.tuple(op, 'kernel_size', kernel, dims, 1)
-  local stride = geometry.tuple(op, 'stride', opts.stride or 1, dims, 1)
-  local dilation = geometry.tuple(op, 'dilation', opts.dilation or 1, dims, 1)
+  kernel = spatial.each(op, 'kernel_size', kernel, dims, 1)
+  local stride = spatial.each(op, 'stride', opts.stride or 1, dims, 1)
+  local dilation = spatial.each(op, 'dilation', opts.dilation or 1, dims, 1)
   local before, after = geometry.padding(op, opts.padding or 0, kernel, stride, dilation)
   local g = ffi.new('mt_conv')
   g.dims, g.groups = dims, native.integer(op, 'groups', opts.groups or 1, 1, 2 ^ 31 - 1)

@@ -6,12 +6,13 @@ local stems = {
   module = 'Module Parameter',
   container = 'Sequential ModuleList ModuleDict Identity',
   masked = 'MaskedSequential Masked ApplyMask UnMask SpatialMean MaskedSpatialMean',
-  linear = 'Linear LazyLinear Bilinear',
+  linear = 'Linear LazyLinear',
   embedding = 'Embedding',
   activation = 'ReLU LeakyReLU GELU SiLU ELU Softplus Sigmoid Tanh Softmax LogSoftmax',
   dropout = 'Dropout Dropout1d Dropout2d Dropout3d',
   loss = 'CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss BCEWithLogitsLoss',
-  conv = 'Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d',
+  conv = 'Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d ' ..
+    'LazyConv1d LazyConv2d LazyConv3d',
   masked_conv = 'MaskedConv1d MaskedConv2d MaskedConv3d PartialConv1d PartialConv2d PartialConv3d ' ..
     'MaskConv1d MaskConv2d MaskConv3d HalfConv1d HalfConv2d HalfConv3d SparseConv1d SparseConv2d SparseConv3d ' ..
     'SubmanifoldConv1d SubmanifoldConv2d SubmanifoldConv3d NormalizedConv1d NormalizedConv2d NormalizedConv3d ' ..

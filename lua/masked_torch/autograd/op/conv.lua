@@ -5,6 +5,7 @@ local geometry = require 'masked_torch.nn.geometry'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
+local spatial_each = require('masked_torch.autograd.spatial').each
 
 local check, fail = native.check, native.fail
 
@@ -170,7 +171,7 @@ local function transposed(dims)
       fail("%s: padding: '%s' is not defined for a transposed convolution; expected a number or a table", op, opts.padding)
     end
     local g = geometry.conv(op, dims, geometry.spatial(w), opts)
-    local extra = geometry.tuple(op, 'output_padding', opts.output_padding, dims, 0)
+    local extra = spatial_each(op, 'output_padding', opts.output_padding, dims, 0)
     local spatial = {}
     for d = 1, dims do
       local stride, extent = tonumber(g.stride[d - 1]), tonumber(g.dilation[d - 1] * (g.kernel[d - 1] - 1)) + 1

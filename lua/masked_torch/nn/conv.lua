@@ -1,0 +1,218 @@
+--- nn.conv: Conv1d/2d/3d, ConvTranspose1d/2d/3d and LazyConv1d/2d/3d, with PyTorch's defaults, initialisation and printing.
+--
+-- ConvNd is what they and the masked convolutions (nn/masked_conv.lua) have in common: options, parameters, printing.
+
+local class = require 'masked_torch.class'
+local F = require 'masked_torch.nn.functional'
+local geometry = require 'masked_torch.nn.geometry'
+local init = require 'masked_torch.nn.initialise'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Tensor = require 'masked_torch.tensor'
+local each = require('masked_torch.autograd.spatial').each
+local Module = require('masked_torch.nn.module').Module
+
+local fail = native.fail
+
+local ConvNd = class('ConvNd', Module)
+
+local modes = { 'zeros', 'reflect', 'replicate', 'circular' }
+
+--- ConvNd.defaults: options of every convolution; a subclass adds its own.
+ConvNd.defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1, bias = true,
+  padding_mode = 'zeros', dtype = 'float32' }
+
+-- Amounts of padding as they are printed and given to F: a word, one number per axis, or pairs.
+local function check_padding(op, padding, kernel, stride, dilation)
+  geometry.padding(op, padding, kernel, stride, dilation)
+  return type(padding) == 'number' and each(op, 'padding', padding, #kernel) or padding
+end
+
+--- ConvNd.setup(self, name, dims, in_channels, out_channels, kernel_size, opts, defaults): everything but the parameters.
+-- in_channels may be nil (lazy). Returns the parsed options.
+function ConvNd:setup(name, dims, in_channels, out_channels, kernel_size, opts, defaults)
+  Module.__init(self)
+  opts = options.parse(name, defaults or ConvNd.defaults, opts)
+  self.dims = dims
+  self.in_channels = in_channels
+  self.out_channels = native.integer(name, 'out_channels', out_channels, 1)
+  self.kernel_size = each(name, 'kernel_size', kernel_size, dims, 1)
+  self.stride = each(name, 'stride', opts.stride, dims, 1)
+  self.dilation = each(name, 'dilation', opts.dilation, dims, 1)
+  self.padding = check_padding(name, opts.padding, self.kernel_size, self.stride, self.dilation)
+  self.groups = native.integer(name, 'groups', opts.groups, 1, 2 ^ 31 - 1)
+  self.padding_mode = options.choice(name, 'padding_mode', opts.padding_mode or 'zeros', modes)
+  self.dtype = Tensor.check_dtype(name, opts.dtype)
+  self.has_bias = opts.bias
+  if self.out_channels % self.groups ~= 0 then
+    fail('%s: out_channels: %d channels cannot be split into %d groups', name, self.out_channels, self.groups)
+  end
+  self:register_parameter('weight')
+  self:register_parameter('bias')
+  return opts
+end
+
+--- Sizes of the weight; a transposed convolution has them the other way round.
+function ConvNd:weight_shape()
+  return { self.out_channels, self.in_channels / self.groups, unpack(self.kernel_size) }
+end
+
+--- Allocates and draws the parameters; in_channels is known.
+function ConvNd:materialise()
+  local name = getmetatable(self).__name
+  native.integer(name, 'in_channels', self.in_channels, 1)
+  if self.in_channels % self.groups ~= 0 then
+    fail('%s: in_channels: %d channels cannot be split into %d groups', name, self.in_channels, self.groups)
+  end
+  self.weight = Tensor.empty(name, self:weight_shape(), self.dtype)
+  if self.has_bias then self.bias = Tensor.empty(name, { self.out_channels }, self.dtype) end
+  self:reset_parameters()
+end
+
+--- Draws the parameters anew: uniform in +-1 / sqrt(fan_in).
+function ConvNd:reset_parameters()
+  init.kaiming_uniform_(self.weight, { a = math.sqrt(5) })
+  if self.bias then
+    local bound = 1 / math.sqrt((init.calculate_fan(self.weight)))
+    init.uniform_(self.bias, -bound, bound)
+  end
+end
+
+--- The options that F.conv takes.
+function ConvNd:functional_options()
+  return { stride = self.stride, padding = self.padding, dilation = self.dilation, groups = self.groups }
+end
+
+-- As Python prints a tuple: (3, 3), (3,), ((1, 0), (1, 0)).
+local function tuple(values)
+  local list = {}
+  for i, v in ipairs(values) do list[i] = type(v) == 'table' and tuple(v) or tostring(v) end
+  return '(' .. table.concat(list, ', ') .. (#list == 1 and ',)' or ')')
+end
+
+local function all_equal(values, value)
+  if type(values) ~= 'table' then return false end
+  for _, v in ipairs(values) do
+    if v ~= value then return false end
+  end
+  return true
+end
+
+function ConvNd:extra_repr()
+  local parts = { ('%s, %d, kernel_size=%s, stride=%s'):format(self.in_channels or 0, self.out_channels,
+    tuple(self.kernel_size), tuple(self.stride)) }
+  local function part(name, value) parts[#parts + 1] = name .. '=' .. value end
+  if not all_equal(self.padding, 0) then
+    part('padding', type(self.padding) == 'string' and self.padding or tuple(self.padding))
+  end
+  if not all_equal(self.dilation, 1) then part('dilation', tuple(self.dilation)) end
+  if self.output_padding and not all_equal(self.output_padding, 0) then part('output_padding', tuple(self.output_padding)) end
+  if self.groups ~= 1 then part('groups', self.groups) end
+  if not self.has_bias then part('bias', 'False') end
+  if self.padding_mode ~= 'zeros' then part('padding_mode', self.padding_mode) end
+  return table.concat(parts, ', ')
+end
+
+local classes = { ConvNd = ConvNd }
+
+-- ---- Conv --------------------------------------------------------------------------------------------------------
+
+-- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
+-- the output is masked by it; that is the masked operator without re-weighting.
+local function forward(self, x, mask)
+  local opts, dims = self:functional_options(), self.dims
+  if mask == nil then
+    opts.padding_mode = self.padding_mode
+    local y = F['conv' .. dims .. 'd'](x, self.weight, self.bias, opts)
+    return y, nil
+  end
+  if self.padding_mode ~= 'zeros' then
+    fail("%s: padding_mode: '%s' would copy holes into the padding; with a mask only 'zeros' is defined",
+      getmetatable(self).__name, self.padding_mode)
+  end
+  opts.rule, opts.alpha = 'keep', 0
+  local y, new_mask = F['masked_conv' .. dims .. 'd'](x, self.weight, self.bias, mask, opts)
+  return y, new_mask
+end
+
+--- nn.Conv1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
+-- padding_mode = 'zeros', dtype = 'float32'}): x (N, C, *S) -> (N, O, *S'). Sizes are numbers or one per axis; padding as in F.conv2d.
+-- weight (O, C / groups, *K) and bias (O) start uniform in +-1 / sqrt(C / groups * kernel positions).
+-- With a mask: the input's holes count as 0 whatever they hold, the mask goes on with its value at the kernel's centre, and the
+-- output is 0 where that is 0.
+for dims = 1, 3 do
+  local name = 'Conv' .. dims .. 'd'
+  local Conv = class(name, ConvNd)
+  function Conv:__init(in_channels, out_channels, kernel_size, opts)
+    native.integer(name, 'in_channels', in_channels, 1)
+    self:setup(name, dims, in_channels, out_channels, kernel_size, opts)
+    self:materialise()
+  end
+  Conv.forward = forward
+  classes[name] = Conv
+end
+
+--- nn.LazyConv1d/2d/3d(out_channels, kernel_size, options): in_channels comes from the first input, or from the state that is loaded.
+-- Until then there are no parameters: make the optimiser afterwards.
+for dims = 1, 3 do
+  local name = 'LazyConv' .. dims .. 'd'
+  local Conv = class(name, classes['Conv' .. dims .. 'd'])
+  function Conv:__init(out_channels, kernel_size, opts)
+    self:setup(name, dims, nil, out_channels, kernel_size, opts)
+  end
+  function Conv:forward(x, mask)
+    if not self.weight then
+      Tensor.check(name, 'input', x)
+      if x:dim() < 2 then fail('%s: input: expected (N, C, *S), got %s', name, Tensor.shape_text(x)) end
+      self.in_channels = x:size(2)
+      self:materialise()
+    end
+    return forward(self, x, mask)
+  end
+  function Conv:before_load(state, prefix)
+    local weight = state[prefix .. 'weight']
+    if not self.weight and Tensor.is_tensor(weight) and weight:dim() == dims + 2 then
+      self.in_channels = weight:size(2) * self.groups
+      self:materialise()
+    end
+  end
+  classes[name] = Conv
+end
+
+-- ---- ConvTranspose -----------------------------------------------------------------------------------------------
+
+local transpose_defaults = { stride = options.any(1), padding = options.any(0), output_padding = options.any(0),
+  dilation = options.any(1), groups = 1, bias = true, dtype = 'float32' }
+
+--- nn.ConvTranspose1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, output_padding = 0, groups = 1, bias = true,
+-- dilation = 1, dtype = 'float32'}): the adjoint of a convolution. x (N, C, *S) -> (N, O, *S'),
+--   S' = (S - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
+-- weight (C, O / groups, *K). It has no rule for masks: a mask is an error.
+for dims = 1, 3 do
+  local name = 'ConvTranspose' .. dims .. 'd'
+  local Conv = class(name, ConvNd)
+  function Conv:__init(in_channels, out_channels, kernel_size, opts)
+    native.integer(name, 'in_channels', in_channels, 1)
+    opts = self:setup(name, dims, in_channels, out_channels, kernel_size, opts, transpose_defaults)
+    if type(self.padding) == 'string' and self.padding ~= 'valid' then
+      fail("%s: padding: '%s' is not defined for a transposed convolution; expected a number or a table", name, self.padding)
+    end
+    self.output_padding = each(name, 'output_padding', opts.output_padding, dims, 0)
+    self:materialise()
+  end
+  function Conv:weight_shape()
+    return { self.in_channels, self.out_channels / self.groups, unpack(self.kernel_size) }
+  end
+  function Conv:forward(x, mask)
+    if mask ~= nil then
+      fail('%s: mask: a transposed convolution has no rule for masks; use nn.Upsample and a convolution', name)
+    end
+    local opts = self:functional_options()
+    opts.output_padding = self.output_padding
+    local y = F['conv_transpose' .. dims .. 'd'](x, self.weight, self.bias, opts)
+    return y, nil
+  end
+  classes[name] = Conv
+end
+
+return classes

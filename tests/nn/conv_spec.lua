@@ -1,0 +1,108 @@
+-- Convolution and linear layers: printing, initialisation, options, lazy layers, masks.
+local torch = require 'masked_torch'
+local nn, F = torch.nn, torch.nn.functional
+
+local function within(t, bound)
+  local worst, sum, n = 0, 0, t:numel()
+  for _, v in ipairs(t:detach():view(n):totable()) do
+    worst, sum = math.max(worst, math.abs(v)), sum + v
+  end
+  assert(worst <= bound and worst > 0.8 * bound, ('largest %g, bound %g'):format(worst, bound))
+  assert(math.abs(sum / n) < 0.2 * bound)
+end
+
+describe('convolution layers', function()
+  it('print as in PyTorch', function()
+    for text, layer in pairs {
+      ['Conv1d(3, 4, kernel_size=(3,), stride=(1,))'] = nn.Conv1d(3, 4, 3),
+      ['Conv2d(4, 6, kernel_size=(3, 5), stride=(2, 2), padding=(1, 2), groups=2)'] = nn.Conv2d(4, 6, { 3, 5 },
+        { stride = 2, padding = { 1, 2 }, groups = 2 }),
+      ['Conv3d(3, 4, kernel_size=(3, 3, 3), stride=(1, 1, 1), padding=same, dilation=(2, 2, 2), bias=False)'] = nn.Conv3d(3, 4, 3,
+        { padding = 'same', dilation = 2, bias = false }),
+      ['Conv2d(1, 1, kernel_size=(2, 2), stride=(1, 1), padding=(1, 1), padding_mode=reflect)'] = nn.Conv2d(1, 1, 2,
+        { padding = 1, padding_mode = 'reflect' }),
+      ['Conv2d(1, 1, kernel_size=(2, 2), stride=(1, 1), padding=((1, 0), (0, 0)))'] = nn.Conv2d(1, 1, 2,
+        { padding = { { 1, 0 }, { 0, 0 } } }),
+      ['ConvTranspose2d(3, 4, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1))'] = nn.ConvTranspose2d(3, 4, 3,
+        { stride = 2, padding = 1, output_padding = 1 }),
+      ['LazyConv2d(0, 4, kernel_size=(3, 3), stride=(1, 1))'] = nn.LazyConv2d(4, 3),
+      ['Linear(in_features=3, out_features=4, bias=True)'] = nn.Linear(3, 4),
+      ['LazyLinear(in_features=None, out_features=4, bias=False)'] = nn.LazyLinear(4, { bias = false }),
+    } do
+      assert.are.equal(text, tostring(layer))
+    end
+  end)
+
+  it('start with values of PyTorch\'s range', function()
+    torch.manual_seed(1)
+    local conv = nn.Conv2d(16, 64, 3, { groups = 2 })
+    assert.same({ 64, 8, 3, 3 }, conv.weight:size())
+    within(conv.weight, 1 / math.sqrt(8 * 9))
+    within(conv.bias, 1 / math.sqrt(8 * 9))
+    conv = nn.ConvTranspose1d(12, 64, 4)
+    assert.same({ 12, 64, 4 }, conv.weight:size())
+    within(conv.weight, 1 / math.sqrt(64 * 4))
+    local linear = nn.Linear(50, 60)
+    within(linear.weight, 1 / math.sqrt(50))
+    within(linear.bias, 1 / math.sqrt(50))
+  end)
+
+  it('call the function of their name', function()
+    local x = torch.randn(2, 4, 7, 6)
+    local conv = nn.Conv2d(4, 6, 3, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 }, groups = 2 })
+    local y, mask = conv(x)
+    assert.is_nil(mask)
+    assert.same_bits(F.conv2d(x, conv.weight, conv.bias, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 }, groups = 2 }), y)
+    local up = nn.ConvTranspose2d(4, 6, 3, { stride = 2, padding = 1, output_padding = 1, groups = 2, bias = false })
+    assert.same_bits(F.conv_transpose2d(x, up.weight, nil, { stride = 2, padding = 1, output_padding = 1, groups = 2 }), (up(x)))
+    assert.same({ 2, 6, 14, 12 }, up(x):size())
+    local linear = nn.Linear(6, 5)
+    assert.same_bits(F.linear(x, linear.weight, linear.bias), (linear(x)))
+  end)
+
+  it('lazy layers take their channels from the first input or from a state', function()
+    local lazy = nn.LazyConv2d(6, 3, { groups = 2 })
+    assert.are.equal(0, #lazy:parameters())
+    assert.same({ 1, 6, 3, 3 }, lazy(torch.zeros(1, 4, 5, 5)):size())
+    assert.same({ 6, 2, 3, 3 }, lazy.weight:size())
+    assert.fails(function() lazy(torch.zeros(1, 6, 5, 5)) end, 'conv2d: weight:')
+    local other = nn.LazyConv2d(6, 3, { groups = 2 })
+    other:load_state_dict(lazy:state_dict())
+    assert.same_bits(lazy.weight:detach(), other.weight:detach())
+    local linear = nn.LazyLinear(3)
+    assert.same({ 2, 3 }, linear(torch.zeros(2, 5)):size())
+    assert.are.equal(5, linear.in_features)
+  end)
+
+  it('parameters are of the dtype asked for', function()
+    local conv = nn.Conv1d(2, 3, 2, { dtype = 'float64' })
+    assert.are.equal('float64', conv(torch.zeros(1, 2, 4, { dtype = 'float64' })).dtype)
+    assert.are.equal('float64', nn.Linear(2, 2, { dtype = 'float64' }).bias.dtype)
+  end)
+
+  it('refuse what cannot be', function()
+    assert.fails(function() nn.Conv2d(3) end, 'Conv2d: out_channels:')
+    assert.fails(function() nn.Conv2d(3, 4) end, 'Conv2d: kernel_size:')
+    assert.fails(function() nn.Conv2d(3, 4, 0) end, 'Conv2d: kernel_size:', '0')
+    assert.fails(function() nn.Conv2d(3, 4, 3, { groups = 2 }) end, 'Conv2d: in_channels:', '3 channels', '2 groups')
+    assert.fails(function() nn.Conv2d(4, 3, 3, { groups = 2 }) end, 'Conv2d: out_channels:', '3 channels', '2 groups')
+    assert.fails(function() nn.Conv2d(3, 4, 3, { pading = 1 }) end, 'Conv2d:', "'pading'", "'padding'")
+    assert.fails(function() nn.Conv2d(3, 4, 3, { padding = 'same', stride = 2 }) end, 'Conv2d: padding:', "'same'")
+    assert.fails(function() nn.ConvTranspose2d(3, 4, 3, { padding = 'same' }) end, 'ConvTranspose2d: padding:')
+    assert.fails(function() nn.ConvTranspose2d(1, 1, 3)(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) end,
+      'ConvTranspose2d: mask:')
+    assert.fails(function() nn.Linear(2.5, 3) end, 'Linear: in_features:', '2.5')
+    assert.fails(function() nn.Linear(2, 3, { biass = false }) end, 'Linear:', "'bias'")
+  end)
+
+  it('with a mask: clear the holes, convolve, keep the mask, mask the output', function()
+    if not F.masked_conv2d then return pending('F.masked_conv2d') end
+    local x, conv = torch.randn(2, 3, 6, 5), nn.Conv2d(3, 4, 3, { padding = 1 })
+    local m = torch.mask.boxes({ { 4, 5 }, { 6, 2 } }, { 6, 5 }):tensor('float32')
+    local y, mask = conv(x, m)
+    assert.same_bits(m, mask:tensor('float32'))
+    local expected = F.conv2d(x * m, conv.weight, conv.bias, { padding = 1 }) * m
+    assert.near_tensor(expected:detach(), y:detach(), 0)
+    assert.fails(function() nn.Conv2d(3, 4, 3, { padding = 1, padding_mode = 'circular' })(x, m) end, 'Conv2d: padding_mode:')
+  end)
+end)
