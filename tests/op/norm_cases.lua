@@ -218,4 +218,13 @@ case{ op = 'layer_norm', name = 'no weights', inputs = inputs_for(layers[1], {})
   fn = function(x) return F.layer_norm(x, 7) end,
   reference = function(x) return reference(x, nil, { cell = function(i) return i[1] * 100 + i[2] end }) end }
 
+for _, g in ipairs { { x = { 2, 5, 3, 4 } }, { x = { 2, 5, 7 }, mask = { 2, 5, 7 }, kind = 'soft' } } do
+  case{ op = 'layer_norm', name = 'channels' .. (g.mask and ', soft mask' or ''), inputs = inputs_for(g, { { 5 }, { 5 } }),
+    fn = function(x, w, b, mask) return F.layer_norm(x, 5, w, b, 1e-5, { mask = mask, channels = true }) end,
+    reference = function(x, w, b, mask)
+      return reference(x, mask, { weight = by_channel(w), bias = by_channel(b),
+        cell = function(i) return table.concat({ i[1], i[3], i[4] }, ' ') end })
+    end }
+end
+
 return cases

@@ -243,6 +243,7 @@ end
 
 local group_names = { 'weight', 'bias', 'eps' }
 local group_defaults = { weight = none, bias = none, eps = 1e-5, mask = none }
+local layer_defaults = { weight = none, bias = none, eps = 1e-5, mask = none, channels = false }
 
 --- group_norm(x, num_groups, weight, bias, eps = 1e-5, {mask =})
 -- x (N, C, *S): one mean and variance per sample and group of C / num_groups neighbouring channels; weight, bias (C).
@@ -283,14 +284,38 @@ function functional.instance_norm(x, ...)
   return y
 end
 
---- layer_norm(x, normalized_shape, weight, bias, eps = 1e-5, {mask =})
+-- (N, C, *S) as (N, *S, C), and the way back.
+local function channels_to_end(t)
+  local order, n = { 1 }, t:dim()
+  for d = 3, n do order[d - 1] = d end
+  order[n] = 2
+  return t:permute(order)
+end
+
+local function channels_from_end(t)
+  local order, n = { 1, t:dim() }, t:dim()
+  for d = 3, n do order[d] = d - 1 end
+  return t:permute(order)
+end
+
+--- layer_norm(x, normalized_shape, weight, bias, eps = 1e-5, {mask =, channels = false})
 -- One mean and variance over the trailing sizes normalized_shape (a size or a table); weight, bias of that shape. The mask may have
--- size 1 in any dim.
+-- size 1 in any dim. channels = true: over the channels of x (N, C, *S), position by position; normalized_shape is C.
 function functional.layer_norm(x, normalized_shape, ...)
   Tensor.check('layer_norm', 'input', x)
-  local ndim = trailing_dims('layer_norm', x, normalized_shape)
-  local o = named('layer_norm', group_names, group_defaults, ...)
+  local o = named('layer_norm', group_names, layer_defaults, ...)
   check_tensors('layer_norm', x, o, 'weight', 'bias')
+  if o.channels then
+    check_input('layer_norm', x)
+    local mask = mask_for('layer_norm', o.mask, x)
+    local last = channels_to_end(x)
+    local ndim = trailing_dims('layer_norm', last, normalized_shape)
+    if ndim ~= 1 then fail('layer_norm: normalized_shape: expected one size with channels = true, got %d', ndim) end
+    local y = layer_norm(last, o.weight, o.bias, mask and channels_to_end(mask), 1, o.eps)
+    y = channels_from_end(y)
+    return y
+  end
+  local ndim = trailing_dims('layer_norm', x, normalized_shape)
   local y = layer_norm(x, o.weight, o.bias, broadcast_mask_for('layer_norm', o.mask, x), ndim, o.eps)
   return y
 end
