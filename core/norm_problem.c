@@ -1,0 +1,247 @@
+// norm_problem: see norm_problem.h.
+#ifdef REAL
+
+static void FN(forward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const bool masked = ((const norm_pass *)context)->masked;
+  for (int64_t i = 0; i < n; i++) {
+    const double m = masked ? *(const REAL *)(p[2] + i * step[2]) : 1.0;
+    double y = 0;
+    if (m != 0) {
+      const norm_cell *cell = (const norm_cell *)(p[3] + i * step[3]);
+      const double x = *(const REAL *)(p[1] + i * step[1]), w = *(const REAL *)(p[4] + i * step[4]);
+      const double b = *(const REAL *)(p[5] + i * step[5]);
+      y = (x - m * cell->mean) * (cell->rstd * w) + m * b;
+    }
+    *(REAL *)(p[0] + i * step[0]) = (REAL)y;
+  }
+}
+
+static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const norm_pass *how = context;
+  for (int64_t i = 0; i < n; i++) {
+    const double m = how->masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0;
+    double dx = 0;
+    if (m != 0 || how->compat) {
+      const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
+      const double dy = *(const REAL *)(p[1] + i * step[1]), w = *(const REAL *)(p[5] + i * step[5]);
+      dx = dy * (cell->rstd * w);
+      if (how->statistics) {
+        const double x = *(const REAL *)(p[2] + i * step[2]);
+        const double d = how->compat ? m * m * (x - cell->mean) : x / m - cell->mean;
+        dx = dx - cell->offset - d * cell->slope;
+      }
+    }
+    *(REAL *)(p[0] + i * step[0]) = (REAL)dx;
+  }
+}
+
+#else
+#include "loop.h"
+#include "norm_problem.h"
+#define MT_SOURCE "norm_problem.c"
+#include "twice.h"
+
+static const float one_f32 = 1, zero_f32 = 0;
+static const double one_f64 = 1, zero_f64 = 0;
+
+mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, bool one) {
+  mt_tensor view = {.dtype = x->dtype, .ndim = x->ndim, .numel = 1};
+  const void *constant = x->dtype == MT_FLOAT32 ? (const void *)(one ? &one_f32 : &zero_f32)
+                                                : (const void *)(one ? &one_f64 : &zero_f64);
+  view.data = v == NULL ? (void *)(uintptr_t)constant : v->data;
+  for (int32_t d = 0; d < x->ndim; d++) {
+    view.shape[d] = 1;
+  }
+  for (int32_t d = 0; v != NULL && d < v->ndim; d++) {
+    view.shape[first + d] = v->shape[d];
+    view.stride[first + d] = v->stride[d];
+    view.numel *= v->shape[d];
+  }
+  return view;
+}
+
+static int check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x) {
+  MT_TRY(mt_check_dtype(op, "mask", mask, x->dtype));
+  bool fits = mask->ndim == x->ndim;
+  for (int32_t d = 0; fits && d < x->ndim; d++) {
+    fits = mask->shape[d] == 1 || mask->shape[d] == x->shape[d];
+  }
+  if (!fits) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: mask: %s does not broadcast to the input %s", op, MT_SHAPE(mask), MT_SHAPE(x));
+  }
+  return MT_OK;
+}
+
+int norm_check_parameter(const norm_problem *p, const char *argument, const mt_tensor *t, int32_t first, int32_t ndim) {
+  if (t == NULL) {
+    return MT_OK;
+  }
+  MT_TRY(mt_check_dtype(p->op, argument, t, p->x->dtype));
+  return mt_check_shape(p->op, argument, t, ndim, p->x->shape + first);
+}
+
+int norm_check_stats(const norm_problem *p, const mt_tensor *stats, int32_t ndim, const int64_t *shape) {
+  MT_TRY(mt_check_dtype(p->op, "stats", stats, MT_FLOAT64));
+  MT_TRY(mt_check_shape(p->op, "stats", stats, ndim, shape));
+  if (!mt_tensor_is_contiguous(stats)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: stats: expected a row-major tensor", p->op);
+  }
+  return MT_OK;
+}
+
+int norm_check_output(const norm_problem *p, const char *argument, const mt_tensor *t, const mt_tensor *dy) {
+  if (t == NULL) {
+    return MT_OK;
+  }
+  MT_TRY(mt_check_like(p->op, argument, t, p->x));
+  MT_TRY(mt_check_output(p->op, argument, t));
+  if (dy != NULL) {
+    MT_TRY(mt_check_overlap(p->op, t, dy, false));
+  }
+  return mt_check_overlap(p->op, t, p->x, false);
+}
+
+int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members) {
+  *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members};
+  if (mask != NULL) {
+    MT_TRY(check_mask(op, mask, x));
+  }
+  p->mask = mask == NULL ? *x : *mask;
+  for (int32_t d = x->ndim - 1; d >= 0; d--) {
+    p->kept[d] = kept < 0 ? d == 1 : d < kept;
+  }
+  p->cell_view = (mt_tensor){.dtype = MT_FLOAT64, .ndim = x->ndim};
+  for (int32_t d = x->ndim - 1; d >= 0; d--) {
+    p->cell_view.shape[d] = p->kept[d] ? x->shape[d] : 1;
+    p->cell_view.stride[d] = p->cells * (int64_t)(sizeof(norm_cell) / sizeof(double));
+    p->cells *= p->cell_view.shape[d];
+  }
+  p->groups = p->cells / members;
+  p->cell = mt_alloc_array(MT_MAX(1, p->cells), sizeof(norm_cell));
+  p->sums = mt_alloc_array(MT_MAX(1, p->cells), NORM_WIDTH * sizeof(double));
+  p->group = mt_alloc_array(MT_MAX(1, p->groups), sizeof(norm_moment));
+  p->cell_view.data = p->cell;
+  return p->cell == NULL || p->sums == NULL || p->group == NULL ? MT_ERROR_MEMORY : MT_OK;
+}
+
+int norm_close(norm_problem *p, int status) {
+  mt_free(p->cell);
+  mt_free(p->sums);
+  mt_free(p->group);
+  return status;
+}
+
+int norm_sum_cells(norm_problem *p, norm_row row, const mt_tensor *dy, const mt_tensor *weight) {
+  const mt_tensor *t[] = {p->x, &p->mask, &p->cell_view, dy, weight};
+  return norm_sums(p->sums, row, dy == NULL ? 3 : weight == NULL ? 4 : 5, t, p->kept);
+}
+
+// ---- statistics ---------------------------------------------------------------------------------------------------
+
+static double group_sum(const norm_problem *p, int64_t group, int32_t w) {
+  double sum = 0;
+  for (int64_t k = group * p->members; k < (group + 1) * p->members; k++) {
+    sum += p->sums[k * NORM_WIDTH + w];
+  }
+  return sum;
+}
+
+static double ratio(double sum, double n, bool compat) { return n == 0 && !compat ? 0 : sum / n; }
+
+void norm_fill_cells(norm_problem *p, const double *stats) {
+  for (int64_t k = 0; k < p->cells; k++) {
+    const double *s = stats + k / p->members * 3;
+    p->cell[k] = (norm_cell){.mean = s[0], .rstd = s[1]};
+  }
+}
+
+int norm_statistics(norm_problem *p, mt_tensor *stats_tensor, double eps, bool rms, bool compat) {
+  double *stats = stats_tensor->data;
+  const int32_t dtype = p->x->dtype;
+  MT_TRY(norm_sum_cells(p, compat ? norm_row_compat_moments(dtype) : rms ? norm_row_power(dtype, p->masked)
+                                                                    : norm_row_moments(dtype, p->masked), NULL, NULL));
+  // masked_torch counts a mask of batch 1 once, however many samples it serves.
+  const double repeats = compat && p->mask.shape[0] == 1 ? (double)p->x->shape[0] : 1;
+  for (int64_t g = 0; g < p->groups; g++) {
+    norm_moment *s = p->group + g;
+    const double count = p->masked ? 0 : (double)(p->x->numel / p->groups);
+    s->n = p->masked ? group_sum(p, g, 0) / repeats : count;
+    s->squares = p->masked ? group_sum(p, g, 1) : count;
+    const double average = ratio(group_sum(p, g, 2), s->n, compat);
+    s->mean = rms ? 0 : average;
+    s->variance = rms ? average : 0;
+    stats[g * 3] = s->mean;
+    stats[g * 3 + 2] = s->n;
+  }
+  if (!rms) {
+    norm_fill_cells(p, stats);
+    MT_TRY(norm_sum_cells(p, compat ? norm_row_compat_squares(dtype) : norm_row_squares(dtype, p->masked), NULL, NULL));
+  }
+  for (int64_t g = 0; g < p->groups; g++) {
+    norm_moment *s = p->group + g;
+    if (!rms) {
+      s->variance = ratio(group_sum(p, g, 0), s->n, compat);
+    }
+    stats[g * 3 + 1] = s->n == 0 && !compat ? 0 : 1 / sqrt(s->variance + eps);
+  }
+  norm_fill_cells(p, stats);
+  return MT_OK;
+}
+
+double norm_unbiased(const norm_moment *s) { return s->variance * (s->n * s->n / (s->n * s->n - s->squares)); }
+bool norm_has_mean(const norm_moment *s) { return s->n != 0; }
+bool norm_has_variance(const norm_moment *s) { return s->n * s->n - s->squares > 0; }
+
+double norm_get(const mt_tensor *t, int64_t offset) {
+  return t->dtype == MT_FLOAT32 ? ((const float *)t->data)[offset] : ((const double *)t->data)[offset];
+}
+
+void norm_set(const mt_tensor *t, int64_t offset, double value) {
+  if (t->dtype == MT_FLOAT32) {
+    ((float *)t->data)[offset] = (float)value;
+  } else {
+    ((double *)t->data)[offset] = value;
+  }
+}
+
+void norm_blend(const mt_tensor *running, int64_t channel, double momentum, double value) {
+  if (running != NULL) {
+    const int64_t offset = channel * running->stride[0];
+    norm_set(running, offset, (1 - momentum) * norm_get(running, offset) + momentum * value);
+  }
+}
+
+void norm_write_sums(const mt_tensor *t, const double *values) {
+  for (int64_t i = 0; t != NULL && i < t->numel; i++) {
+    int64_t offset = 0, rest = i;
+    for (int32_t d = t->ndim - 1; d >= 0; d--) {
+      offset += rest % t->shape[d] * t->stride[d];
+      rest /= t->shape[d];
+    }
+    norm_set(t, offset, values[i * NORM_WIDTH]);
+  }
+}
+
+// ---- the elementwise passes ---------------------------------------------------------------------------------------
+
+int norm_normalise(norm_problem *p, mt_tensor *y, bool masked) {
+  const norm_pass how = {.masked = masked};
+  return mt_loop_run(6, (const mt_tensor *const[]){y, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias},
+                     MT_REAL_FN(y->dtype, forward_row), &how);
+}
+
+int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pass how) {
+  return mt_loop_run(6, (const mt_tensor *const[]){dx, dy, p->x, &p->mask, &p->cell_view, &p->weight},
+                     MT_REAL_FN(dx->dtype, backward_row), &how);
+}
+
+void norm_set_slopes(norm_problem *p, const double *stats, int64_t group, double a, double b, bool mean) {
+  const double n = stats[group * 3 + 2];
+  for (int64_t k = group * p->members; k < (group + 1) * p->members; k++) {
+    norm_cell *cell = p->cell + k;
+    cell->offset = mean ? cell->rstd * (a / n) : 0;
+    cell->slope = cell->rstd * cell->rstd * cell->rstd * (b / n);
+  }
+}
+
+#endif

@@ -1,0 +1,61 @@
+// norm_problem: what all normalisations share: the cells of x, their statistics and the elementwise passes. Internal.
+#pragma once
+#include "norm_sums.h"
+
+// Statistics of a group of cells; squares = sum m^2.
+typedef struct norm_moment {
+  double n, squares, mean, variance;
+} norm_moment;
+
+// One normalisation: the cells of x and what is broadcast to x.
+typedef struct norm_problem {
+  const char *op;
+  const mt_tensor *x;
+  bool masked, kept[MT_MAX_DIMS];
+  int64_t cells, members, groups;       // `members` neighbouring cells share statistics
+  mt_tensor mask, weight, bias, cell_view;
+  norm_cell *cell;
+  double *sums;
+  norm_moment *group;
+} norm_problem;
+
+// What an elementwise pass does; statistics = the gradient flows through mean and variance.
+typedef struct norm_pass {
+  bool masked, compat, statistics;
+} norm_pass;
+
+// Kept dims are those below `kept`, or, for batch norm (kept = -1), dim 1 alone.
+int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members);
+// Frees what norm_open took, also after it failed, and returns the status.
+int norm_close(norm_problem *p, int status);
+
+// NULL passes. A parameter has x's dims from `first` on, ndim of them; an output or gradient looks like x.
+int norm_check_parameter(const norm_problem *p, const char *argument, const mt_tensor *t, int32_t first, int32_t ndim);
+int norm_check_stats(const norm_problem *p, const mt_tensor *stats, int32_t ndim, const int64_t *shape);
+int norm_check_output(const norm_problem *p, const char *argument, const mt_tensor *t, const mt_tensor *dy);
+
+// v's dims placed at x's dims from `first` on; v = NULL: a constant, 1 or 0.
+mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, bool one);
+
+// sums of every cell with one of the rows of norm_sums.h; dy and weight may be NULL where the row does not read them.
+int norm_sum_cells(norm_problem *p, norm_row row, const mt_tensor *dy, const mt_tensor *weight);
+// Mean and variance of every group, also in stats as (mean, rstd, n), and the cells filled in. rms: the mean is 0.
+int norm_statistics(norm_problem *p, mt_tensor *stats_tensor, double eps, bool rms, bool compat);
+// The cells' mean and rstd from stats.
+void norm_fill_cells(norm_problem *p, const double *stats);
+// The part of dx that flows through mean and variance of a group, from a = sum g m and b = sum g m d.
+void norm_set_slopes(norm_problem *p, const double *stats, int64_t group, double a, double b, bool mean);
+
+// The elementwise passes, from x, mask, cells, weight and bias of the problem.
+int norm_normalise(norm_problem *p, mt_tensor *y, bool masked);
+int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pass how);
+
+double norm_unbiased(const norm_moment *s);
+bool norm_has_mean(const norm_moment *s);
+bool norm_has_variance(const norm_moment *s);
+
+// Elements by offset, in t's type. norm_write_sums: t[...] = values[0], values[NORM_WIDTH], ... in row-major order.
+double norm_get(const mt_tensor *t, int64_t offset);
+void norm_set(const mt_tensor *t, int64_t offset, double value);
+void norm_blend(const mt_tensor *running, int64_t channel, double momentum, double value);
+void norm_write_sums(const mt_tensor *t, const double *values);
