@@ -42,18 +42,24 @@ static void FN(add_row)(char *const *p, const int64_t *step, int64_t n, const vo
 
 // ---- checking -----------------------------------------------------------------------------------------------------
 
-static int outside(const char *op, const mt_tensor *positions, int64_t n, int64_t size, int32_t dim, const mt_tensor *of) {
+// Dims along which the index is broadcast are not part of the place that the message names.
+static int outside(const char *op, const mt_tensor *index, const mt_tensor *positions, int64_t n, int64_t size, int32_t dim,
+                   const mt_tensor *of) {
   char where[MT_TEXT] = "";
   int64_t place[MT_MAX_DIMS], rest = n, value = ((const int64_t *)positions->data)[n];
+  int32_t dims = 0;
   for (int32_t d = positions->ndim - 1; d >= 0; d--) {
-    place[d] = rest % positions->shape[d] + 1;
+    if (index->stride[d] != 0 || d == dim) {
+      memmove(place + 1, place, sizeof *place * (size_t)dims++);
+      place[0] = rest % positions->shape[d] + 1;
+    }
     rest /= positions->shape[d];
   }
   if (of != NULL) {
     snprintf(where, sizeof where, " (dim %d of %s)", dim + 1, MT_SIZES(of->ndim, of->shape));
   }
   return mt_fail(MT_ERROR_ARGUMENT, "%s: index: value %lld at position %s is outside 1..%lld%s", op, (long long)value,
-                 MT_SIZES(positions->ndim, place), (long long)size, where);
+                 MT_SIZES(dims, place), (long long)size, where);
 }
 
 int mt_positions(mt_tensor **out, const char *op, const mt_tensor *index, int64_t size, int32_t dim, const mt_tensor *of) {
@@ -72,7 +78,7 @@ int mt_positions(mt_tensor **out, const char *op, const mt_tensor *index, int64_
   int64_t *value = t->data;
   for (int64_t i = 0; status == MT_OK && i < t->numel; i++) {
     if (value[i] < 1 || value[i] > size) {
-      status = outside(op, t, i, size, dim, of);
+      status = outside(op, index, t, i, size, dim, of);
     } else {
       value[i]--;
     }

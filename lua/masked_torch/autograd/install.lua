@@ -7,8 +7,8 @@
 
 local Tensor = require 'masked_torch.tensor'
 
-local stems = { 'create', 'random', 'view', 'slice', 'index', 'elementwise', 'activation', 'reduce', 'matmul', 'sort', 'softmax',
-  'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample', 'norm' }
+local stems = { 'create', 'random', 'view', 'slice', 'index', 'cat', 'pad', 'elementwise', 'activation', 'reduce', 'matmul',
+  'sort', 'softmax', 'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample', 'norm' }
 
 return function(torch)
   local functional = {}
@@ -21,5 +21,6 @@ return function(torch)
     for name, fn in pairs(op.torch or {}) do torch[name] = fn end
     for name, fn in pairs(op.functional or {}) do functional[name] = fn end
   end
+  require 'masked_torch.tensor.index'
   package.loaded['masked_torch.nn.functional'] = functional
 end

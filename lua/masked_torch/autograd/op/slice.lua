@@ -49,6 +49,24 @@ local select_op = part('select', function(shape, strides, dim, position)
   return shape, strides, offset
 end)
 
+-- What t[{...}] names: entries[d] is {first, length, step} (0-based), a 0-based position (the dim disappears) or nil (all).
+local function region(shape, strides, entries)
+  local new_shape, new_strides, offset = {}, {}, 0
+  for d = 1, #shape do
+    local entry = entries[d]
+    if type(entry) == 'number' then
+      offset = offset + entry * strides[d]
+    else
+      local n = #new_shape + 1
+      if entry then offset = offset + entry[1] * strides[d] end
+      new_shape[n] = entry and entry[2] or shape[d]
+      new_strides[n] = entry and entry[3] * strides[d] or strides[d]
+    end
+  end
+  return new_shape, new_strides, offset
+end
+local region_op = part('index', region)
+
 -- The diagonal becomes the last dim.
 local diagonal_op = part('diagonal', function(shape, strides, offset, dim1, dim2)
   local rows, columns, row, column = shape[dim1], shape[dim2], strides[dim1], strides[dim2]
@@ -281,6 +299,6 @@ end
 
 return {
   method = method,
-  -- for tensor/index.lua
-  internal = { narrow_op = narrow_op, select_op = select_op, position = position },
+  -- for autograd/op/index.lua and tensor/index.lua
+  internal = { position = position, region = region, region_op = region_op },
 }

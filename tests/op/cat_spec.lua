@@ -1,0 +1,2 @@
+local check_op = require 'support.check_op'
+check_op(require 'op.cat_cases')
