@@ -120,17 +120,6 @@ enum { MAP_IDENTITY, MAP_DEVIATION, MAP_SQUARE, MAP_ABS, MAP_POWER, MAP_EXP, MAP
 
 // ---- the walk -----------------------------------------------------------------------------------------------------
 
-// Neumaier's compensated sum. A compensation of 0 / Inf arithmetic is dropped: then the plain sum is the answer.
-typedef struct { double sum, lost; } total;
-
-static inline void add(total *t, double v) {
-  const double s = t->sum + v;
-  t->lost += fabs(t->sum) >= fabs(v) ? (t->sum - s) + v : (v - s) + t->sum;
-  t->sum = s;
-}
-
-static inline double value_of(const total *t) { return isfinite(t->lost) ? t->sum + t->lost : t->sum; }
-
 typedef struct {
   const mt_reduction *r;
   const char *x;
@@ -155,7 +144,7 @@ static void lane_task(void *context, int64_t begin, int64_t end) {
   for (int64_t g = begin; g < end; g++) {
     int64_t o = g / groups * r->lane + g % groups * MT_LANES, lanes = MT_MIN(r->lane - g % groups * MT_LANES, MT_LANES);
     int64_t in_x, in_y, lane_step = r->kept ? r->kept_stride[r->kept - 1] : 0;
-    total t[MT_LANES] = {{0, 0}};
+    mt_total t[MT_LANES] = {{0, 0}};
     double sum[MT_LANES];
     mt_row_cursor cursor;
     mt_reduction_output(r, o, &in_x, &in_y);
@@ -163,11 +152,11 @@ static void lane_task(void *context, int64_t begin, int64_t end) {
     for (int64_t row = 0; row < r->rows; row++, mt_row_next(r, &cursor)) {
       row_sums(w, lanes, in_x + mt_row_offset(r, &cursor), lane_step, mt_row_length(r, &cursor), w->c + o, sum);
       for (int64_t b = 0; b < lanes; b++) {
-        add(&t[b], sum[b]);
+        mt_total_add(&t[b], sum[b]);
       }
     }
     for (int64_t b = 0; b < lanes; b++) {
-      w->out[o + b] = value_of(&t[b]);
+      w->out[o + b] = mt_total_value(&t[b]);
     }
   }
 }
@@ -204,15 +193,15 @@ static void output_task(void *context, int64_t begin, int64_t end) {
   const walk *w = context;
   double sum[64];
   for (int64_t o = begin; o < end; o++) {
-    total t = {0, 0};
+    mt_total t = {0, 0};
     for (int64_t row = 0; row < w->r->rows; row += 64) {
       const int64_t n = MT_MIN(w->r->rows - row, 64);
       some_rows(w, o, row, row + n, sum);
       for (int64_t i = 0; i < n; i++) {
-        add(&t, sum[i]);
+        mt_total_add(&t, sum[i]);
       }
     }
-    w->out[o] = value_of(&t);
+    w->out[o] = mt_total_value(&t);
   }
 }
 
@@ -232,16 +221,16 @@ static int row_walk(walk *w) {
   int status = MT_OK;
   w->row_sum = row_sum;
   for (int64_t o = 0; o < r->outputs && status == MT_OK; o++) {
-    total t = {0, 0};
+    mt_total t = {0, 0};
     for (w->first = 0; w->first < r->rows && status == MT_OK; w->first += SLAB) {
       const int64_t n = MT_MIN(r->rows - w->first, (int64_t)SLAB);
       w->output = o;
       status = mt_parallel(n, MT_MAX(4, 32768 / MT_MAX(1, r->length)), row_task, w);
       for (int64_t i = 0; i < n; i++) {
-        add(&t, row_sum[i]);
+        mt_total_add(&t, row_sum[i]);
       }
     }
-    w->out[o] = value_of(&t);
+    w->out[o] = mt_total_value(&t);
   }
   mt_free(row_sum);
   return status;

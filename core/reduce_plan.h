@@ -26,6 +26,15 @@ int mt_reduction_plan(const char *op, mt_reduction *r, const mt_tensor *y, const
 // Offsets in elements of output o: in x (its first element) and in y.
 void mt_reduction_output(const mt_reduction *r, int64_t o, int64_t *in_x, int64_t *in_y);
 
+// Neumaier's compensated sum. A compensation of 0 / Inf arithmetic is dropped: then the plain sum is the answer.
+typedef struct mt_total { double sum, lost; } mt_total;
+static inline void mt_total_add(mt_total *t, double v) {
+  const double s = t->sum + v;
+  t->lost += fabs(t->sum) >= fabs(v) ? (t->sum - s) + v : (v - s) + t->sum;
+  t->sum = s;
+}
+static inline double mt_total_value(const mt_total *t) { return isfinite(t->lost) ? t->sum + t->lost : t->sum; }
+
 // The rows of one output from row `row` on.
 typedef struct mt_row_cursor {
   int64_t index[MT_MAX_DIMS];

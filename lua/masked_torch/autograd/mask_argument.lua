@@ -6,9 +6,10 @@
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 
--- The same values in another dtype, without history.
+-- The same values in another dtype, without history. Integers only say valid or not; floating values may be confidences.
 local function cast(t, dtype)
   if t.dtype == dtype then return t end
+  if dtype ~= 'bool' and not Tensor.floating[t.dtype] and t.dtype ~= 'bool' then t = cast(t, 'bool') end
   local y = Tensor.empty_like(t, dtype)
   native.check(t.K.mt_tensor_copy(y._c, t._c))
   return y

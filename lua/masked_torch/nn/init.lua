@@ -10,7 +10,7 @@ local stems = {
   embedding = 'Embedding',
   activation = 'ReLU LeakyReLU GELU SiLU ELU Softplus Sigmoid Tanh Softmax LogSoftmax',
   dropout = 'Dropout Dropout1d Dropout2d Dropout3d',
-  loss = 'CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss BCEWithLogitsLoss',
+  loss = 'CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCEWithLogitsLoss KLDivLoss',
   conv = 'Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d ' ..
     'LazyConv1d LazyConv2d LazyConv3d',
   masked_conv = 'MaskedConv1d MaskedConv2d MaskedConv3d PartialConv1d PartialConv2d PartialConv3d ' ..

@@ -1,0 +1,219 @@
+local check_op = require 'support.check_op'
+local torch = require 'masked_torch'
+check_op(require 'op.loss_cases')
+
+local F, nn = torch.nn.functional, torch.nn
+local Tensor = torch.Tensor
+local function tensor(data, dtype) return Tensor.from_table('test', data, dtype) end
+local function labels(data) return tensor(data, 'int64') end
+local function empty(shape, dtype) return Tensor.empty('test', shape, dtype or 'float32') end
+local nan, inf = 0 / 0, math.huge
+
+local function wave(n, c, h, w)
+  local x = {}
+  for i = 1, n do
+    x[i] = {}
+    for k = 1, c do
+      x[i][k] = {}
+      for a = 1, h do
+        x[i][k][a] = {}
+        for b = 1, w do x[i][k][a][b] = 3 * math.sin(i * 50 + k * 17 + a * 5 + b) end
+      end
+    end
+  end
+  return x
+end
+
+describe('cross_entropy', function()
+  it('names a label out of range, its place, and that labels are 1-based', function()
+    local x = empty { 2, 3, 2 }
+    x.K.mt_tensor_fill(x._c, 0)
+    assert.fails(function() F.cross_entropy(x, labels { { 1, 2 }, { 4, 0 } }) end, 'cross_entropy: target', 'label 4',
+      '(2, 1)', '1..3', '1-based')
+    assert.fails(function() F.cross_entropy(x, labels { { 1, 0 }, { 4, 0 } }) end, 'label 0', '(1, 2)')
+    assert.fails(function() F.nll_loss(x, labels { { 1, -100 }, { 1, 1 } }) end, 'nll_loss', 'label -100')
+    assert.near(math.log(3), F.cross_entropy(x, labels { { 1, -100 }, { 3, 2 } }, { ignore_index = -100 }):item(), 1e-6)
+    local masked = F.cross_entropy(x, labels { { 1, 77 }, { 3, 2 } }, { mask = tensor { { 1, 0 }, { 1, 1 } } })
+    assert.near(math.log(3), masked:item(), 1e-6)
+  end)
+
+  it('does not depend on padding nor on what lies in it', function()
+    local results = {}
+    for k, pad in ipairs { 0, 1, 6 } do
+      for _, junk in ipairs { 0, nan } do
+        local H, W = 4 + pad, 5 + 2 * pad
+        local x, t, m = wave(2, 3, H, W), {}, {}
+        for n = 1, 2 do
+          t[n], m[n] = {}, {}
+          for h = 1, H do
+            t[n][h], m[n][h] = {}, {}
+            for w = 1, W do
+              local inside = h <= 4 and w <= 5
+              m[n][h][w] = inside and 1 or 0
+              t[n][h][w] = inside and (n + h * w) % 3 + 1 or -5
+              if not inside then
+                for c = 1, 3 do x[n][c][h][w] = junk end
+              end
+            end
+          end
+        end
+        x = tensor(x):requires_grad_()
+        for _, reduction in ipairs { 'mean', 'sum' } do
+          x.grad = nil
+          local y = F.cross_entropy(x, labels(t), { mask = tensor(m), reduction = reduction, label_smoothing = 0.1 })
+          y:backward()
+          local g = Tensor.as_view('test', x.grad, { 2, 3, 4, 5 }, x.grad:stride(), 0)
+          local expected = results[reduction]
+          if expected then
+            assert.same_bits(expected[1], y)
+            assert.same_bits(expected[2], g)
+          else
+            results[reduction] = { y, g }
+          end
+          if pad == 6 then assert.are.equal(0, x.grad:totable()[2][3][10][17]) end
+        end
+        if k == 1 then
+          assert.same_bits(results.mean[1], F.cross_entropy(x, labels(t), { label_smoothing = 0.1 }))
+        end
+      end
+    end
+  end)
+
+  it('takes masks of every form', function()
+    local x, t = tensor { { { 1, 2 }, { 0, 1 } }, { { 3, -1 }, { 0.5, 1 } } }, labels { { 1, 2 }, { 2, 1 } }
+    local expected = F.cross_entropy(x, t, { mask = tensor { { true, true }, { true, false } } })
+    assert.same_bits(expected, F.cross_entropy(x, t, { mask = torch.mask.lengths({ 2, 1 }, 2) }))
+    assert.same_bits(expected, F.cross_entropy(x, t, { mask = tensor { { { 1, 1 } }, { { 1, 0 } } } }))
+    assert.same_bits(expected, F.cross_entropy(x, t, { mask = tensor({ { 7, 7 }, { 7, 0 } }, 'int64') }))
+    assert.same_bits(F.cross_entropy(x, t, { mask = tensor { { 1, 0 }, { 1, 0 } } }),
+      F.cross_entropy(x, t, { mask = tensor { { 1, 0 } } }))
+    assert.fails(function() F.cross_entropy(x, t, { mask = tensor { { { 1, 1 }, { 1, 1 } }, { { 1, 1 }, { 1, 1 } } } }) end,
+      'cross_entropy: mask', 'one channel')
+    assert.fails(function() F.cross_entropy(x, t, { mask = tensor { { 1, 1, 1 } } }) end, 'cross_entropy: mask')
+  end)
+
+  it('adds nothing up to 0, and averages it to NaN', function()
+    local x, t = empty { 0, 3 }, empty({ 0 }, 'int64')
+    assert.are.equal(0, F.cross_entropy(x, t, { reduction = 'sum' }):item())
+    local mean = F.cross_entropy(x, t):item()
+    assert.is_true(mean ~= mean)
+    assert.are.same({ 0 }, F.cross_entropy(x, t, { reduction = 'none' }):size())
+    x = tensor({ { 1, 2 } }):requires_grad_()
+    local all_ignored = F.cross_entropy(x, labels { -1 }, { ignore_index = -1 })
+    assert.is_true(all_ignored:item() ~= all_ignored:item())
+    all_ignored:backward()
+    assert.are.same({ { 0, 0 } }, x.grad:totable())
+  end)
+
+  it('stays finite for large logits', function()
+    assert.near(2000, F.cross_entropy(tensor { { 1000, -1000 } }, labels { 2 }):item(), 0)
+    assert.near(0, F.cross_entropy(tensor { { 1000, -inf } }, labels { 1 }):item(), 0)
+    assert.are.equal(inf, F.cross_entropy(tensor { { 1000, -inf } }, labels { 2 }):item())
+  end)
+
+  it('gives the same gradient twice from a retained graph', function()
+    local x = tensor({ { 1, 2, 3 } }):requires_grad_()
+    local y = F.cross_entropy(x, labels { 1 })
+    y:backward(nil, { retain_graph = true })
+    local first = x.grad
+    x.grad = nil
+    y:backward()
+    assert.same_bits(first, x.grad)
+  end)
+
+  it('refuses what it cannot do, by name', function()
+    local x, t = tensor { { 1, 2, 3 }, { 4, 5, 6 } }, labels { 1, 2 }
+    assert.fails(function() F.cross_entropy(x, labels { 1, 2, 3 }) end, 'cross_entropy: target', '(2)', '(3) int64')
+    assert.fails(function() F.cross_entropy(x, tensor { 1, 2 }) end, 'cross_entropy: target', '(2, 3)', '(2) float32')
+    assert.fails(function() F.cross_entropy(x, tensor({ 1, 2 }, 'float64')) end, 'cross_entropy: target', 'int64', 'float64')
+    assert.fails(function() F.cross_entropy(x, t, { weight = tensor { 1, 2 } }) end, 'cross_entropy: weight', '(3)', '(2)')
+    assert.fails(function() F.cross_entropy(x, t, { reduction = 'avg' }) end, 'cross_entropy: reduction', "'mean'")
+    assert.fails(function() F.cross_entropy(x, t, { label_smoothing = 2 }) end, 'cross_entropy: label_smoothing')
+    assert.fails(function() F.cross_entropy(x, t, { label_smoothing = nan }) end, 'cross_entropy: label_smoothing')
+    assert.fails(function() F.cross_entropy(x, t, { ignore_index = 1.5 }) end, 'cross_entropy: ignore_index')
+    assert.fails(function() F.cross_entropy(x, x, { ignore_index = 1 }) end, 'cross_entropy: ignore_index')
+    assert.fails(function() F.cross_entropy(x, t, { wieght = 1 }) end, "'weight'")
+    assert.fails(function() F.cross_entropy(tensor(1), t) end, 'cross_entropy: input')
+    assert.fails(function() F.cross_entropy(t, t) end, 'cross_entropy: input', 'int64')
+    assert.fails(function() F.cross_entropy(x, nil) end, 'cross_entropy: target', 'nil')
+    assert.fails(function() F.nll_loss(x, x) end, 'nll_loss: target')
+    assert.fails(function() F.nll_loss(x, t, { label_smoothing = 0.1 }) end, 'label_smoothing')
+  end)
+end)
+
+describe('elementwise losses', function()
+  it('do not depend on padding nor on what lies in it', function()
+    for _, name in ipairs { 'mse_loss', 'l1_loss', 'smooth_l1_loss', 'huber_loss', 'binary_cross_entropy_with_logits' } do
+      local expected
+      for _, pad in ipairs { 0, 3 } do
+        local x, t, m = wave(2, 2, 3 + pad, 5 + pad), wave(2, 2, 4 + pad, 5 + pad), {}
+        for n = 1, 2 do
+          m[n] = { {} }
+          for h = 1, 3 + pad do
+            m[n][1][h] = {}
+            for w = 1, 5 + pad do
+              m[n][1][h][w] = h <= 3 and w <= 5 and 1 or 0
+              if m[n][1][h][w] == 0 then
+                for c = 1, 2 do x[n][c][h][w] = nan end
+              end
+            end
+          end
+          for c = 1, 2 do table.remove(t[n][c], 1) end
+        end
+        x = tensor(x):requires_grad_()
+        local y = F[name](x, tensor(t), { mask = tensor(m) })
+        y:backward()
+        local g = Tensor.as_view('test', x.grad, { 2, 2, 3, 5 }, x.grad:stride(), 0)
+        if expected then
+          assert.same_bits(expected[1], y)
+          assert.same_bits(expected[2], g)
+          assert.are.equal(0, x.grad:totable()[1][1][5][2])
+        else
+          expected = { y, g }
+          assert.same_bits(y, F[name](x, tensor(t)))
+        end
+      end
+    end
+  end)
+
+  it('stay right at the ends', function()
+    assert.are.equal(1000, F.binary_cross_entropy_with_logits(tensor { 1000 }, tensor { 0 }):item())
+    assert.are.equal(0, F.binary_cross_entropy_with_logits(tensor { 1000 }, tensor { 1 }):item())
+    assert.are.equal(0, F.kl_div(tensor { -1 }, tensor { 0 }):item())
+    assert.are.equal(0.5, F.smooth_l1_loss(tensor { 0 }, tensor { 0.5 }, { beta = 0 }):item())
+    local x = tensor({ 2 }):requires_grad_()
+    F.l1_loss(x, tensor { 2 }):backward()
+    assert.are.equal(0, x.grad:item())
+    assert.are.equal(0, F.mse_loss(empty { 0, 2 }, empty { 0, 2 }, { reduction = 'sum' }):item())
+    local mean = F.mse_loss(empty { 0, 2 }, empty { 0, 2 }):item()
+    assert.is_true(mean ~= mean)
+  end)
+
+  it('refuse what they cannot do, by name', function()
+    local x = tensor { { 1, 2, 3 } }
+    assert.fails(function() F.mse_loss(x, tensor { 1, 2, 3 }) end, 'mse_loss: target', '(1, 3)', '(3)')
+    assert.fails(function() F.mse_loss(x, tensor({ { 1, 2, 3 } }, 'int64')) end, 'mse_loss: target', 'int64')
+    assert.fails(function() F.l1_loss(x, x, { reduction = 'batchmean' }) end, 'l1_loss: reduction')
+    assert.fails(function() F.smooth_l1_loss(x, x, { beta = -1 }) end, 'smooth_l1_loss: beta')
+    assert.fails(function() F.huber_loss(x, x, { delta = 0 }) end, 'huber_loss: delta')
+    assert.fails(function() F.huber_loss(x, x, { mask = tensor { 1, 2 } }) end, 'huber_loss: mask')
+    assert.fails(function() F.mse_loss(1, x) end, 'mse_loss: input', 'number')
+  end)
+end)
+
+describe('loss modules', function()
+  it('compute and print as PyTorch does', function()
+    local x, t = tensor { { 1, 2, 3 }, { 4, 5, 6 } }, labels { 1, 2 }
+    local loss = nn.CrossEntropyLoss{ weight = tensor { 1, 2, 3 }, ignore_index = 2 }
+    assert.same_bits(F.cross_entropy(x, t, { weight = tensor { 1, 2, 3 }, ignore_index = 2 }), loss(x, t))
+    assert.are.equal('CrossEntropyLoss()', tostring(loss))
+    assert.are.equal('MSELoss()', tostring(nn.MSELoss()))
+    assert.same_bits(F.smooth_l1_loss(x, x * 2, { beta = 0.5, mask = tensor { 1, 0, 1 } }),
+      nn.SmoothL1Loss({ beta = 0.5 })(x, x * 2, tensor { 1, 0, 1 }))
+    for _, name in ipairs { 'NLLLoss', 'MSELoss', 'L1Loss', 'HuberLoss', 'BCEWithLogitsLoss', 'KLDivLoss' } do
+      local target = name == 'NLLLoss' and t or x
+      assert.are.equal(0, nn[name]()(x, target):dim())
+    end
+    assert.fails(function() nn.MSELoss{ reduction = 'no' } end, 'MSELoss: reduction')
+  end)
+end)
