@@ -212,6 +212,19 @@ describe('distributions', function()
     near(0, wide, 4 * 2 ^ 53 / math.sqrt(12 * n))
   end)
 
+  it('whole numbers without the bias of a product', function()
+    -- 3 * 2^62 numbers from 64 bits: without rejection every third would come twice as often.
+    local x = torch.empty(30000, { dtype = 'int64' })
+    local half = 3LL * 2LL ^ 61LL
+    native.check(native.cpu.mt_random_integers(x._c, torch.Generator(6):next_call(), -half, half - 1))
+    local values, cells = ffi.cast('int64_t *', x._c.data), {}
+    for i = 0, 29999 do
+      local cell = 1 + tonumber((values[i] % 3LL + 3LL) % 3LL)
+      cells[cell] = (cells[cell] or 0) + 1
+    end
+    assert(chi_square(cells, 3, 30000) <= 2 + 4 * 2)
+  end)
+
   it('coins', function()
     local mean = moments(torch.zeros(n):bernoulli_(0.3))
     near(0.3, mean, 4 * math.sqrt(0.21 / n))
