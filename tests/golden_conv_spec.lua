@@ -1,4 +1,4 @@
--- MaskedConv and PartialConv against masked_torch: outputs, masks, gradients. Cases that need the original's behaviour (tags), and
+-- MaskedConv and PartialConv against masked_torch: outputs, masks, gradients. Cases that need the original (tags), and
 -- PartialConv in float64, where its eps is visible, under compat = true; all others by default. All run under compat as well.
 local golden = require 'support.golden'
 local torch = require 'masked_torch'

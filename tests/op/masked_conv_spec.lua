@@ -1,2 +1,300 @@
 local check_op = require 'support.check_op'
+local Random = require 'support.random'
+local torch = require 'masked_torch'
+local F = require 'masked_torch.nn.functional'
+local Tensor = torch.Tensor
+
 check_op(require 'op.masked_conv_cases')
+
+local nan, inf = 0 / 0, math.huge
+local rules = { 'keep', 'grow', 'erode', 'coverage', 'confidence', 'centre' }
+local weightings = { 'none', 'count', 'l1', 'l2' }
+
+-- A tensor from a flat array.
+local function tensor(shape, values, dtype)
+  local t = Tensor.from_table('test', values, dtype)
+  local strides = Tensor.row_major(shape)
+  local view = Tensor.as_view('test', t, shape, strides, 0)
+  local copy = Tensor.empty_like(view)
+  require('masked_torch.native').check(copy.K.mt_tensor_copy(copy._c, view._c))
+  return copy
+end
+
+local function normal(random, shape, dtype) return tensor(shape, random:normal(shape).values, dtype) end
+
+-- Calls body(options, text) for every rule, re-weighting and gate.
+local function every(body)
+  for _, rule in ipairs(rules) do
+    for _, reweight in ipairs(weightings) do
+      for _, gate in ipairs { 'mask', 'none' } do
+        body({ rule = rule, reweight = reweight, gate = gate, padding = 1 }, rule .. ' ' .. reweight .. ' ' .. gate)
+      end
+    end
+  end
+end
+
+-- Outputs and all gradients of one call; `upstream` is a flat array.
+local function results(x, w, b, m, opts, upstream, alpha)
+  x, w, b = x:detach():requires_grad_(), w:detach():requires_grad_(), b:detach():requires_grad_()
+  if alpha then
+    opts = setmetatable({}, { __index = opts })
+    for key, value in pairs(getmetatable(opts).__index) do opts[key] = value end
+    opts.alpha = tensor({ 1 }, { alpha }, x.dtype):requires_grad_()
+  end
+  local y, new = F.masked_conv(x, w, b, m, opts)
+  y:backward(tensor(y:size(), upstream, x.dtype))
+  return { y = y, mask = new, x = x.grad, w = w.grad, b = b.grad, alpha = alpha and opts.alpha.grad or nil }
+end
+
+local function same(a, b, what)
+  assert(Tensor.same_bits(a, b), what .. ' differs')
+end
+
+describe('what lies under the mask', function()
+  it('changes no bit of outputs and gradients, NaN and Inf included', function()
+    for _, dtype in ipairs { 'float32', 'float64' } do
+      every(function(opts, text)
+        local random = Random.new(3)
+        local shape = { 2, 3, 5, 6 }
+        local values, mask = random:normal(shape).values, random:binary(shape, 0.6).values
+        local clean, dirty, garbage = {}, {}, { nan, inf, -inf, 1e30, -7 }
+        for i, v in ipairs(values) do
+          clean[i] = mask[i] == 0 and 0 or v
+          dirty[i] = mask[i] == 0 and garbage[i % #garbage + 1] or v
+        end
+        local w, b = normal(random, { 4, 3, 3, 3 }, dtype), normal(random, { 4 }, dtype)
+        local up = random:normal({ 2, 4, 5, 6 }).values
+        for _, premask in ipairs { 'select', 'values', 'multiply' } do
+          opts.premask = premask
+          local m = tensor(shape, mask, dtype)
+          local one = results(tensor(shape, clean, dtype), w, b, m, opts, up)
+          local two = results(tensor(shape, dirty, dtype), w, b, m, opts, up)
+          for _, field in ipairs { 'y', 'x', 'w', 'b' } do
+            same(one[field], two[field], text .. ' ' .. premask .. ' ' .. field)
+          end
+        end
+      end)
+    end
+  end)
+end)
+
+describe('a full mask', function()
+  it('equals no mask and the plain convolution to the bit, forward and backward', function()
+    every(function(opts, text)
+      local random = Random.new(5)
+      local x, w, b = normal(random, { 2, 3, 5, 6 }), normal(random, { 4, 3, 3, 3 }), normal(random, { 4 })
+      local up = random:normal({ 2, 4, 5, 6 }).values
+      local plain = { x:detach():requires_grad_(), w:detach():requires_grad_(), b:detach():requires_grad_() }
+      local y = F.conv2d(plain[1], plain[2], plain[3], { padding = 1 })
+      y:backward(tensor(y:size(), up, 'float32'))
+      local masks = { torch.mask.full { 2, 1, 5, 6 }, torch.mask.boxes({ { 5, 6 }, { 5, 6 } }, { 5, 6 }),
+        torch.mask.full({ 2, 3, 5, 6 }):tensor('bool') }
+      for i = 0, #masks do
+        local r = results(x, w, b, masks[i], opts, up)
+        same(y, r.y, text .. ' y')
+        same(plain[1].grad, r.x, text .. ' dx')
+        same(plain[2].grad, r.w, text .. ' dw')
+        same(plain[3].grad, r.b, text .. ' db')
+        if i == 0 then assert.is_nil(r.mask) else assert.is_true(r.mask:all_valid()) end
+      end
+    end)
+  end)
+  it('equals no mask with a corrected border, where it differs from the plain convolution', function()
+    local random = Random.new(6)
+    local x, w, b = normal(random, { 1, 2, 5, 5 }), normal(random, { 3, 2, 3, 3 }), normal(random, { 3 })
+    for _, reweight in ipairs { 'count', 'l1', 'l2' } do
+      local opts = { padding = 1, reweight = reweight, border = true }
+      local y, m = F.masked_conv(x, w, b, nil, opts)
+      assert.is_nil(m)
+      same(y, (F.masked_conv(x, w, b, torch.mask.full { 1, 1, 5, 5 }, opts)), reweight)
+      local plain = F.conv2d(x, w, b, { padding = 1 })
+      assert.is_false(Tensor.same_bits(y, plain))
+      -- inside, every window is full: the ratio is exactly 1
+      assert.are.same(plain:totable()[1][1][3][3], y:totable()[1][1][3][3])
+    end
+  end)
+  it('gives ratios and masks of exactly 1 beside holes too', function()
+    local random = Random.new(7)
+    local x, w = normal(random, { 1, 3, 9, 4 }), normal(random, { 2, 3, 3, 3 })
+    local m = torch.mask.boxes({ { 6, 4 } }, { 9, 4 })
+    for _, rule in ipairs(rules) do
+      for _, reweight in ipairs(weightings) do
+        local y, new = F.masked_conv(x, w, nil, m, { padding = 1, rule = rule, reweight = reweight })
+        assert.are.same(F.conv2d(x, w, nil, { padding = 1 }):totable()[1][2][4], y:totable()[1][2][4], rule .. reweight)
+        assert.are.same({ 1, 1, 1, 1 }, new:expand(1, 2):totable()[1][2][4])
+      end
+    end
+  end)
+end)
+
+-- Places samples of the given sizes in the corner of a canvas; what is outside is `fill`.
+local function canvas(samples, C, size, fill)
+  local values = {}
+  for n = 1, #samples do
+    local s = samples[n]
+    for c = 1, C do
+      for i = 1, size[1] do
+        for j = 1, size[2] do
+          values[#values + 1] = i <= s.h and j <= s.w and s[c][i][j] or fill
+        end
+      end
+    end
+  end
+  return tensor({ #samples, C, size[1], size[2] }, values), values
+end
+
+local function sample(random, C, h, w)
+  local s = { h = h, w = w }
+  for c = 1, C do
+    s[c] = {}
+    for i = 1, h do
+      s[c][i] = {}
+      for j = 1, w do s[c][i][j] = random:normal({ 1 }).values[1] end
+    end
+  end
+  return s
+end
+
+-- The valid corner of sample n as nested tables.
+local function corner(t, n, h, w)
+  local result = {}
+  for c, plane in ipairs(t:totable()[n]) do
+    result[c] = {}
+    for i = 1, h do
+      result[c][i] = {}
+      for j = 1, w do result[c][i][j] = plane[i][j] end
+    end
+  end
+  return result
+end
+
+describe('a convolution that keeps the mask', function()
+  local ways = { { reweight = 'none' }, { reweight = 'count', alpha = 0.5, border = true },
+    { reweight = 'l1', border = true }, { reweight = 'l2', border = true, gate = 'none' }, { rule = 'centre' } }
+  it('does not see padding nor batch mates: bits of outputs and gradients', function()
+    for number, way in ipairs(ways) do
+      local random = Random.new(20 + number)
+      local C, O = 2, 3
+      local samples, ups, sizes = {}, {}, { { 5, 4 }, { 3, 6 }, { 6, 5 } }
+      for n, s in ipairs(sizes) do samples[n], ups[n] = sample(random, C, s[1], s[2]), sample(random, O, s[1], s[2]) end
+      local w, b = normal(random, { O, C, 3, 3 }), normal(random, { O })
+      local opts = { padding = 1 }
+      for key, value in pairs(way) do opts[key] = value end
+      opts.alpha = nil
+      local alpha = way.reweight and way.reweight ~= 'none' and (way.alpha or 0.7) or nil
+      local function batch(size, fill)
+        local x = canvas(samples, C, size, fill)
+        -- Ungated outputs outside the samples are the caller's business: their gradient is 0 there.
+        local _, up = canvas(ups, O, size, opts.gate == 'none' and 0 or 1e3)
+        return results(x, w, b, torch.mask.boxes(sizes, size), opts, up, alpha)
+      end
+      local small, large = batch({ 6, 6 }, nan), batch({ 11, 9 }, 3e8)
+      same(small.w, large.w, 'dw')
+      same(small.b, large.b, 'db')
+      if alpha then same(small.alpha, large.alpha, 'dalpha') end
+      for n, s in ipairs(sizes) do
+        local alone = canvas({ samples[n] }, C, s, 0)
+        local options_alone = {}
+        for key, value in pairs(opts) do options_alone[key] = value end
+        options_alone.alpha = alpha and tensor({ 1 }, { alpha }) or nil
+        local y = F.masked_conv(alone, w, b, nil, options_alone)
+        assert.are.same(corner(y, 1, s[1], s[2]), corner(small.y, n, s[1], s[2]), 'way ' .. number)
+        assert.are.same(corner(y, 1, s[1], s[2]), corner(large.y, n, s[1], s[2]))
+        assert.are.same(corner(small.x, n, s[1], s[2]), corner(large.x, n, s[1], s[2]))
+      end
+    end
+  end)
+  it('hands the same mask on, and shares what was derived from it', function()
+    local x, w = normal(Random.new(1), { 2, 3, 8 }), normal(Random.new(2), { 3, 3, 3 })
+    local m = torch.mask.lengths({ 5, 8 }, 8)
+    local _, kept = F.masked_conv(x, w, nil, m, { padding = 1 })
+    assert.are.equal(m, kept)
+    local _, one = F.masked_conv(x, w, nil, m, { padding = 1, stride = 2 })
+    local _, two = F.masked_conv(x, w, nil, m, { padding = 1, stride = 2 })
+    assert.are.equal(one, two)
+    assert.are.same({ 2, 1, 4 }, one:size())
+    local _, other = F.masked_conv(x, w, nil, m, { padding = 1, stride = 2, rule = 'grow' })
+    assert.are_not.equal(one, other)
+  end)
+end)
+
+describe('an empty window', function()
+  it('gives 0, ungated the bias, never NaN', function()
+    local random = Random.new(4)
+    local x = tensor({ 1, 2, 6 }, { nan, inf, 1, 2, 3, 4, 5, 6, 7, 8, 9, nan })
+    local b = tensor({ 2 }, { 0.5, -0.25 })
+    local m = torch.mask.lengths({ 0 }, 6)
+    for _, w in ipairs { normal(random, { 2, 2, 3 }), tensor({ 2, 2, 3 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }) } do
+      every(function(opts, text)
+        for _, border in ipairs { true, false } do
+          opts.border = border
+          local r = results(x, w, b, m, opts, { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 }, opts.reweight ~= 'none' and 0.5 or nil)
+          local e1, e2 = opts.gate == 'mask' and 0 or 0.5, opts.gate == 'mask' and 0 or -0.25
+          assert.are.same({ { { e1, e1, e1, e1, e1, e1 }, { e2, e2, e2, e2, e2, e2 } } }, r.y:totable(), text)
+          assert.are.equal(0, r.mask:coverage())
+          assert.are.same({ { { 0, 0, 0, 0, 0, 0 }, { 0, 0, 0, 0, 0, 0 } } }, r.x:totable(), text)
+          assert.are.same({ 0, 0, 0 }, r.w:totable()[1][1], text)
+        end
+      end)
+    end
+  end)
+  it('works for an empty batch', function()
+    local x, w = Tensor.empty('test', { 0, 2, 6 }, 'float32'), normal(Random.new(1), { 3, 2, 3 })
+    every(function(opts)
+      local y = F.masked_conv(x, w, nil, torch.mask.lengths({}, 6), opts)
+      assert.are.same({ 0, 3, 6 }, y:size())
+    end)
+  end)
+end)
+
+describe('a filter of zeros', function()
+  it('has the unweighted mean as its mask, under compat 0', function()
+    local x, w = normal(Random.new(1), { 1, 2, 4 }), tensor({ 1, 2, 1 }, { 0, 0 })
+    local m = tensor({ 1, 2, 4 }, { 1, 0, 1, 0, 1, 1, 0, 0 })
+    for _, rule in ipairs { 'centre', 'confidence' } do
+      local _, new = F.masked_conv(x, w, nil, m, { rule = rule })
+      assert.are.same({ { { 1, 0.5, 0.5, 0 } } }, new:totable())
+      local _, strict = F.masked_conv(x, w, nil, m, { rule = rule, compat = true })
+      assert.are.same({ { { 0, 0, 0, 0 } } }, strict:totable())
+    end
+  end)
+end)
+
+describe('masked_conv refuses', function()
+  local x, w, b = normal(Random.new(1), { 2, 4, 6 }), normal(Random.new(2), { 3, 4, 3 }), normal(Random.new(3), { 3 })
+  local function refuses(name, texts, ...)
+    local arguments, n = { ... }, select('#', ...)
+    it(name, function()
+      assert.fails(function() F.masked_conv(unpack(arguments, 1, n)) end, 'masked_conv', unpack(texts))
+    end)
+  end
+  refuses('no input', { 'input', 'nil' }, nil, w, b)
+  refuses('a table as input', { 'input', 'table' }, {}, w, b)
+  refuses('no weight', { 'weight', 'nil' }, x, nil, b)
+  refuses('an integer input', { 'input', 'int64' }, Tensor.from_table('t', { { { 1, 2 } } }, 'int64'), w, b)
+  refuses('two dimensions', { 'input', '(1, 2)' }, Tensor.from_table('t', { { 1, 2 } }), w, b)
+  refuses('another number of channels', { 'weight', '(3, 4, 3)', '(2, 3, 6)' }, normal(Random.new(1), { 2, 3, 6 }), w, b)
+  refuses('another precision', { 'weight', 'float64' }, x, normal(Random.new(1), { 3, 4, 3 }, 'float64'), b)
+  refuses('a bias of another size', { 'bias', '(4)' }, x, w, normal(Random.new(1), { 4 }))
+  refuses('a mask of another size', { 'mask', '(2, 1, 5)', '(2, 4, 6)' }, x, w, b, torch.mask.full { 2, 1, 5 })
+  refuses('a mask of two channels', { 'mask', '(2, 2, 6)' }, x, w, b, torch.mask.full { 2, 2, 6 })
+  refuses('a word as mask', { 'mask', 'string' }, x, w, b, 'half')
+  refuses('mask values above 1', { 'from 0 to 1', 'got 2' }, x, w, b, tensor({ 1, 1, 6 }, { 1, 1, 2, 1, 1, 1 }))
+  refuses('an unknown option', { "'strid'", "'stride'" }, x, w, b, nil, { strid = 1 })
+  refuses('an unknown rule', { 'rule', "'kept'", 'keep' }, x, w, b, nil, { rule = 'kept' })
+  refuses('an unknown re-weighting', { 'reweight', "'sum'" }, x, w, b, nil, { reweight = 'sum' })
+  refuses('an unknown gate', { 'gate', "'relu'" }, x, w, b, nil, { gate = 'relu' })
+  refuses('an unknown premask', { 'premask' }, x, w, b, nil, { premask = 'yes' })
+  refuses('NaN as alpha', { 'alpha' }, x, w, b, nil, { alpha = nan })
+  refuses('a word as alpha', { 'alpha', 'string' }, x, w, b, nil, { alpha = 'half' })
+  refuses('two exponents', { 'alpha', '(2)' }, x, w, b, nil, { alpha = tensor({ 2 }, { 1, 1 }) })
+  refuses('a negative eps', { 'eps' }, x, w, b, nil, { eps = -1 })
+  refuses('groups that do not divide', { '4 channels', '3 groups' }, x, w, b, nil, { groups = 3 })
+  refuses('stride 0', { 'stride', '0' }, x, w, b, nil, { stride = 0 })
+  refuses('a kernel wider than the input', { 'conv' }, x, w, b, nil, { dilation = 4 })
+  refuses('a gate without weights', { 'gate_weight', 'nil' }, x, w, b, nil, { gate = 'sigmoid' })
+  refuses('gate weights without a gate', { 'gate_weight' }, x, w, b, nil, { gate_weight = w })
+  it('a mask of other dimensions in masked_conv2d', function()
+    assert.fails(function() F.masked_conv2d(x, w, b) end, 'masked_conv2d: input', '4 dimensions', '(2, 4, 6)')
+  end)
+end)

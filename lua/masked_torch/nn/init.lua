@@ -14,9 +14,13 @@ local stems = {
   conv = 'Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d ' ..
     'LazyConv1d LazyConv2d LazyConv3d',
   masked_conv = 'MaskedConv1d MaskedConv2d MaskedConv3d PartialConv1d PartialConv2d PartialConv3d ' ..
-    'MaskConv1d MaskConv2d MaskConv3d HalfConv1d HalfConv2d HalfConv3d SparseConv1d SparseConv2d SparseConv3d ' ..
-    'SubmanifoldConv1d SubmanifoldConv2d SubmanifoldConv3d NormalizedConv1d NormalizedConv2d NormalizedConv3d ' ..
-    'GatedConv1d GatedConv2d GatedConv3d',
+    'MaskConv1d MaskConv2d MaskConv3d HalfConv1d HalfConv2d HalfConv3d ' ..
+    'SparseConv1d SparseConv2d SparseConv3d SubmanifoldConv1d SubmanifoldConv2d SubmanifoldConv3d ' ..
+    'NormalizedConv1d NormalizedConv2d NormalizedConv3d GatedConv1d GatedConv2d GatedConv3d ' ..
+    'LazyMaskedConv1d LazyMaskedConv2d LazyMaskedConv3d LazyPartialConv1d LazyPartialConv2d LazyPartialConv3d ' ..
+    'LazyMaskConv1d LazyMaskConv2d LazyMaskConv3d LazyHalfConv1d LazyHalfConv2d LazyHalfConv3d ' ..
+    'LazySparseConv1d LazySparseConv2d LazySparseConv3d LazySubmanifoldConv1d LazySubmanifoldConv2d LazySubmanifoldConv3d ' ..
+    'LazyNormalizedConv1d LazyNormalizedConv2d LazyNormalizedConv3d LazyGatedConv1d LazyGatedConv2d LazyGatedConv3d',
   norm = 'BatchNorm1d BatchNorm2d BatchNorm3d LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm',
   masked_norm = 'MaskedBatchNorm1d MaskedBatchNorm2d MaskedBatchNorm3d MaskedLayerNorm MaskedGroupNorm ' ..
     'MaskedInstanceNorm1d MaskedInstanceNorm2d MaskedInstanceNorm3d MaskedRMSNorm',

@@ -11,22 +11,20 @@
 --   GatedConv        grow     none               sigmoid   -         a second convolution decides (Yu et al. 2019)
 --
 -- All: Class1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
--- padding_mode = 'zeros', dtype, device, ...}); layer(x, mask) -> y, mask. Parameters weight (out, in / groups, *kernel) and bias
--- (out), both U(-b, b), b = 1 / sqrt(fan_in): those of the plain convolution, whose weights load as they are.
+-- padding_mode = 'zeros', dtype = 'float32', ...}); layer(x, mask) -> y, mask. Parameters weight (out, in / groups, *kernel) and
+-- bias (out) are those of the plain convolution, whose weights load as they are. LazyClass1d/2d/3d(out_channels, ...) takes
+-- in_channels from its first input, or from the state that is loaded; until then it has no parameters.
 -- Keep the mask for padding, grow it for holes: rule = 'keep' | 'grow' where a row has the option `rule`.
 
 local class = require 'masked_torch.class'
+local ConvNd = require('masked_torch.nn.conv').ConvNd
 local geometry = require 'masked_torch.nn.geometry'
 local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
-local Module = require('masked_torch.nn.module').Module
 local Tensor = require 'masked_torch.tensor'
 
 local fail = native.fail
-
-local common = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1, bias = true,
-  padding_mode = 'zeros', dtype = 'float32', device = 'cpu' }
 
 -- What the operator is told, and the options a user may set, with their defaults.
 local presets = {
@@ -44,15 +42,16 @@ local presets = {
   GatedConv = { call = { gate = 'sigmoid' }, open = { rule = 'grow' } },
 }
 
-local Base = class('MaskAwareConv', Module)
+for _, preset in pairs(presets) do
+  preset.defaults = {}
+  for key, value in pairs(ConvNd.defaults) do preset.defaults[key] = value end
+  for key, value in pairs(preset.open) do preset.defaults[key] = value end
+  preset.defaults.padding = options.any(preset.padding or 0)
+end
+
+local Base = class('MaskAwareConv', ConvNd)
 
 local function name_of(self) return getmetatable(self).__name end
-
-local function new_parameter(self, name, shape, bound)
-  local t = Tensor.empty(name_of(self), shape, self.dtype, self.device)
-  require('masked_torch.nn.initialise').uniform_(t, -bound, bound)
-  self:register_parameter(name, t)
-end
 
 -- masked_torch's own refusals, in its words.
 local function check_compat(self)
@@ -67,64 +66,42 @@ local function check_compat(self)
   end
 end
 
-function Base:__init(in_channels, out_channels, kernel_size, opts)
-  Module.__init(self)
-  local name, dims, preset = name_of(self), self.dims, self.preset
-  local defaults = { padding = options.any(preset.padding or 0) }
-  for key, value in pairs(common) do defaults[key] = defaults[key] or value end
-  for key, value in pairs(preset.open) do defaults[key] = value end
-  opts = options.parse(name, defaults, opts)
-  rawset(self, 'in_channels', native.integer(name, 'in_channels', in_channels, 1))
-  rawset(self, 'out_channels', native.integer(name, 'out_channels', out_channels, 1))
-  rawset(self, 'kernel_size', geometry.tuple(name, 'kernel_size', kernel_size, dims, 1))
-  rawset(self, 'stride', geometry.tuple(name, 'stride', opts.stride, dims, 1))
-  rawset(self, 'dilation', geometry.tuple(name, 'dilation', opts.dilation, dims, 1))
-  native.integer(name, 'groups', opts.groups, 1)
-  if in_channels % opts.groups ~= 0 or out_channels % opts.groups ~= 0 then
-    fail('%s: groups: %d input and %d output channels cannot be split into %d groups', name, in_channels, out_channels,
-      opts.groups)
+local function begin(self, in_channels, out_channels, kernel_size, opts)
+  local name, preset = name_of(self), self.preset
+  opts = self:setup(name, self.dims, in_channels, out_channels, kernel_size, opts, preset.defaults)
+  for key in pairs(preset.open) do
+    if key ~= 'alpha' or not opts.learn_alpha then self[key] = opts[key] end
   end
-  options.choice(name, 'padding_mode', opts.padding_mode, { 'zeros', 'reflect', 'replicate', 'circular' })
-  geometry.padding(name, opts.padding, self.kernel_size, self.stride, self.dilation)
-  for _, key in ipairs{ 'padding', 'groups', 'padding_mode' } do rawset(self, key, opts[key]) end
-  for key in pairs(preset.open) do rawset(self, key, opts[key]) end
   if self.eps ~= nil then native.number(name, 'eps', self.eps) end
-  rawset(self, 'dtype', Tensor.check_dtype(name, opts.dtype))
-  rawset(self, 'device', Tensor.check_device(name, opts.device))
-  if not Tensor.floating[self.dtype] then fail('%s: dtype: expected float32 or float64, got %s', name, self.dtype) end
   if self.family == 'SubmanifoldConv' then
-    for d = 1, dims do
+    for d = 1, self.dims do
       if self.stride[d] ~= 1 then fail('%s: stride: a submanifold convolution has stride 1, got %d', name, self.stride[d]) end
     end
   end
   if self.compat then check_compat(self) end
-  self:make_parameters(opts)
-end
-
-function Base:make_parameters(opts)
-  local shape = { self.out_channels, self.in_channels / self.groups, unpack(self.kernel_size) }
-  local fan_in = shape[2]
-  for _, k in ipairs(self.kernel_size) do fan_in = fan_in * k end
-  local bound = 1 / math.sqrt(fan_in)
-  new_parameter(self, 'weight', shape, bound)
-  if opts.bias then new_parameter(self, 'bias', { self.out_channels }, bound) else self:register_parameter('bias', nil) end
-  if self.preset.call.gate == 'sigmoid' then
-    new_parameter(self, 'gate_weight', shape, bound)
-    if opts.bias then
-      new_parameter(self, 'gate_bias', { self.out_channels }, bound)
-    else
-      self:register_parameter('gate_bias', nil)
-    end
+  if preset.call.gate == 'sigmoid' then
+    self:register_parameter('gate_weight')
+    self:register_parameter('gate_bias')
   end
   if opts.learn_alpha then
-    local value = native.number(name_of(self), 'alpha', self.alpha)
-    rawset(self, 'alpha', nil)
-    local alpha = Tensor.from_table(name_of(self), { value }, self.dtype, self.device)
-    self:register_parameter('alpha', alpha)
+    self:register_parameter('alpha', Tensor.from_table(name, { native.number(name, 'alpha', opts.alpha) }, self.dtype))
   end
-  -- The parameters know both from now on, and :to{} changes them there.
-  rawset(self, 'dtype', nil)
-  rawset(self, 'device', nil)
+end
+
+function Base:__init(in_channels, out_channels, kernel_size, opts)
+  native.integer(name_of(self), 'in_channels', in_channels, 1)
+  begin(self, in_channels, out_channels, kernel_size, opts)
+  self:materialise()
+end
+
+--- Draws the parameters anew: uniform in +-1 / sqrt(fan_in), the gate's like the convolution's.
+function Base:reset_parameters()
+  if self.preset.call.gate == 'sigmoid' then
+    self.gate_weight = Tensor.empty_like(self.weight)
+    if self.has_bias then self.gate_bias = Tensor.empty_like(self.bias) end
+    ConvNd.reset_parameters{ weight = self.gate_weight, bias = self.gate_bias }
+  end
+  ConvNd.reset_parameters(self)
 end
 
 -- What the original does with a mask it cannot handle.
@@ -202,45 +179,15 @@ end
 
 -- ---- printing --------------------------------------------------------------------------------------------------
 
-local function tuple_text(values)
-  return '(' .. table.concat(values, ', ') .. (#values == 1 and ',)' or ')')
-end
-
 local function python(value)
   if type(value) == 'boolean' then return value and 'True' or 'False' end
   return tostring(value)
 end
 
-local function all_equal(values, constant)
-  for _, v in ipairs(values) do
-    if v ~= constant then return false end
-  end
-  return true
-end
-
-local function padding_text(self)
-  if type(self.padding) == 'string' then return self.padding end
-  local before, after = geometry.padding('padding', self.padding, self.kernel_size, self.stride, self.dilation)
-  local list, symmetric = {}, true
-  for d = 1, self.dims do
-    symmetric = symmetric and before[d] == after[d]
-    list[d] = ('(%d, %d)'):format(before[d], after[d])
-  end
-  if not symmetric then return tuple_text(list) end
-  return not all_equal(before, 0) and tuple_text(before) or nil
-end
-
 --- "in, out, kernel_size=(3, 3), stride=(1, 1), ..." as PyTorch prints a convolution, then what this class adds.
 function Base:extra_repr()
-  local parts = { ('%d, %d, kernel_size=%s, stride=%s'):format(self.in_channels, self.out_channels,
-    tuple_text(self.kernel_size), tuple_text(self.stride)) }
+  local parts = { ConvNd.extra_repr(self) }
   local function add(format, ...) parts[#parts + 1] = format:format(...) end
-  local padding = padding_text(self)
-  if padding then add('padding=%s', padding) end
-  if not all_equal(self.dilation, 1) then add('dilation=%s', tuple_text(self.dilation)) end
-  if self.groups ~= 1 then add('groups=%d', self.groups) end
-  if not self.bias then add('bias=False') end
-  if self.padding_mode ~= 'zeros' then add('padding_mode=%s', self.padding_mode) end
   if self.family == 'PartialConv' then add('multichannel=%s', python(self.multichannel)) end
   if self.family == 'PartialConv' or self.family == 'MaskedConv' then
     add('eps=%g', self.eps or 1e-8)
@@ -267,9 +214,32 @@ end
 local classes = {}
 for family, preset in pairs(presets) do
   for dims = 1, 3 do
-    local Class = class(family .. dims .. 'd', Base)
+    local name = family .. dims .. 'd'
+    local Class = class(name, Base)
     Class.family, Class.dims, Class.preset = family, dims, preset
-    classes[family .. dims .. 'd'] = Class
+    classes[name] = Class
+
+    local Lazy = class('Lazy' .. name, Class)
+    function Lazy:__init(out_channels, kernel_size, opts)
+      begin(self, nil, out_channels, kernel_size, opts)
+    end
+    function Lazy:forward(x, mask)
+      if not self.weight then
+        Tensor.check(name_of(self), 'input', x)
+        if x:dim() < 2 then fail('%s: input: expected (N, C, *S), got %s', name_of(self), Tensor.shape_text(x)) end
+        self.in_channels = x:size(2)
+        self:materialise()
+      end
+      return Class.forward(self, x, mask)
+    end
+    function Lazy:before_load(state, prefix)
+      local weight = state[prefix .. 'weight']
+      if not self.weight and Tensor.is_tensor(weight) and weight:dim() == dims + 2 then
+        self.in_channels = weight:size(2) * self.groups
+        self:materialise()
+      end
+    end
+    classes['Lazy' .. name] = Lazy
   end
 end
 
