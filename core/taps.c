@@ -3,7 +3,8 @@
 
 // ---- weights into panels ----------------------------------------------------------------------------------------------
 
-// Panel p of a group holds the rows k = (tap, channel) of its lanes side by side; lanes beyond the outputs are 0.
+// Panel p of a group holds the rows k = (tap, channel) of its lanes side by side; lanes beyond the outputs are 0. The
+// channels go in pieces, so that the lines of w that hold several taps of a channel are read once.
 static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
   const sum_plan *s = context;
   const mt_taps *t = s->taps;
@@ -11,13 +12,15 @@ static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
     const int64_t g = task / s->panels, first = task % s->panels * s->lanes, left = t->outputs - first;
     const int64_t lanes = mt_tile_panel(s->tile, t->dtype, left), used = MT_MIN(left, lanes);
     const REAL *w = (const REAL *)t->w + g * t->w_group + first * t->w_output;
-    for (int64_t block = 0, k0 = 0, kn; k0 < s->k; block++, k0 += kn) {
-      kn = MT_MIN(s->k - k0, block_terms(s, k0));
-      REAL *to = (REAL *)s->packed + (g * s->k + k0) * s->padded + kn * first;
-      for (int64_t k = k0; k < k0 + kn; k++, to += lanes) {
-        const REAL *from = w + t->w_tap[k / t->channels] + k % t->channels * t->w_channel;
-        for (int64_t l = 0; l < used; l++) to[l] = from[l * t->w_output];
-        for (int64_t l = used; l < lanes; l++) to[l] = 0;
+    for (int64_t c0 = 0; c0 < t->channels; c0 += PACK_CHANNELS) {
+      for (int64_t j = 0; j < s->count; j++) {
+        for (int64_t c = c0; c < MT_MIN(c0 + PACK_CHANNELS, t->channels); c++) {
+          const int64_t k = j * t->channels + c, k0 = block_begin(s, k), kn = block_terms(s, k0);
+          REAL *to = (REAL *)s->packed + (g * s->k + k0) * s->padded + kn * first + (k - k0) * lanes;
+          const REAL *from = w + t->w_tap[s->tap[j].index] + c * t->w_channel;
+          for (int64_t l = 0; l < used; l++) to[l] = from[l * t->w_output];
+          for (int64_t l = used; l < lanes; l++) to[l] = 0;
+        }
       }
     }
   }
@@ -25,21 +28,34 @@ static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
 
 // ---- pixels into rows ---------------------------------------------------------------------------------------------------
 
-// Copies terms [k0, k0 + kn) of n pixels into rows; false when all of them are outside the image.
-static bool FN(gather)(const sum_plan *s, REAL *rows, const pixel *p, int64_t n, int64_t k0, int64_t kn, int64_t g) {
+INLINE void FN(copy)(REAL *restrict to, const REAL *restrict from, int64_t n) {
+  if (n >= 16) {
+    memcpy(to, from, sizeof(REAL) * (size_t)n);
+  } else {
+    for (int64_t i = 0; i < n; i++) to[i] = from[i];
+  }
+}
+
+// Copies the pieces of one block of terms into the rows of n pixels; false when all of them are outside the image.
+static bool FN(gather)(const sum_plan *s, REAL *rows, const pixel *p, int64_t n, const piece *pieces, int64_t count,
+                       const piece *runs, int64_t run_count, int64_t g) {
   const mt_taps *t = s->taps;
+  const REAL *x = (const REAL *)t->x;
   bool any = false;
   for (int64_t r = 0; r < n; r++) {
     REAL *to = rows + r * MT_TILE_STEP(REAL);
-    for (int64_t k = k0, count; k < k0 + kn; k += count, to += count) {
-      const int64_t j = k / t->channels, c = k % t->channels;
-      count = MT_MIN(t->channels - c, k0 + kn - k);
-      if (inside(t, &p[r], j)) {
-        const REAL *from = (const REAL *)t->x + (p[r].x + s->x_tap[j] + g * t->channels + c);
-        for (int64_t i = 0; i < count; i++) to[i] = from[i];
+    const int64_t start = p[r].x + g * t->channels;
+    if (p[r].whole) {
+      any = true;
+      for (int64_t i = 0; i < run_count; to += runs[i].count, i++) FN(copy)(to, x + (start + runs[i].x), runs[i].count);
+      continue;
+    }
+    for (int64_t i = 0; i < count; to += pieces[i].count, i++) {
+      if (inside(t, &p[r], s->tap[pieces[i].tap].index)) {
         any = true;
+        FN(copy)(to, x + (start + pieces[i].x), pieces[i].count);
       } else {
-        for (int64_t i = 0; i < count; i++) to[i] = 0;
+        memset(to, 0, sizeof(REAL) * (size_t)pieces[i].count);
       }
     }
   }
@@ -72,15 +88,17 @@ static void FN(sum_block)(void *context, int64_t begin, int64_t end) {
   _Alignas(64) REAL rows[MT_TILE_ROWS * MT_TILE_STEP(REAL)];
   _Alignas(64) REAL acc[MT_TILE_ROWS * CHUNK];
   pixel p[MT_TILE_ROWS];
+  piece pieces[MT_TILE_K], runs[MT_TILE_K];
   for (int64_t task = begin; task < end; task++) {
     const int64_t chunk = task % s->chunks, g = task / s->chunks % t->groups, block = task / s->chunks / t->groups;
     const int64_t first = chunk * s->chunk, lanes = MT_MIN(s->chunk, s->padded - first);
     const int64_t n = MT_MIN(MT_TILE_ROWS, s->pixels - block * MT_TILE_ROWS);
-    locate(t, p, block * MT_TILE_ROWS, n);
+    locate(s, p, block * MT_TILE_ROWS, n);
     memset(acc, 0, sizeof(REAL) * (size_t)(n * lanes));
     for (int64_t k0 = 0, kn; k0 < s->k; k0 += kn) {
-      kn = MT_MIN(s->k - k0, block_terms(s, k0));
-      if (!FN(gather)(s, rows, p, n, k0, kn, g)) {
+      kn = block_terms(s, k0);
+      const int64_t count = cut_pieces(s, pieces, k0, kn), run_count = join_pieces(runs, pieces, count);
+      if (!FN(gather)(s, rows, p, n, pieces, count, runs, run_count, g)) {
         continue;
       }
       const REAL *w = (const REAL *)s->packed + (g * s->k + k0) * s->padded;
@@ -97,9 +115,9 @@ static void FN(sum_block)(void *context, int64_t begin, int64_t end) {
 
 static void FN(pack_lanewise)(const sum_plan *s) {
   const mt_taps *t = s->taps;
-  for (int64_t j = 0; j < t->taps; j++) {
+  for (int64_t j = 0; j < s->count; j++) {
     for (int64_t g = 0; g < t->groups; g++) {
-      ((REAL *)s->packed)[j * t->groups + g] = ((const REAL *)t->w)[t->w_tap[j] + g * t->w_group];
+      ((REAL *)s->packed)[j * t->groups + g] = ((const REAL *)t->w)[t->w_tap[s->tap[j].index] + g * t->w_group];
     }
   }
 }
@@ -111,13 +129,13 @@ static void FN(sum_lanewise)(void *context, int64_t begin, int64_t end) {
   const void *from[LANEWISE_TAPS];
   for (int64_t i = begin; i < end; i++) {
     pixel p;
-    locate(t, &p, i, 1);
+    locate(s, &p, i, 1);
     for (int64_t g = 0; g < t->groups; g += CHUNK) {
       const int64_t lanes = MT_MIN(CHUNK, t->groups - g);
-      for (int64_t j = 0; j < t->taps; j++) {
-        from[j] = inside(t, &p, j) ? (const REAL *)t->x + (p.x + s->x_tap[j] + g) : NULL;
+      for (int64_t j = 0; j < s->count; j++) {
+        from[j] = p.whole || inside(t, &p, s->tap[j].index) ? (const REAL *)t->x + (p.x + s->tap[j].x + g) : NULL;
       }
-      s->tile->lanewise[MT_TILE_TYPE(t->dtype)](acc, from, (const REAL *)s->packed + g, t->groups, t->taps, lanes);
+      s->tile->lanewise[MT_TILE_TYPE(t->dtype)](acc, from, (const REAL *)s->packed + g, t->groups, s->count, lanes);
       for (int64_t l = 0; l < lanes; l++) {
         ((REAL *)t->y)[p.y + (g + l) * t->y_group] = FN(finished)(acc[l], t->bias, g + l);
       }
@@ -144,29 +162,30 @@ static void FN(outer_rows)(const gradient_plan *s, REAL *acc, int64_t ld, int64_
   }
 }
 
+// One task: a tap, some channels and outputs of a group, over the plan's present rows. What it has summed so far stays on
+// the stack when these are all rows.
 static void FN(gradient_block)(void *context, int64_t begin, int64_t end) {
   const gradient_plan *s = context;
   const mt_taps *t = s->taps;
-  _Alignas(64) REAL acc[GRADIENT_CHANNELS * CHUNK];
+  _Alignas(64) REAL stack[GRADIENT_CHANNELS * CHUNK];
   for (int64_t task = begin; task < end; task++) {
-    const int64_t o0 = task % s->o_chunks * CHUNK, rest = task / s->o_chunks;
+    const int64_t o0 = task % s->o_chunks * s->o_chunk, rest = task / s->o_chunks;
     const int64_t c0 = rest % s->c_chunks * s->c_chunk, j = rest / s->c_chunks % t->taps, g = rest / s->c_chunks / t->taps;
-    const int64_t channels = MT_MIN(s->c_chunk, t->channels - c0), outputs = MT_MIN(CHUNK, t->outputs - o0);
+    const int64_t channels = MT_MIN(s->c_chunk, t->channels - c0), outputs = MT_MIN(s->o_chunk, t->outputs - o0);
     const int64_t padded = mt_tile_padded(s->tile, t->dtype, outputs);
-    memset(acc, 0, sizeof(REAL) * (size_t)(channels * padded));
-    // Some rows at a time, so that they stay in the cache while every tile passes over them.
-    for (int64_t row = 0; s->low[j] < s->high[j] && row < s->rows; row += s->rows_at_a_time) {
-      const int64_t n = MT_MIN(s->rows_at_a_time, s->rows - row);
-      for (int64_t c = 0; c < channels; c += s->tile->rows) {
-        for (int64_t o = 0, lanes; o < padded; o += lanes) {
-          lanes = mt_tile_panel(s->tile, t->dtype, padded - o);
-          FN(outer_rows)(s, acc + c * padded + o, padded, row, n, j, g, c0 + c, MT_MIN(s->tile->rows, channels - c), o0 + o,
-                         lanes);
-        }
+    REAL *acc = s->sums ? (REAL *)s->sums + task * s->c_chunk * s->o_chunk : stack;
+    if (s->first == 0) {
+      memset(acc, 0, sizeof(REAL) * (size_t)(channels * padded));
+    }
+    for (int64_t c = 0; s->low[j] < s->high[j] && c < channels; c += s->tile->rows) {
+      for (int64_t o = 0, lanes; o < padded; o += lanes) {
+        lanes = mt_tile_panel(s->tile, t->dtype, padded - o);
+        FN(outer_rows)(s, acc + c * padded + o, padded, s->first, s->last - s->first, j, g, c0 + c,
+                       MT_MIN(s->tile->rows, channels - c), o0 + o, lanes);
       }
     }
     REAL *w = (REAL *)(uintptr_t)t->w + t->w_tap[j] + g * t->w_group + c0 * t->w_channel + o0 * t->w_output;
-    for (int64_t o = 0; o < outputs; o++) {
+    for (int64_t o = 0; o < outputs && s->last == s->rows; o++) {
       for (int64_t c = 0; c < channels; c++) w[o * t->w_output + c * t->w_channel] = acc[c * padded + o];
     }
   }
@@ -199,7 +218,9 @@ static void FN(gradient_lanewise)(void *context, int64_t begin, int64_t end) {
 enum {
   CHUNK = 128,              // output lanes of one task, a multiple of every panel
   GRADIENT_CHANNELS = 32,   // channels of one task of a weight gradient
-  GRADIENT_PIXELS = 256,    // pixels that its tiles share before it moves on
+  GRADIENT_PIXELS = 512,    // that the tasks of a weight gradient pass over before they move on together,
+  GRADIENT_BYTES = 1 << 19, // or as many as these bytes hold
+  PACK_CHANNELS = 32,       // channels whose taps are packed together
   LANEWISE_TAPS = 512,      // taps of a depthwise sum; more go the general way
   LITTLE = 500000,          // multiplications that are not worth a second thread
   TASKS = 32,               // below this number of blocks, a block's outputs are split too
@@ -210,24 +231,8 @@ enum {
 typedef struct {
   int64_t x, y;                    // element offsets of its sample and position; x may lie outside the image
   int64_t at[MT_TAPS_DIMS];        // i * mul
+  bool whole;                      // all taps are inside the image
 } pixel;
-
-// The pixels [first, first + n) of the samples, in raster order.
-static void locate(const mt_taps *t, pixel *p, int64_t first, int64_t n) {
-  for (int64_t r = 0; r < n; r++) {
-    int64_t rest = first + r;
-    p[r].x = p[r].y = 0;
-    for (int32_t d = t->dims - 1; d >= 0; d--) {
-      const int64_t i = rest % t->grid[d];
-      rest /= t->grid[d];
-      p[r].at[d] = i * t->mul[d];
-      p[r].x += p[r].at[d] * t->x_step[d];
-      p[r].y += i * t->y_step[d];
-    }
-    p[r].x += rest * t->x_sample;
-    p[r].y += rest * t->y_sample;
-  }
-}
 
 INLINE bool inside(const mt_taps *t, const pixel *p, int64_t j) {
   for (int32_t d = 0; d < t->dims; d++) {
@@ -238,45 +243,106 @@ INLINE bool inside(const mt_taps *t, const pixel *p, int64_t j) {
   return true;
 }
 
-static int64_t tap_offset(const mt_taps *t, int64_t j) {
-  int64_t x = 0;
-  for (int32_t d = 0; d < t->dims; d++) {
-    x += t->offset[j][d] * t->x_step[d];
-  }
-  return x;
-}
-
 static bool is_depthwise(const mt_taps *t) {
   return t->groups > 1 && t->channels == 1 && t->outputs == 1;
 }
 
 // ---- plans --------------------------------------------------------------------------------------------------------------
 
+// A tap that some pixel needs.
+typedef struct {
+  int64_t index, x;                // its number among the caller's; its element offset
+} used_tap;
+
 typedef struct {
   const mt_taps *taps;
   const mt_tile *tile;
-  int64_t pixels, k;               // of all samples; terms of one sum
+  int64_t pixels, count, k;        // pixels of all samples; taps in use; terms of one sum
+  int64_t low[MT_TAPS_DIMS], high[MT_TAPS_DIMS];  // the least and the largest offset of a tap in use
   int64_t lanes, panels, padded;   // widest panel; panels of a group and all their lanes
   int64_t chunk, chunks;           // lanes of one task
-  int64_t *x_tap;                  // element offset of each tap in x
+  used_tap *tap;
   void *packed;
 } sum_plan;
 
-// Terms from k0 on that are gathered at a time: several whole taps, or a part of one.
+// Terms are gathered in blocks: several whole taps, or a part of one. Where the block of term k begins, and its length.
+static int64_t block_begin(const sum_plan *s, int64_t k) {
+  const int64_t channels = s->taps->channels;
+  if (channels <= MT_TILE_K) {
+    const int64_t whole = MT_TILE_K / channels * channels;
+    return k / whole * whole;
+  }
+  return k - k % channels % MT_TILE_K;
+}
+
 static int64_t block_terms(const sum_plan *s, int64_t k0) {
   const int64_t channels = s->taps->channels;
   if (channels <= MT_TILE_K) {
-    return MT_TILE_K / channels * channels;
+    return MT_MIN(MT_TILE_K / channels * channels, s->k - k0);
   }
   return MT_MIN(MT_TILE_K, channels - k0 % channels);
+}
+
+// Neighbours in memory that a block takes from a pixel.
+typedef struct {
+  int64_t tap, x, count;
+} piece;
+
+static int64_t cut_pieces(const sum_plan *s, piece *pieces, int64_t k0, int64_t kn) {
+  const int64_t channels = s->taps->channels;
+  int64_t n = 0;
+  for (int64_t k = k0; k < k0 + kn; k += pieces[n++].count) {
+    const int64_t j = k / channels, c = k % channels;
+    pieces[n] = (piece){j, s->tap[j].x + c, MT_MIN(channels - c, k0 + kn - k)};
+  }
+  return n;
+}
+
+// Where all taps are inside, taps that are neighbours in memory are one piece.
+static int64_t join_pieces(piece *runs, const piece *pieces, int64_t count) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (n > 0 && runs[n - 1].x + runs[n - 1].count == pieces[i].x) {
+      runs[n - 1].count += pieces[i].count;
+    } else {
+      runs[n++] = pieces[i];
+    }
+  }
+  return n;
+}
+
+// The pixels [first, first + n) of the samples, in raster order.
+static void locate(const sum_plan *s, pixel *p, int64_t first, int64_t n) {
+  const mt_taps *t = s->taps;
+  int64_t index[MT_TAPS_DIMS], sample = first;
+  for (int32_t d = t->dims - 1; d >= 0; d--) {
+    index[d] = sample % t->grid[d];
+    sample /= t->grid[d];
+  }
+  for (int64_t r = 0; r < n; r++) {
+    p[r] = (pixel){.x = sample * t->x_sample, .y = sample * t->y_sample, .whole = true};
+    for (int32_t d = 0; d < t->dims; d++) {
+      p[r].at[d] = index[d] * t->mul[d];
+      p[r].x += p[r].at[d] * t->x_step[d];
+      p[r].y += index[d] * t->y_step[d];
+      p[r].whole = p[r].whole && p[r].at[d] + s->low[d] >= 0 && p[r].at[d] + s->high[d] < t->size[d];
+    }
+    int32_t d = t->dims - 1;
+    while (d >= 0 && ++index[d] == t->grid[d]) {
+      index[d--] = 0;
+    }
+    sample += d < 0;
+  }
 }
 
 typedef struct {
   const mt_taps *taps;
   const mt_tile *tile;
-  int64_t rows, rows_at_a_time;
-  int64_t c_chunk, c_chunks, o_chunks;
+  int64_t rows, first, last;       // rows of all samples; of them, [first, last) now
+  int64_t c_chunk, c_chunks;       // channels of one task
+  int64_t o_chunk, o_chunks;       // its outputs, at most CHUNK
   int64_t *low, *high;             // pixels of a row whose tap j is inside the image: [low, high)
+  void *sums;                      // c_chunk * o_chunk per task; NULL when all rows are done at once
 } gradient_plan;
 
 #define MT_SOURCE "taps.c"
@@ -292,7 +358,7 @@ static int sum_depthwise(sum_plan *s) {
   } else {
     pack_lanewise_f64(s);
   }
-  return mt_parallel(s->pixels, MT_MAX(16, 16384 / (s->taps->taps * s->taps->groups)), MT_REAL_FN(dtype, sum_lanewise), s);
+  return mt_parallel(s->pixels, MT_MAX(16, 16384 / (MT_MAX(1, s->count) * s->taps->groups)), MT_REAL_FN(dtype, sum_lanewise), s);
 }
 
 static int sum_panels(sum_plan *s) {
@@ -310,10 +376,39 @@ static int sum_panels(sum_plan *s) {
   return mt_parallel(tasks, little ? tasks : 1, MT_REAL_FN(t->dtype, sum_block), s);
 }
 
+// Some pixel's tap j is inside the image.
+static bool is_used(const mt_taps *t, int64_t j) {
+  for (int32_t d = 0; d < t->dims; d++) {
+    const int64_t offset = t->offset[j][d], first = offset < 0 ? (-offset + t->mul[d] - 1) / t->mul[d] : 0;
+    if (first >= t->grid[d] || first * t->mul[d] + offset >= t->size[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static void use_taps(sum_plan *s) {
+  const mt_taps *t = s->taps;
+  for (int64_t j = 0; j < t->taps; j++) {
+    if (!is_used(t, j)) {
+      continue;
+    }
+    used_tap *tap = &s->tap[s->count++];
+    *tap = (used_tap){.index = j};
+    for (int32_t d = 0; d < t->dims; d++) {
+      const int64_t offset = t->offset[j][d];
+      tap->x += offset * t->x_step[d];
+      s->low[d] = s->count == 1 ? offset : MT_MIN(s->low[d], offset);
+      s->high[d] = s->count == 1 ? offset : MT_MAX(s->high[d], offset);
+    }
+  }
+  s->k = s->count * t->channels;
+}
+
 int mt_taps_sum(const mt_taps *t) {
   const mt_tile *tile = mt_tile_get();
-  sum_plan s = {.taps = t, .tile = tile, .pixels = t->samples, .k = t->taps * t->channels,
-                .lanes = tile->lanes[MT_TILE_TYPE(t->dtype)], .padded = mt_tile_padded(tile, t->dtype, t->outputs)};
+  sum_plan s = {.taps = t, .tile = tile, .pixels = t->samples, .lanes = tile->lanes[MT_TILE_TYPE(t->dtype)],
+                .padded = mt_tile_padded(tile, t->dtype, t->outputs)};
   for (int32_t d = 0; d < t->dims; d++) {
     s.pixels *= t->grid[d];
   }
@@ -321,21 +416,20 @@ int mt_taps_sum(const mt_taps *t) {
     return MT_OK;
   }
   s.panels = (s.padded + s.lanes - 1) / s.lanes;
-  int64_t terms;
-  if (!mt_mul(&terms, s.k, s.padded) || !mt_mul(&terms, terms, t->groups)) {
-    return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
+  s.tap = mt_alloc_array(t->taps, (int64_t)sizeof *s.tap);
+  if (s.tap == NULL) {
+    return MT_ERROR_MEMORY;
   }
-  s.x_tap = mt_alloc_array(t->taps, (int64_t)sizeof *s.x_tap);
-  s.packed = s.x_tap ? mt_alloc_array(terms, mt_dtype_size(t->dtype)) : NULL;
+  use_taps(&s);
+  int64_t terms;
   int status = MT_ERROR_MEMORY;
-  if (s.packed != NULL) {
-    for (int64_t j = 0; j < t->taps; j++) {
-      s.x_tap[j] = tap_offset(t, j);
-    }
+  if (!mt_mul(&terms, s.k, s.padded) || !mt_mul(&terms, terms, t->groups)) {
+    mt_fail(status, "out of memory: the weights of a convolution do not fit in 64 bits");
+  } else if ((s.packed = mt_alloc_array(terms, mt_dtype_size(t->dtype))) != NULL) {
     status = is_depthwise(t) && t->taps <= LANEWISE_TAPS ? sum_depthwise(&s) : sum_panels(&s);
   }
   mt_free(s.packed);
-  mt_free(s.x_tap);
+  mt_free(s.tap);
   return status;
 }
 
@@ -375,13 +469,31 @@ static int run_gradient(gradient_plan *s) {
     s->o_chunks = (t->groups + CHUNK - 1) / CHUNK;
     return mt_parallel(t->taps * s->o_chunks, 1, MT_REAL_FN(t->dtype, gradient_lanewise), s);
   }
-  // Two tiles of channels and CHUNK outputs per task; rows of pixels are never split.
+  // Some tiles of channels and CHUNK outputs per task; a row of pixels is never split.
   s->c_chunk = MT_MIN(GRADIENT_CHANNELS / s->tile->rows * s->tile->rows, MT_MAX(1, t->channels));
   s->c_chunks = (t->channels + s->c_chunk - 1) / s->c_chunk;
-  s->o_chunks = (t->outputs + CHUNK - 1) / CHUNK;
-  const int64_t tasks = t->groups * t->taps * s->c_chunks * s->o_chunks;
-  const double work = (double)s->rows * (double)t->grid[last] * (double)(t->groups * t->taps * t->channels) * (double)t->outputs;
-  return mt_parallel(tasks, work < LITTLE ? tasks : 1, MT_REAL_FN(t->dtype, gradient_block), s);
+  s->o_chunk = MT_MAX(1, MT_MIN(CHUNK, mt_tile_padded(s->tile, t->dtype, t->outputs)));
+  s->o_chunks = (t->outputs + s->o_chunk - 1) / s->o_chunk;
+  const int64_t tasks = t->groups * t->taps * s->c_chunks * s->o_chunks, size = mt_dtype_size(t->dtype);
+  const int64_t columns = t->grid[last], bytes = size * t->groups * (t->channels + t->outputs);
+  const int64_t rows = MT_MAX(1, MT_MAX(GRADIENT_PIXELS, GRADIENT_BYTES / MT_MAX(1, bytes)) / columns);
+  if (rows < s->rows) {
+    int64_t sums;
+    if (!mt_mul(&sums, tasks, s->c_chunk * s->o_chunk)) {
+      return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
+    }
+    if ((s->sums = mt_alloc_array(sums, size)) == NULL) {
+      return MT_ERROR_MEMORY;
+    }
+  }
+  do {
+    s->last = MT_MIN(s->first + rows, s->rows);
+    const double work = (double)(s->last - s->first) * (double)columns * (double)(t->groups * t->taps * t->channels) *
+                        (double)t->outputs;
+    MT_TRY(mt_parallel(tasks, work < LITTLE ? tasks : 1, MT_REAL_FN(t->dtype, gradient_block), s));
+    s->first = s->last;
+  } while (s->first < s->rows);
+  return MT_OK;
 }
 
 int mt_taps_gradient(const mt_taps *t) {
@@ -389,10 +501,10 @@ int mt_taps_gradient(const mt_taps *t) {
   for (int32_t d = 0; d < t->dims - 1; d++) {
     s.rows *= t->grid[d];
   }
-  s.rows_at_a_time = MT_MAX(1, GRADIENT_PIXELS / MT_MAX(1, t->grid[t->dims - 1]));
   s.low = mt_alloc_array(t->taps, (int64_t)sizeof *s.low);
   s.high = s.low ? mt_alloc_array(t->taps, (int64_t)sizeof *s.high) : NULL;
   const int status = s.high ? run_gradient(&s) : MT_ERROR_MEMORY;
+  mt_free(s.sums);
   mt_free(s.high);
   mt_free(s.low);
   return status;
