@@ -38,7 +38,7 @@ local printed = {
   function() return nn.PartialConv2d(3, 4, 3, { padding = 1, multichannel = true }) end,
   function() return nn.PartialConv3d(4, 4, 3, { groups = 4, eps = 1e-6 }) end,
   function() return nn.MaskedBatchNorm1d(5) end,
-  function() return nn.MaskedBatchNorm2d(5, { momentum = false, affine = false }) end,
+  function() return nn.MaskedBatchNorm2d(5, { momentum = 'cumulative', affine = false }) end,
   function() return nn.MaskedBatchNorm3d(5, { eps = 1e-3, track_running_stats = false }) end,
   function() return nn.MaskedSequential(nn.ApplyMask(), nn.MaskedConv1d(2, 3, 3, { padding = 1 }), nn.Masked(nn.ReLU())) end,
 }
@@ -61,16 +61,21 @@ end)
 local function x(...) return torch.ones(...) end
 
 local uses = {
-  ['MaskedConv2d: even kernel'] = { works = function() return nn.MaskedConv2d(2, 2, 4)(x(1, 2, 5, 5), x(1, 1, 5, 5)) end },
-  ['MaskedConv2d: even kernel on one axis'] = { works = function()
-    return nn.MaskedConv2d(2, 2, { 3, 2 })(x(1, 2, 5, 5), x(1, 1, 5, 5))
-  end },
-  ['MaskedConv1d: padding given as a string'] = { works = function()
-    return nn.MaskedConv1d(2, 2, 3, { padding = 'same' })(x(1, 2, 5), x(1, 1, 5))
-  end },
-  ['PartialConv2d: padding mode'] = { fails = { 'padding_mode' },
-    run = function() return nn.PartialConv2d(2, 2, 3, { padding_mode = 'reflect' })(x(1, 2, 5, 5), x(1, 1, 5, 5)) end },
-  ['Unshuffle1d: length not divisible'] = { fails = { '(1, 2, 5)', '2' }, run = function() return nn.Unshuffle1d(2)(x(1, 2, 5)) end },
+  ['MaskedConv2d: even kernel'] = {
+    works = function() return nn.MaskedConv2d(2, 2, 4)(x(1, 2, 5, 5), x(1, 1, 5, 5)) end,
+    run = function() return nn.MaskedConv2d(2, 2, 4, { compat = true }) end, fails = { 'odd kernel sizes' } },
+  ['MaskedConv2d: even kernel on one axis'] = {
+    works = function() return nn.MaskedConv2d(2, 2, { 3, 2 })(x(1, 2, 5, 5), x(1, 1, 5, 5)) end,
+    run = function() return nn.MaskedConv2d(2, 2, { 3, 2 }, { compat = true }) end, fails = { 'odd kernel sizes' } },
+  ['MaskedConv1d: padding given as a string'] = {
+    works = function() return nn.MaskedConv1d(2, 2, 3, { padding = 'same' })(x(1, 2, 5), x(1, 1, 5)) end,
+    run = function() return nn.MaskedConv1d(2, 2, 3, { padding = 'same', compat = true }) end, fails = { "padding" } },
+  ['PartialConv2d: padding mode'] = {
+    works = function() return nn.PartialConv2d(2, 2, 3, { padding = 1, padding_mode = 'reflect' })(x(1, 2, 5, 5)) end,
+    run = function() return nn.PartialConv2d(2, 2, 3, { padding_mode = 'reflect', compat = true }) end,
+    fails = { "Only padding_mode='zeros' is supported" } },
+  ['Unshuffle1d: length not divisible'] = { fails = { '(1, 2, 5)', '2' },
+    run = function() return nn.Unshuffle1d(2)(x(1, 2, 5)) end },
   ['Unshuffle3d: size not divisible'] = { fails = { '(1, 2, 4, 4, 5)', '2' },
     run = function() return nn.Unshuffle3d(2)(x(1, 2, 4, 4, 5)) end },
   ['Unshuffle2d: size not divisible'] = { fails = { '(1, 2, 4, 5)', '2' },
@@ -92,11 +97,11 @@ local uses = {
   ['masked_batch_norm: eval without running statistics'] = { fails = { 'running_mean', 'running_var' }, run = function()
     return F.masked_batch_norm(x(2, 2, 4), x(2, 1, 4), { training = false })
   end },
-  ['MaskedBatchNorm2d: wrong number of axes'] = { fails = { '(1, 2, 4)' },
+  ['MaskedBatchNorm2d: wrong number of axes'] = { fails = { 'MaskedBatchNorm2d', 'got 3D input' },
     run = function() return nn.MaskedBatchNorm2d(2)(x(1, 2, 4)) end },
   ['MaskedBatchNorm2d: wrong number of mask axes'] = { fails = { 'mask' },
     run = function() return nn.MaskedBatchNorm2d(2)(x(1, 2, 4, 4), x(4)) end },
-  ['MaskedBatchNorm1d: wrong number of axes'] = { fails = { '(1, 2, 4, 4)' },
+  ['MaskedBatchNorm1d: wrong number of axes'] = { fails = { 'MaskedBatchNorm1d', 'got 4D input' },
     run = function() return nn.MaskedBatchNorm1d(2)(x(1, 2, 4, 4)) end },
   ['MaskedConv2d: one-channel mask'] = { works = function()
     return nn.MaskedConv2d(2, 2, 3, { padding = 1 })(x(1, 2, 5, 5), x(1, 1, 5, 5))
