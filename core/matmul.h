@@ -1,7 +1,14 @@
-// matmul
+// matmul: y = a b over the last two dims.
+//
+//   a (*, m, k)   b (*, k, n)   y (*, m, n), as many dims each (at least 2); leading sizes are equal or 1 in a or b
+//
+// Every element of y depends on its row of a and its column of b only, to the bit: not on the other rows, the batch or the
+// layout. k = 0 gives zeros. The gradients are products too: da = dy b^T, db = a^T dy (transposed views, no copies).
 #pragma once
 #include "tensor.h"
 
 #pragma GCC visibility push(default)
+
+int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b);
 
 #pragma GCC visibility pop

@@ -1,1 +1,179 @@
-return {}
+--- matmul: matmul, mm, bmm, mv, dot, outer, addmm. float32 and float64.
+--
+-- Every element of a product depends on its row and its column only, to the bit: not on the other rows, the batch, the
+-- memory layout or the threads (core/gemm.h).
+
+local autograd = require 'masked_torch.autograd'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+local Tensor = require 'masked_torch.tensor'
+
+local check, fail = native.check, native.fail
+
+-- x with two dims or more and `ndim` dims: a vector becomes a row or a column, leading sizes 1 are added.
+local function promoted(x, ndim, as_column)
+  local shape, strides = Tensor.shape_of(x), x:stride()
+  if #shape == 1 then
+    local at = as_column and 2 or 1
+    table.insert(shape, at, 1)
+    table.insert(strides, at, 1)
+  end
+  while #shape < ndim do
+    table.insert(shape, 1, 1)
+    table.insert(strides, 1, 1)
+  end
+  return Tensor.as_view('matmul', x, shape, strides, 0)
+end
+
+local function transposed(x)
+  local shape, strides = Tensor.shape_of(x), x:stride()
+  local n = #shape
+  shape[n - 1], shape[n], strides[n - 1], strides[n] = shape[n], shape[n - 1], strides[n], strides[n - 1]
+  return Tensor.as_view('matmul', x, shape, strides, 0)
+end
+
+-- a b for promoted operands; row-major.
+local function product(a, b)
+  local shape, sb = Tensor.shape_of(a), Tensor.shape_of(b)
+  local n = #shape
+  for d = 1, n - 2 do
+    if shape[d] == 1 then shape[d] = sb[d] end
+  end
+  shape[n] = sb[n]
+  local y = Tensor.empty('matmul', shape, a.dtype, a.device)
+  check(a.K.mt_matmul(y._c, a._c, b._c))
+  return y
+end
+
+-- g summed over the leading dims in which x has size 1, seen in x's own shape.
+local function reduced_to(g, like, x)
+  local size, bits = Tensor.shape_of(like), 0
+  for d = 1, #size - 2 do
+    if size[d] == 1 and g:size(d) ~= 1 then bits = bits + 2 ^ (d - 1) end
+  end
+  if bits ~= 0 then
+    local sum = Tensor.empty('matmul', size, g.dtype, g.device)
+    check(g.K.mt_reduce_sum(sum._c, g._c, bits))
+    g = sum
+  end
+  local shape = Tensor.shape_of(x)
+  return Tensor.as_view('matmul', g, shape, Tensor.row_major(shape), 0)
+end
+
+local matmul = autograd.op{
+  name = 'matmul',
+  forward = function(ctx, a, b)
+    local ndim = math.max(2, a:dim(), b:dim())
+    local y = product(promoted(a, ndim, false), promoted(b, ndim, true))
+    ctx.ndim, ctx.shape = ndim, Tensor.shape_of(y)
+    ctx:save(a, b)
+    local shape = Tensor.shape_of(y)
+    if b:dim() == 1 then table.remove(shape) end
+    if a:dim() == 1 then table.remove(shape, b:dim() == 1 and #shape or #shape - 1) end
+    if #shape == ndim then return y end
+    return Tensor.as_view('matmul', y, shape, Tensor.row_major(shape), 0)
+  end,
+  backward = function(ctx, dy)
+    local a, b = ctx:saved()
+    local wide_a, wide_b = promoted(a, ctx.ndim, false), promoted(b, ctx.ndim, true)
+    local wide_shape, strides = ctx.shape, dy:stride()
+    -- dy in the promoted shape: sizes 1 where a vector's dim was dropped.
+    if b:dim() == 1 then table.insert(strides, 1) end
+    if a:dim() == 1 then table.insert(strides, #strides, 1) end
+    dy = Tensor.as_view('matmul', dy, wide_shape, strides, 0)
+    return ctx.needs[1] and reduced_to(product(dy, transposed(wide_b)), wide_a, a) or nil,
+      ctx.needs[2] and reduced_to(product(transposed(wide_a), dy), wide_b, b) or nil
+  end,
+}
+
+-- ---- arguments -----------------------------------------------------------------------------------------------
+
+local function operands(op, a, b, ndim_a, ndim_b)
+  Tensor.check(op, 'input', a)
+  Tensor.check(op, 'other', b)
+  Tensor.check_device_of(op, a, 'other', b)
+  if not Tensor.floating[a.dtype] or a.dtype ~= b.dtype then
+    fail('%s: expected two float32 or two float64 tensors, got %s %s and %s %s', op, Tensor.shape_text(a), a.dtype,
+      Tensor.shape_text(b), b.dtype)
+  end
+  if (ndim_a and a:dim() ~= ndim_a) or (ndim_b and b:dim() ~= ndim_b) then
+    fail('%s: expected tensors of %d and %d dimensions, got %s and %s', op, ndim_a, ndim_b, Tensor.shape_text(a),
+      Tensor.shape_text(b))
+  end
+  if a:dim() == 0 or b:dim() == 0 then
+    fail('%s: expected tensors of at least 1 dimension, got %s and %s; use * for numbers', op, Tensor.shape_text(a),
+      Tensor.shape_text(b))
+  end
+  local inner_a, inner_b = a:size(-1), b:size(b:dim() == 1 and 1 or -2)
+  if inner_a ~= inner_b then
+    fail('%s: sizes do not fit: %s times %s needs %d = %d', op, Tensor.shape_text(a), Tensor.shape_text(b), inner_a, inner_b)
+  end
+  for d = 3, math.min(a:dim(), b:dim()) do
+    local sa, sb = a:size(-d), b:size(-d)
+    if sa ~= sb and sa ~= 1 and sb ~= 1 or (op == 'bmm' and sa ~= sb) then
+      fail('%s: batch sizes do not fit: %s and %s', op, Tensor.shape_text(a), Tensor.shape_text(b))
+    end
+  end
+end
+
+local method = {}
+
+--- a:matmul(b): the product over the last dim of a and the last but one of b, by rank as in PyTorch:
+--   (k) (k) -> (); (m, k) (k) -> (m); (k) (k, n) -> (n); (m, k) (k, n) -> (m, n);
+--   (*, m, k) (*, k, n) -> (*, m, n), the leading dims broadcast.
+function method.matmul(a, b)
+  operands('matmul', a, b)
+  local y
+  if b:dim() <= 2 and a:dim() > 2 and a:numel() > 0 then
+    -- One matrix for the whole batch: its rows are the rows of one product, in any layout of a.
+    local shape, k = a:size(), a:size(-1)
+    shape[#shape] = b:dim() == 2 and b:size(2) or nil
+    y = matmul(a:reshape(a:numel() / k, k), b):reshape(shape)
+  else
+    y = matmul(a, b)
+  end
+  return y
+end
+
+local function ranked(name, ndim_a, ndim_b)
+  return function(a, b)
+    operands(name, a, b, ndim_a, ndim_b)
+    local y = matmul(a, b)
+    return y
+  end
+end
+
+--- a:mm(b): (m, k) (k, n) -> (m, n)
+method.mm = ranked('mm', 2, 2)
+--- a:bmm(b): (B, m, k) (B, k, n) -> (B, m, n)
+method.bmm = ranked('bmm', 3, 3)
+--- a:mv(x): (m, k) (k) -> (m)
+method.mv = ranked('mv', 2, 1)
+--- a:dot(b): (k) (k) -> ()
+method.dot = ranked('dot', 1, 1)
+
+--- a:outer(b): (m) (n) -> (m, n), y[i][j] = a[i] b[j]
+function method.outer(a, b)
+  Tensor.check('outer', 'input', a)
+  Tensor.check('outer', 'other', b)
+  if a:dim() ~= 1 or b:dim() ~= 1 then
+    fail('outer: expected two vectors, got %s and %s', Tensor.shape_text(a), Tensor.shape_text(b))
+  end
+  local column, row = a:unsqueeze(2), b:unsqueeze(1)
+  operands('outer', column, row)
+  local y = matmul(column, row)
+  return y
+end
+
+--- x:addmm(a, b, {beta = 1, alpha = 1}) = beta x + alpha (a b); x broadcasts to the product. With beta = 0, x is not read.
+function method.addmm(x, a, b, opts)
+  Tensor.check('addmm', 'input', x)
+  opts = options.parse('addmm', { beta = 1, alpha = 1 }, opts)
+  operands('addmm', a, b, 2, 2)
+  local y = matmul(a, b)
+  if opts.alpha ~= 1 then y = y * opts.alpha end
+  if opts.beta == 0 then return y end
+  return (opts.beta == 1 and x or x * opts.beta) + y
+end
+
+return { method = method }

@@ -1,0 +1,170 @@
+// gemm: see gemm.h.
+#ifdef REAL
+
+// Rows [first, first + rows) of a, terms [k0, k0 + kn), each row STEP from the last.
+static void FN(pack_rows)(REAL *to, const REAL *a, int64_t row, int64_t col, int64_t rows, int64_t kn) {
+  enum { STEP = MT_TILE_STEP(REAL) };
+  if (col == 1) {
+    for (int64_t r = 0; r < rows; r++) {
+      memcpy(to + r * STEP, a + r * row, sizeof(REAL) * (size_t)kn);
+    }
+  } else {
+    for (int64_t k = 0; k < kn; k++) {
+      for (int64_t r = 0; r < rows; r++) {
+        to[r * STEP + k] = a[r * row + k * col];
+      }
+    }
+  }
+}
+
+// Terms [k0, k0 + kn) of `used` columns of b, side by side; further lanes are 0.
+static void FN(pack_panel)(REAL *to, const REAL *b, int64_t row, int64_t col, int64_t kn, int64_t used, int64_t lanes) {
+  if (col == 1 && used == lanes) {
+    for (int64_t k = 0; k < kn; k++) {
+      memcpy(to + k * lanes, b + k * row, sizeof(REAL) * (size_t)lanes);
+    }
+    return;
+  }
+  for (int64_t l0 = 0; l0 < lanes; l0 += 4) {  // four columns at a time: whole cache lines on both sides
+    for (int64_t k = 0; k < kn; k++) {
+      for (int64_t l = l0; l < MT_MIN(l0 + 4, lanes); l++) {
+        to[k * lanes + l] = l < used ? b[k * row + l * col] : 0;
+      }
+    }
+  }
+}
+
+// One block of c: rows [i0, i0 + rows), columns [j0, j0 + columns) of matrix `which`.
+static void FN(block)(const job *j, int64_t which, int64_t i0, int64_t rows, int64_t j0, int64_t columns, void *scratch) {
+  const mt_gemm *g = j->g;
+  const int64_t *offset = g->offset + 3 * which;
+  const REAL *a = (const REAL *)g->a + offset[0] + i0 * g->a_row, *b = (const REAL *)g->b + offset[1] + j0 * g->b_col;
+  REAL *c = (REAL *)g->c + offset[2] + i0 * g->c_row + j0 * g->c_col;
+  REAL *packed_a = scratch, *packed_b = packed_a + PACKED_A;
+  REAL *sums = packed_b + PACKED_B;
+  for (int64_t k0 = 0; k0 < g->k; k0 += MT_TILE_K) {
+    const int64_t kn = MT_MIN(g->k - k0, (int64_t)MT_TILE_K);
+    REAL *panel = packed_b;
+    for (int64_t l = 0, lanes; l < columns; l += lanes, panel += kn * lanes) {
+      lanes = mt_tile_panel(j->tile, g->dtype, columns - l);
+      FN(pack_panel)(panel, b + k0 * g->b_row + l * g->b_col, g->b_row, g->b_col, kn, MT_MIN(lanes, columns - l), lanes);
+    }
+    for (int64_t r = 0, height; r < rows; r += height) {
+      height = MT_MIN(rows - r, (int64_t)MT_TILE_ROWS);
+      FN(pack_rows)(packed_a, a + r * g->a_row + k0 * g->a_col, g->a_row, g->a_col, height, kn);
+      panel = packed_b;
+      for (int64_t l = 0, lanes; l < columns; l += lanes, panel += kn * lanes) {
+        lanes = mt_tile_panel(j->tile, g->dtype, columns - l);
+        memset(sums, 0, sizeof(REAL) * (size_t)(height * lanes));
+        j->tile->chain[MT_TILE_TYPE(g->dtype)](sums, lanes, packed_a, panel, kn, height, lanes);
+        const int64_t used = MT_MIN(lanes, columns - l);
+        for (int64_t y = 0; y < height; y++) {
+          REAL *to = c + (r + y) * g->c_row + l * g->c_col;
+          const REAL *from = sums + y * lanes;
+          for (int64_t x = 0; x < used; x++) {
+            to[x * g->c_col] = k0 == 0 ? from[x] : to[x * g->c_col] + from[x];
+          }
+        }
+      }
+    }
+  }
+}
+
+#else
+#include "gemm.h"
+#include "tile.h"
+
+enum {
+  BLOCK_ROWS = 4 * MT_TILE_ROWS,
+  BLOCK_COLUMNS = 256,
+  LANES_MAX = 64,
+  PACKED_A = MT_TILE_ROWS * MT_TILE_STEP(float),  // of float: the step of double is smaller
+  PACKED_B = MT_TILE_K * (BLOCK_COLUMNS + LANES_MAX),
+  SCRATCH = PACKED_A + PACKED_B + MT_TILE_ROWS * LANES_MAX,
+};
+
+typedef struct {
+  const mt_gemm *g;
+  const mt_tile *tile;
+  int64_t rows, columns, down, across;  // size of a block, blocks per matrix
+  int status;
+} job;
+
+#define MT_SOURCE "gemm.c"
+#include "twice.h"
+
+static void task(void *context, int64_t begin, int64_t end) {
+  job *j = context;
+  const mt_gemm *g = j->g;
+  void *scratch = mt_alloc_array(SCRATCH, mt_dtype_size(g->dtype));
+  if (scratch == NULL) {
+    __atomic_store_n(&j->status, MT_ERROR_MEMORY, __ATOMIC_RELAXED);
+    return;
+  }
+  for (int64_t unit = begin; unit < end; unit++) {
+    const int64_t which = unit / (j->down * j->across), at = unit % (j->down * j->across);
+    const int64_t i0 = at / j->across * j->rows, j0 = at % j->across * j->columns;
+    MT_REAL_CALL(g->dtype, block, j, which, i0, MT_MIN(j->rows, g->m - i0), j0, MT_MIN(j->columns, g->n - j0), scratch);
+  }
+  mt_free(scratch);
+}
+
+static void zero_task(void *context, int64_t begin, int64_t end) {
+  const mt_gemm *g = context;
+  for (int64_t which = begin; which < end; which++) {
+    for (int64_t i = 0; i < g->m * g->n; i++) {
+      const int64_t at = g->offset[3 * which + 2] + i / g->n * g->c_row + i % g->n * g->c_col;
+      if (g->dtype == MT_FLOAT32) {
+        ((float *)g->c)[at] = 0;
+      } else {
+        ((double *)g->c)[at] = 0;
+      }
+    }
+  }
+}
+
+int mt_gemm_run(const mt_gemm *given) {
+  mt_gemm g = *given;
+  if (g.m == 0 || g.n == 0 || g.batch == 0) {
+    return MT_OK;
+  }
+  if (g.k == 0) {
+    return mt_parallel(g.batch, MT_MAX(1, 32768 / (g.m * g.n)), zero_task, &g);
+  }
+  int64_t *swapped = NULL;
+  if (g.m > 4 * g.n && g.n < 16) {  // tall and thin: c^T = b^T a^T fills the lanes; a product is the same either way
+    swapped = mt_alloc_array(3 * g.batch, (int64_t)sizeof(int64_t));
+    if (swapped == NULL) {
+      return MT_ERROR_MEMORY;
+    }
+    for (int64_t i = 0; i < g.batch; i++) {
+      swapped[3 * i] = g.offset[3 * i + 1];
+      swapped[3 * i + 1] = g.offset[3 * i];
+      swapped[3 * i + 2] = g.offset[3 * i + 2];
+    }
+    g = (mt_gemm){.dtype = g.dtype, .m = g.n, .n = g.m, .k = g.k, .batch = g.batch, .a = g.b, .b = g.a, .c = g.c,
+                  .a_row = g.b_col, .a_col = g.b_row, .b_row = g.a_col, .b_col = g.a_row, .c_row = g.c_col,
+                  .c_col = g.c_row, .offset = swapped};
+  }
+  // Smaller blocks where large ones would leave threads idle. The cut changes no bit.
+  job j = {.g = &g, .tile = mt_tile_get(), .rows = BLOCK_ROWS, .columns = BLOCK_COLUMNS};
+  for (;;) {
+    j.down = (g.m + j.rows - 1) / j.rows;
+    j.across = (g.n + j.columns - 1) / j.columns;
+    if (g.batch * j.down * j.across >= 16 || (j.rows == MT_TILE_ROWS && j.columns == LANES_MAX)) {
+      break;
+    }
+    if (j.rows > MT_TILE_ROWS) {
+      j.rows /= 2;
+    } else {
+      j.columns /= 2;
+    }
+  }
+  const double work = (double)MT_MIN(j.rows, g.m) * (double)MT_MIN(j.columns, g.n) * (double)g.k;
+  const int64_t grain = MT_MAX(1, (int64_t)(262144 / work));
+  int status = mt_parallel(g.batch * j.down * j.across, grain, task, &j);
+  mt_free(swapped);
+  return status != MT_OK ? status : j.status;
+}
+
+#endif

@@ -1,0 +1,55 @@
+// matmul: see matmul.h.
+#include "gemm.h"
+
+static int check_shapes(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
+  MT_TRY(mt_check_real("matmul", "a", a));
+  MT_TRY(mt_check_dtype("matmul", "b", b, a->dtype));
+  MT_TRY(mt_check_dtype("matmul", "output", y, a->dtype));
+  const int32_t n = a->ndim;
+  bool fits = n >= 2 && b->ndim == n && a->shape[n - 1] == b->shape[n - 2];
+  int64_t shape[MT_MAX_DIMS];
+  for (int32_t d = 0; fits && d < n - 2; d++) {
+    shape[d] = a->shape[d] == 1 ? b->shape[d] : a->shape[d];
+    fits = a->shape[d] == shape[d] ? b->shape[d] == shape[d] || b->shape[d] == 1 : true;
+  }
+  if (!fits) {
+    return mt_fail(MT_ERROR_ARGUMENT, "matmul: %s and %s do not fit: the last size of the first must be the last but one of the "
+                   "second, leading sizes equal or 1", MT_SHAPE(a), MT_SHAPE(b));
+  }
+  shape[n - 2] = a->shape[n - 2];
+  shape[n - 1] = b->shape[n - 1];
+  MT_TRY(mt_check_shape("matmul", "output", y, n, shape));
+  MT_TRY(mt_check_output("matmul", "output", y));
+  MT_TRY(mt_check_overlap("matmul", y, a, false));
+  return mt_check_overlap("matmul", y, b, false);
+}
+
+int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
+  MT_TRY(check_shapes(y, a, b));
+  const int32_t n = a->ndim;
+  mt_gemm g = {.dtype = a->dtype, .m = a->shape[n - 2], .n = b->shape[n - 1], .k = a->shape[n - 1], .batch = 1,
+               .a = a->data, .b = b->data, .c = y->data, .a_row = a->stride[n - 2], .a_col = a->stride[n - 1],
+               .b_row = b->stride[n - 2], .b_col = b->stride[n - 1], .c_row = y->stride[n - 2], .c_col = y->stride[n - 1]};
+  for (int32_t d = 0; d < n - 2; d++) {
+    g.batch *= y->shape[d];
+  }
+  MT_SCRATCH(int64_t, offset, 3 * g.batch);
+  if (offset == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  for (int64_t i = 0; i < g.batch; i++) {
+    int64_t rest = i, at[3] = {0, 0, 0};
+    for (int32_t d = n - 3; d >= 0; d--) {
+      const int64_t index = rest % y->shape[d];
+      rest /= y->shape[d];
+      at[0] += a->shape[d] == 1 ? 0 : index * a->stride[d];
+      at[1] += b->shape[d] == 1 ? 0 : index * b->stride[d];
+      at[2] += index * y->stride[d];
+    }
+    memcpy(offset + 3 * i, at, sizeof at);
+  }
+  g.offset = offset;
+  int status = mt_gemm_run(&g);
+  mt_free(offset);
+  return status;
+}
