@@ -1,37 +1,70 @@
 // norm_problem: see norm_problem.h.
 #ifdef REAL
 
+static inline REAL FN(forward)(double x, double m, double mean, double scale, double bias) {
+  const double y = (x - m * mean) * scale + m * bias;
+  return (REAL)(m == 0 ? 0 : y);
+}
+
 static void FN(forward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
   const bool masked = ((const norm_pass *)context)->masked;
+  const norm_cell *cell = (const norm_cell *)p[3];
+  const double w = *(const REAL *)p[4], b = *(const REAL *)p[5];
+  const bool dense = step[0] == (int64_t)sizeof(REAL) && step[1] == (int64_t)sizeof(REAL);
+  const bool constant = step[3] == 0 && step[4] == 0 && step[5] == 0;
+  if (constant && dense && (!masked || step[2] == (int64_t)sizeof(REAL))) {
+    // A row inside one cell, everything dense: the compiler vectorises it.
+    const double mean = cell->mean, scale = cell->rstd * w;
+    const REAL *restrict x = (const REAL *)p[1], *restrict mask = (const REAL *)p[2];
+    REAL *restrict y = (REAL *)p[0];
+    for (int64_t i = 0; !masked && i < n; i++) {
+      y[i] = FN(forward)(x[i], 1, mean, scale, b);
+    }
+    for (int64_t i = 0; masked && i < n; i++) {
+      y[i] = FN(forward)(x[i], mask[i], mean, scale, b);
+    }
+    return;
+  }
   for (int64_t i = 0; i < n; i++) {
     const double m = masked ? *(const REAL *)(p[2] + i * step[2]) : 1.0;
-    double y = 0;
-    if (m != 0) {
-      const norm_cell *cell = (const norm_cell *)(p[3] + i * step[3]);
-      const double x = *(const REAL *)(p[1] + i * step[1]), w = *(const REAL *)(p[4] + i * step[4]);
-      const double b = *(const REAL *)(p[5] + i * step[5]);
-      y = (x - m * cell->mean) * (cell->rstd * w) + m * b;
-    }
-    *(REAL *)(p[0] + i * step[0]) = (REAL)y;
+    const double x = *(const REAL *)(p[1] + i * step[1]), wi = *(const REAL *)(p[4] + i * step[4]);
+    cell = (const norm_cell *)(p[3] + i * step[3]);
+    *(REAL *)(p[0] + i * step[0]) =
+      FN(forward)(x, m, cell->mean, cell->rstd * wi, *(const REAL *)(p[5] + i * step[5]));
   }
+}
+
+static inline REAL FN(backward)(double dy, double x, double m, const norm_cell *cell, double scale, bool compat) {
+  const double d = compat ? m * m * (x - cell->mean) : x / m - cell->mean;
+  const double dx = dy * scale - cell->offset - d * cell->slope;
+  return (REAL)(m == 0 && !compat ? 0 : dx);
 }
 
 static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
   const norm_pass *how = context;
+  const bool dense = step[0] == (int64_t)sizeof(REAL) && step[1] == (int64_t)sizeof(REAL) &&
+                     step[2] == (int64_t)sizeof(REAL);
+  if (dense && step[4] == 0 && step[5] == 0 && how->statistics && !how->masked && !how->compat) {
+    const norm_cell cell = *(const norm_cell *)p[4];
+    const double scale = cell.rstd * *(const REAL *)p[5];
+    const REAL *restrict dy = (const REAL *)p[1], *restrict x = (const REAL *)p[2];
+    REAL *restrict dx = (REAL *)p[0];
+    for (int64_t i = 0; i < n; i++) {
+      dx[i] = FN(backward)(dy[i], x[i], 1, &cell, scale, false);
+    }
+    return;
+  }
   for (int64_t i = 0; i < n; i++) {
     const double m = how->masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0;
-    double dx = 0;
-    if (m != 0 || how->compat) {
-      const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
-      const double dy = *(const REAL *)(p[1] + i * step[1]), w = *(const REAL *)(p[5] + i * step[5]);
-      dx = dy * (cell->rstd * w);
-      if (how->statistics) {
-        const double x = *(const REAL *)(p[2] + i * step[2]);
-        const double d = how->compat ? m * m * (x - cell->mean) : x / m - cell->mean;
-        dx = dx - cell->offset - d * cell->slope;
-      }
+    const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
+    const double dy = *(const REAL *)(p[1] + i * step[1]), x = *(const REAL *)(p[2] + i * step[2]);
+    const double scale = cell->rstd * *(const REAL *)(p[5] + i * step[5]);
+    REAL *dx = (REAL *)(p[0] + i * step[0]);
+    if (how->statistics) {
+      *dx = FN(backward)(dy, x, m, cell, scale, how->compat);
+    } else {
+      *dx = (REAL)(m == 0 && !how->compat ? 0 : dy * scale);
     }
-    *(REAL *)(p[0] + i * step[0]) = (REAL)dx;
   }
 }
 
