@@ -12,7 +12,8 @@
 // Sums are taken in double precision in a fixed order for both dtypes. x, y, dx, dy, weight, bias and the running
 // statistics have one dtype. mask broadcasts to x: same number of dims, each size 1 or x's. weight, bias, running_mean,
 // running_var, dx, dweight and dbias may be NULL.
-// stats is float64, row-major, (cells ..., 3): mean, rstd, n; forward writes it and backward reads it.
+// stats is float64, row-major, (cells ..., 3): mean, rstd, n (all 0 without a valid element); forward writes it and
+// backward reads it.
 // momentum is the weight of the new value; a cumulative average is the caller's 1 / count.
 #pragma once
 #include "tensor.h"

@@ -84,8 +84,8 @@ end
 local function zero_outside(t, data, top, left)
   local h, w = #data.x[1][1], #data.x[1][1][1]
   local nonzero = 0
-  for n, sample in ipairs(t:totable()) do
-    for c, plane in ipairs(sample) do
+  for _, sample in ipairs(t:totable()) do
+    for _, plane in ipairs(sample) do
       for i, row in ipairs(plane) do
         for j, v in ipairs(row) do
           local inside = i > top and i <= top + h and j > left and j <= left + w
@@ -111,8 +111,9 @@ for name, fn in pairs(norms) do
         local data = data_of(shape, mask)
         for _, dtype in ipairs { 'float32', 'float64' } do
           local plain = results(fn, data, { size = { 5, 6 }, top = 0, left = 0, under = 0 }, dtype, true)
-          for _, p in ipairs { { size = { 5, 9 }, top = 0, left = 0, under = 0 }, { size = { 8, 6 }, top = 0, left = 0, under = nan },
-            { size = { 11, 13 }, top = 4, left = 7, under = 1 / 0 }, { size = { 32, 33 }, top = 27, left = 27, under = nan } } do
+          for _, p in ipairs {
+            { size = { 5, 9 }, top = 0, left = 0, under = 0 }, { size = { 8, 6 }, top = 0, left = 0, under = nan },
+            { size = { 11, 13 }, top = 4, left = 7, under = 1 / 0 }, { size = { 40, 41 }, top = 35, left = 35, under = nan } } do
             local padded, y, dx = results(fn, data, p, dtype, true)
             same(plain, padded, ('%s canvas %dx%d'):format(dtype, p.size[1], p.size[2]))
             zero_outside(y, data, p.top, p.left)

@@ -9,9 +9,10 @@ local norm = require 'masked_torch.nn.norm'
 
 local layers = {}
 
---- MaskedBatchNorm1d/2d/3d(num_features, {eps = 1e-5, momentum = 0.1, affine = true, track_running_stats = true, compat = false, ...})
--- forward(x, mask) -> y, mask: BatchNorm with statistics over valid elements. A mask tensor must have as many dimensions as an
--- input may have.
+--- MaskedBatchNorm1d/2d/3d(num_features, {eps = 1e-5, momentum = 0.1, affine = true, track_running_stats = true,
+-- compat = false, dtype, device})
+-- forward(x, mask) -> y, mask: BatchNorm with statistics over valid elements. A mask tensor must have as many dimensions as
+-- an input may have.
 -- compat = true gives masked_torch's numbers where a mask is given. The default differs from them in this:
 --   * the result is masked again, in training and evaluation (there masked positions become bias - mean / std * weight);
 --   * the running variance is unbiased, as without a mask (there biased with a mask);
@@ -46,7 +47,7 @@ for dims = 1, 3 do
   layers[name] = masked_batch_norm(name, norm[('BatchNorm%dd'):format(dims)])
 end
 
---- MaskedLayerNorm, MaskedGroupNorm, MaskedInstanceNorm1d/2d/3d, MaskedRMSNorm: the plain layers, which take masks themselves.
+--- MaskedLayerNorm, MaskedGroupNorm, MaskedInstanceNorm1d/2d/3d, MaskedRMSNorm: the plain layers, which take masks too.
 for _, name in ipairs { 'LayerNorm', 'GroupNorm', 'InstanceNorm1d', 'InstanceNorm2d', 'InstanceNorm3d', 'RMSNorm' } do
   layers['Masked' .. name] = class('Masked' .. name, norm[name])
 end

@@ -121,10 +121,10 @@ end
 -- ---- batch norm ------------------------------------------------------------------------------------------------
 
 --- BatchNorm1d/2d/3d(num_features, {eps = 1e-5, momentum = 0.1, affine = true, track_running_stats = true, dtype, device})
--- forward(x, mask) -> y, mask, with x (N, C) or (N, C, L) / (N, C, H, W) / (N, C, D, H, W): F.batch_norm over the batch in training
--- (and always without running statistics), over the running statistics in evaluation. momentum = 'cumulative' (PyTorch's None): the
--- running statistics are the plain average over all batches. Parameters weight, bias; buffers running_mean, running_var,
--- num_batches_tracked (int64).
+-- forward(x, mask) -> y, mask, with x (N, C) or (N, C, L) / (N, C, H, W) / (N, C, D, H, W): F.batch_norm over the batch in
+-- training (and always without running statistics), over the running statistics in evaluation.
+-- momentum = 'cumulative' (PyTorch's None): the running statistics are the plain average over all batches.
+-- Parameters weight, bias; buffers running_mean, running_var, num_batches_tracked (int64).
 local BatchNorm = class('BatchNorm', Running)
 BatchNorm.defaults = { eps = 1e-5, momentum = options.any(0.1), affine = true, track_running_stats = true,
   dtype = 'float32', device = 'cpu' }
@@ -136,9 +136,10 @@ end
 
 -- ---- instance norm -----------------------------------------------------------------------------------------------
 
---- InstanceNorm1d/2d/3d(num_features, {eps = 1e-5, momentum = 0.1, affine = false, track_running_stats = false, dtype, device})
--- forward(x, mask) -> y, mask, with x (N, C, L) / (N, C, H, W) / (N, C, D, H, W): F.instance_norm; with track_running_stats, evaluation
--- uses the running statistics.
+--- InstanceNorm1d/2d/3d(num_features, {eps = 1e-5, momentum = 0.1, affine = false, track_running_stats = false, dtype,
+-- device})
+-- forward(x, mask) -> y, mask, with x (N, C, L) / (N, C, H, W) / (N, C, D, H, W): F.instance_norm; with track_running_stats,
+-- evaluation uses the running statistics.
 local InstanceNorm = class('InstanceNorm', Running)
 InstanceNorm.defaults = { eps = 1e-5, momentum = options.any(0.1), affine = false, track_running_stats = false,
   dtype = 'float32', device = 'cpu' }
@@ -199,9 +200,9 @@ local function mask_of(self, mask, x)
   return Mask.of(name_of(self), mask, x)
 end
 
---- LayerNorm(normalized_shape, {eps = 1e-5, elementwise_affine = true, bias = true, channels = false, dtype, device}): F.layer_norm over
--- the trailing sizes. channels = true: over the channels of (N, C, *S), position by position; normalized_shape is then C.
--- Parameters weight, bias.
+--- LayerNorm(normalized_shape, {eps = 1e-5, elementwise_affine = true, bias = true, channels = false, dtype, device})
+-- F.layer_norm over the trailing sizes. channels = true: over the channels of (N, C, *S), position by position;
+-- normalized_shape is then C. Parameters weight, bias.
 local LayerNorm = class('LayerNorm', Module)
 LayerNorm.defaults = { eps = 1e-5, elementwise_affine = true, bias = true, channels = false, dtype = 'float32',
   device = 'cpu' }
@@ -228,8 +229,8 @@ function LayerNorm:extra_repr()
     repr.value(self.elementwise_affine)) .. (self.channels and ', channels=True' or '')
 end
 
---- RMSNorm(normalized_shape, {eps = nil, elementwise_affine = true, dtype, device}): F.rms_norm. eps = nil is the machine epsilon of
--- the input's type. Parameter weight.
+--- RMSNorm(normalized_shape, {eps = nil, elementwise_affine = true, dtype, device})
+-- F.rms_norm over the trailing sizes. eps = nil is the machine epsilon of the input's type. Parameter weight.
 local RMSNorm = class('RMSNorm', Module)
 RMSNorm.defaults = { eps = options.none, elementwise_affine = true, dtype = 'float32', device = 'cpu' }
 

@@ -216,16 +216,22 @@ local function run_batch_norm(op, x, o)
   return y
 end
 
---- batch_norm(x, running_mean, running_var, weight, bias, training = false, momentum = 0.1, eps = 1e-5, {mask =, compat = false})
--- x (N, C, *S); one mean and variance per channel over samples and positions. running_mean, running_var, weight, bias (C), each
--- may be nil. training: the batch's statistics normalise, and the running ones, if given, take them up in place:
+--- batch_norm(x, running_mean, running_var, weight, bias, training = false, momentum = 0.1, eps = 1e-5,
+-- {mask = nil, compat = false})
+-- x (N, C, *S); one mean and variance per channel over samples and positions. running_mean, running_var, weight, bias (C),
+-- each may be nil. training: the batch's statistics normalise, and the running ones, if given, take them up in place:
 --   r = (1 - momentum) r + momentum s,
 -- with the unbiased variance var n^2 / (n^2 - sum m^2); for a binary mask var n / (n - 1). A mask of batch 1 counts for every
 -- sample. A channel with no valid element leaves its running statistics as they are; one with a single valid element gives
--- y = bias and leaves the running variance. Errors: training on one value per channel; not training without running statistics.
--- compat = true, with a mask: masked_torch's numbers. They differ in this: the result is not masked again; the running variance
--- is the biased one; var = sum ((x - mean) m)^2 / n, which is wrong for soft masks; holes of x enter the sums; a mask of batch 1 is
--- counted once; no valid element gives NaN, in the running statistics too; weight and bias act only together.
+-- y = bias and leaves the running variance.
+-- Errors: training on one value per channel; not training without running statistics.
+-- compat = true, with a mask: masked_torch's numbers. They differ in this:
+--   * the result is not masked again;
+--   * the running variance is the biased one;
+--   * var = sum ((x - mean) m)^2 / n, which is wrong for soft masks, and holes of x enter the sums;
+--   * a mask of batch 1 is counted once;
+--   * no valid element gives NaN, in the running statistics too; a single one sets the running variance to 0;
+--   * weight and bias act only together.
 function functional.batch_norm(x, ...)
   local o = named('batch_norm', batch_names, batch_defaults, ...)
   local y = run_batch_norm('batch_norm', x, o)
@@ -245,7 +251,7 @@ local group_names = { 'weight', 'bias', 'eps' }
 local group_defaults = { weight = none, bias = none, eps = 1e-5, mask = none }
 local layer_defaults = { weight = none, bias = none, eps = 1e-5, mask = none, channels = false }
 
---- group_norm(x, num_groups, weight, bias, eps = 1e-5, {mask =})
+--- group_norm(x, num_groups, weight, bias, eps = 1e-5, {mask = nil})
 -- x (N, C, *S): one mean and variance per sample and group of C / num_groups neighbouring channels; weight, bias (C).
 function functional.group_norm(x, num_groups, ...)
   check_input('group_norm', x)
@@ -264,9 +270,10 @@ local instance_names = { 'running_mean', 'running_var', 'weight', 'bias', 'use_i
 local instance_defaults = { running_mean = none, running_var = none, weight = none, bias = none, use_input_stats = true,
   momentum = 0.1, eps = 1e-5, mask = none }
 
---- instance_norm(x, running_mean, running_var, weight, bias, use_input_stats = true, momentum = 0.1, eps = 1e-5, {mask =})
--- x (N, C, *S): one mean and variance per sample and channel. Running statistics, if given, take up the average over the samples
--- that have any; use_input_stats = false normalises with them. Errors: a single position.
+--- instance_norm(x, running_mean, running_var, weight, bias, use_input_stats = true, momentum = 0.1, eps = 1e-5,
+-- {mask = nil})
+-- x (N, C, *S): one mean and variance per sample and channel. Running statistics, if given, take up the average over the
+-- samples that have any; use_input_stats = false normalises with them. Errors: a single position.
 function functional.instance_norm(x, ...)
   check_input('instance_norm', x)
   local o = named('instance_norm', instance_names, instance_defaults, ...)
@@ -298,9 +305,10 @@ local function channels_from_end(t)
   return t:permute(order)
 end
 
---- layer_norm(x, normalized_shape, weight, bias, eps = 1e-5, {mask =, channels = false})
--- One mean and variance over the trailing sizes normalized_shape (a size or a table); weight, bias of that shape. The mask may have
--- size 1 in any dim. channels = true: over the channels of x (N, C, *S), position by position; normalized_shape is C.
+--- layer_norm(x, normalized_shape, weight, bias, eps = 1e-5, {mask = nil, channels = false})
+-- One mean and variance over the trailing sizes normalized_shape (a size or a table); weight, bias of that shape. The mask
+-- may have size 1 in any dim.
+-- channels = true: over the channels of x (N, C, *S), position by position; normalized_shape is C.
 function functional.layer_norm(x, normalized_shape, ...)
   Tensor.check('layer_norm', 'input', x)
   local o = named('layer_norm', group_names, layer_defaults, ...)
@@ -320,13 +328,13 @@ function functional.layer_norm(x, normalized_shape, ...)
   return y
 end
 
---- rms_norm(x, normalized_shape, weight, eps = machine epsilon of x's type, {mask =})
+--- rms_norm(x, normalized_shape, weight, eps = machine epsilon of x's type, {mask = nil})
 -- y = m z / sqrt(sum m z^2 / n + eps) * weight over the trailing sizes (Zhang and Sennrich, 2019).
 function functional.rms_norm(x, normalized_shape, ...)
   Tensor.check('rms_norm', 'input', x)
   local ndim = trailing_dims('rms_norm', x, normalized_shape)
-  local o = named('rms_norm', { 'weight', 'eps' }, { weight = none, eps = x.dtype == 'float64' and 2 ^ -52 or 2 ^ -23, mask = none },
-    ...)
+  local epsilon = x.dtype == 'float64' and 2 ^ -52 or 2 ^ -23
+  local o = named('rms_norm', { 'weight', 'eps' }, { weight = none, eps = epsilon, mask = none }, ...)
   check_tensors('rms_norm', x, o, 'weight')
   local y = rms_norm(x, o.weight, broadcast_mask_for('rms_norm', o.mask, x), ndim, o.eps)
   return y
