@@ -233,6 +233,9 @@ end
 case('learnt exponent, no gate, channels', shapes[1][1], 'soft', 'nc', { reweight = 'count', gate = 'none', padding = 1 },
   { learnt = true, alpha = 0.5 })
 
+case('learnt exponent, gate by coverage', shapes[1][1], 'soft', 'nc', { rule = 'coverage', reweight = 'l2', padding = 1,
+  border = true }, { learnt = true })
+
 -- What the combinations leave out.
 case('no bias', shapes[1][1], 'binary', 'n1', { reweight = 'count', padding = 1 }, { no_bias = true })
 case('soft, weighted by the mask', shapes[1][1], 'soft', 'nc', { rule = 'confidence', reweight = 'l1', gate = 'none',

@@ -78,6 +78,32 @@ describe('what lies under the mask', function()
   end)
 end)
 
+describe('a gradient that arrives at a masked output', function()
+  it('changes no bit, NaN and Inf included', function()
+    for _, way in ipairs { {}, { reweight = 'count', alpha = 0.5 }, { rule = 'erode' }, { rule = 'grow', reweight = 'l2' } } do
+      local opts = { padding = 1 }
+      for key, value in pairs(way) do opts[key] = value end
+      local random = Random.new(8)
+      local x, w, b = normal(random, { 2, 3, 12 }), normal(random, { 4, 3, 3 }), normal(random, { 4 })
+      local m = torch.mask.lengths({ 5, 8 }, 12)
+      local _, new = F.masked_conv(x, w, b, m, opts)
+      local valid = new:expand(2, 4):totable()
+      local clean, dirty = random:normal({ 2, 4, 12 }).values, {}
+      for i, v in ipairs(clean) do
+        local n, o, p = math.floor((i - 1) / 48) + 1, math.floor((i - 1) / 12) % 4 + 1, (i - 1) % 12 + 1
+        dirty[i] = valid[n][o][p] == 0 and (i % 2 == 0 and nan or inf) or v
+      end
+      for _, alpha in ipairs { 0.5, false } do
+        local used = opts.reweight and alpha or nil
+        local one, two = results(x, w, b, m, opts, clean, used), results(x, w, b, m, opts, dirty, used)
+        for _, field in ipairs { 'x', 'w', 'b', 'alpha' } do
+          if one[field] then same(one[field], two[field], field) end
+        end
+      end
+    end
+  end)
+end)
+
 describe('a full mask', function()
   it('equals no mask and the plain convolution to the bit, forward and backward', function()
     every(function(opts, text)
