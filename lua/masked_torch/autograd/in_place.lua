@@ -23,6 +23,7 @@ return function(op, x, out_of_place, kernel, ...)
     Tensor.bump(x)
     return x
   end
+  autograd.check_recorded(op, x)
   local before = Tensor.empty_like(x)
   native.check(x.K.mt_tensor_copy(before._c, x._c))
   before.requires_grad, before.grad_fn, before.output_nr = x.requires_grad, x.grad_fn, x.output_nr

@@ -11,7 +11,6 @@
 
 local Tensor = require 'masked_torch.tensor'
 local native = require 'masked_torch.native'
-local ffi = require 'ffi'
 
 local autograd = { registry = {} }
 local fail = native.fail
@@ -160,10 +159,12 @@ function Op:__call(...)
   return finish(node, wanted, pcall(self.forward, node, ...))
 end
 
---- autograd.op{name=, forward=, backward=}: defines a differentiable operation and enters it in the registry that the
--- gradient tests walk.
+--- autograd.operation{name=, forward=, backward=}: a differentiable operation.
+function autograd.operation(definition) return setmetatable(definition, Op) end
+
+--- autograd.op{name=, forward=, backward=}: the same, entered in the registry that the gradient tests walk.
 function autograd.op(definition)
-  local op = setmetatable(definition, Op)
+  local op = autograd.operation(definition)
   autograd.registry[op.name] = op
   return op
 end
@@ -229,13 +230,28 @@ local function check_gradient(node, i, g)
   end
 end
 
-local function route(edge, g, pending, taken)
-  if edge.leaf then
-    local hooks = edge.leaf.hooks
-    if hooks then
-      for _, hook in ipairs(hooks) do g = hook(g) or g end
+-- A hook sees the gradient and may return another one of the same shape.
+local function apply_hooks(hooks, g)
+  for _, hook in ipairs(hooks) do
+    local other = hook(g)
+    if other ~= nil then
+      if not is_tensor(other) or other.dtype ~= g.dtype or Tensor.shape_text(other) ~= Tensor.shape_text(g) then
+        fail('register_hook: the hook returned %s where a gradient %s %s was expected',
+          is_tensor(other) and Tensor.shape_text(other) .. ' ' .. other.dtype or type(other), Tensor.shape_text(g), g.dtype)
+      end
+      g = other
     end
-    accumulate(edge.leaf, g, taken)
+  end
+  return g
+end
+
+-- Leaves are served when the whole graph is done: a hook sees the complete gradient once, and an error on the way leaves every
+-- .grad as it was.
+local function route(edge, g, pending, leaves)
+  if edge.leaf then
+    local leaf = edge.leaf
+    if not leaves[leaf] then leaves[#leaves + 1] = leaf end
+    leaves[leaf] = leaves[leaf] and add(leaves[leaf], g) or g
     return
   end
   local slots = pending[edge.fn]
@@ -246,10 +262,19 @@ local function route(edge, g, pending, taken)
   slots[edge.nr] = slots[edge.nr] and add(slots[edge.nr], g) or g
 end
 
+local function serve(leaves, taken)
+  for _, leaf in ipairs(leaves) do
+    local g = leaves[leaf]
+    if leaf.hooks then g = apply_hooks(leaf.hooks, g) end
+    accumulate(leaf, g, taken)
+  end
+end
+
 local function run(root, grad, retain)
-  local pending, taken = {}, { [tostring(grad._c.storage)] = true }
+  local pending, leaves, taken = {}, {}, { [tostring(grad._c.storage)] = true }
   if root.grad_fn == nil then
-    accumulate(root, grad, taken)
+    leaves[1], leaves[root] = root, grad
+    serve(leaves, taken)
     return
   end
   pending[root.grad_fn] = { [root.output_nr] = grad }
@@ -263,7 +288,7 @@ local function run(root, grad, retain)
       end
       if node.output_hooks then
         for nr, hooks in pairs(node.output_hooks) do
-          for _, hook in ipairs(hooks) do slots[nr] = slots[nr] and (hook(slots[nr]) or slots[nr]) end
+          if slots[nr] then slots[nr] = apply_hooks(hooks, slots[nr]) end
         end
       end
       local gradients = { node.op.backward(node, unpack(slots, 1, node.outputs)) }
@@ -271,12 +296,13 @@ local function run(root, grad, retain)
         local edge, g = node[i], gradients[i]
         if edge and g ~= nil then
           check_gradient(node, i, g)
-          route(edge, g, pending, taken)
+          route(edge, g, pending, leaves)
         end
       end
       if not retain then node.freed, node.kept = true, nil end
     end
   end
+  serve(leaves, taken)
 end
 
 local methods = Tensor.methods
@@ -343,10 +369,16 @@ function methods.register_hook(x, hook)
   end
 end
 
---- x:retain_grad(): a result of an operation keeps its gradient too.
+--- x:retain_grad(): a result of an operation keeps its gradient too. Returns x.
 function methods.retain_grad(x)
-  if x.grad_fn then
-    methods.register_hook(x, function(g) x.grad = x.grad and add(x.grad, g) or g end)
+  Tensor.check('retain_grad', 'input', x)
+  if x.grad_fn and not x.retains_grad then
+    methods.register_hook(x, function(g)
+      local kept = Tensor.empty_like(g)   -- its own memory: g may become the gradient of others
+      native.check(g.K.mt_tensor_copy(kept._c, g._c))
+      x.grad = x.grad and add(x.grad, kept) or kept
+    end)
+    x.retains_grad = true
   end
   return x
 end

@@ -8,7 +8,8 @@
 local Tensor = require 'masked_torch.tensor'
 
 local stems = { 'create', 'random', 'view', 'slice', 'index', 'cat', 'pad', 'elementwise', 'activation', 'reduce', 'matmul',
-  'sort', 'softmax', 'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample', 'norm' }
+  'sort', 'softmax', 'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample',
+  'norm' }
 
 return function(torch)
   local functional = {}
