@@ -179,6 +179,7 @@ local cast = autograd.op{
 -- truncates towards zero; to bool: x ~= 0. The gradient is converted back.
 function method.to(x, target)
   Tensor.check('to', 'input', x)
+  if target == x.dtype then return x end
   if type(target) == 'string' then
     target = Tensor.dtype_code[target] and { dtype = target } or { device = target }
   end

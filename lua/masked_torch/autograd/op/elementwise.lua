@@ -67,33 +67,31 @@ end
 local function numbers(dtype) return dtype == 'bool' and 'int64' or dtype end
 local function real(dtype) return RANK[dtype] < RANK.float32 and 'float32' or dtype end
 
-local function same_shape(x, shape)
-  local c = x._c
-  if c.ndim ~= #shape then return false end
-  for d = 1, #shape do
-    if c.shape[d - 1] ~= shape[d] then return false end
+-- Does x's shape hold y's, so that y broadcasts to x?
+local function holds(x, y)
+  local cx, cy = x._c, y._c
+  local missing = cx.ndim - cy.ndim
+  if missing < 0 then return false end
+  for d = 0, cy.ndim - 1 do
+    local size = cy.shape[d]
+    if size ~= 1 and size ~= cx.shape[d + missing] then return false end
   end
   return true
 end
 
--- An uninitialised result of the broadcast shape, in the memory format of the first operand that has this shape. Sizes that
--- do not fit together are refused by the kernel.
-local function broadcast(op, dtype, ...)
-  local n, ndim, shape = select('#', ...), 0, {}
-  for i = 1, n do ndim = math.max(ndim, (select(i, ...))._c.ndim) end
-  for d = 1, ndim do shape[d] = 1 end
-  for i = 1, n do
-    local c = (select(i, ...))._c
-    for d = 0, c.ndim - 1 do
-      local size = tonumber(c.shape[d])
-      if size ~= 1 then shape[ndim - c.ndim + d + 1] = size end
-    end
+-- An uninitialised result of the broadcast shape, in the memory format of the operand that has this shape. Sizes that do not fit
+-- together are refused by the kernel.
+local function broadcast(op, dtype, a, b)
+  if holds(a, b) then return Tensor.empty_like(a, dtype) end
+  if holds(b, a) then return Tensor.empty_like(b, dtype) end
+  local ca, cb = a._c, b._c
+  local ndim, shape = math.max(ca.ndim, cb.ndim), {}
+  for d = 1, ndim do
+    local da, db = d - 1 - (ndim - ca.ndim), d - 1 - (ndim - cb.ndim)
+    local sa = da >= 0 and tonumber(ca.shape[da]) or 1
+    shape[d] = sa ~= 1 and sa or db >= 0 and tonumber(cb.shape[db]) or 1
   end
-  for i = 1, n do
-    local x = (select(i, ...))
-    if same_shape(x, shape) then return Tensor.empty_like(x, dtype) end
-  end
-  return Tensor.empty(op, shape, dtype, (...).device)
+  return Tensor.empty(op, shape, dtype, a.device)
 end
 
 -- ---- one operand ---------------------------------------------------------------------------------------------
@@ -281,7 +279,7 @@ end
 local where = autograd.op{
   name = 'where',
   forward = function(ctx, condition, a, b)
-    local y = broadcast('where', a.dtype, condition, a, b)
+    local y = broadcast('where', a.dtype, broadcast('where', 'bool', condition, a), b)
     check(y.K.mt_elementwise_where(y._c, condition._c, a._c, b._c))
     ctx:save(condition)
     ctx.a, ctx.b = a:size(), b:size()
