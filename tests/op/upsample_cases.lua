@@ -45,8 +45,8 @@ local function reference(o)
       local nearest = at
       for d = 1, #out do
         local factor = o.factor and (type(o.factor) == 'table' and o.factor[d] or o.factor)
-        local first, second, w, near = position(out[d] - 1, s[2 + d], shape[2 + d], factor and 1 / factor or s[2 + d] / shape[2 + d],
-          o.mode)
+        local first, second, w, near = position(out[d] - 1, s[2 + d], shape[2 + d],
+          factor and 1 / factor or s[2 + d] / shape[2 + d], o.mode)
         list[d] = { first, second, w }
         nearest = type(nearest) == 'table' and nearest[near + 1] or nearest
       end

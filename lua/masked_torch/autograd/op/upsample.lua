@@ -54,8 +54,9 @@ local DEFAULTS = { size = none, scale_factor = none, mode = 'nearest', align_cor
 -- -> y, mask (nil without one)
 -- x (N, C, *S) -> (N, C, *size), or (N, C, *floor(S * scale_factor)). mode 'nearest', or 'linear', whose names 'bilinear' and
 -- 'trilinear' insist on two and three axes. Positions as in PyTorch: pixel centres unless align_corners.
--- mask: linear weights count for valid neighbours only and are renormalised; an output without one is 0. mask_rule: 'grow' (valid where a
--- neighbour with weight is; fills holes), 'keep' (as the nearest position; for padding), 'coverage' (weighted mean).
+-- mask: linear weights count for valid neighbours only and are renormalised; an output without one is 0. mask_rule: 'grow'
+-- (valid where a neighbour with weight is; fills holes), 'keep' (as the nearest position; for padding), 'coverage' (weighted
+-- mean).
 -- What lies under mask 0 changes nothing, and a mask of ones equals no mask, both bit for bit.
 local function interpolate(x, opts)
   local dims = spatial.check('interpolate', x)
