@@ -11,9 +11,10 @@ static int check_channels(const char *op, const mt_tensor *x) {
   return MT_OK;
 }
 
-static int check_running(const norm_problem *p, const char *argument, const mt_tensor *running) {
-  MT_TRY(norm_check_parameter(p, argument, running, 1, 1));
-  return running == NULL ? MT_OK : mt_check_output(p->op, argument, running);
+// A parameter that the kernel writes.
+static int check_written(const norm_problem *p, const char *argument, const mt_tensor *t, int32_t first, int32_t ndim) {
+  MT_TRY(norm_check_parameter(p, argument, t, first, ndim));
+  return t == NULL ? MT_OK : mt_check_output(p->op, argument, t);
 }
 
 static int channel_views(norm_problem *p, const mt_tensor *weight, const mt_tensor *bias) {
@@ -69,8 +70,8 @@ static int batch_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
   const bool compat = flags & MT_NORM_COMPAT;
   const int64_t channels = p->x->shape[1];
   MT_TRY(channel_views(p, weight, bias));
-  MT_TRY(check_running(p, "running_mean", running_mean));
-  MT_TRY(check_running(p, "running_var", running_var));
+  MT_TRY(check_written(p, "running_mean", running_mean, 1, 1));
+  MT_TRY(check_written(p, "running_var", running_var, 1, 1));
   MT_TRY(norm_check_stats(p, stats, 2, (const int64_t[]){channels, 3}));
   if (flags & MT_NORM_BATCH_STATISTICS) {
     if (p->x->numel == channels && channels > 0 && !compat) {
@@ -124,9 +125,11 @@ int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mea
 static int check_backward(norm_problem *p, const mt_tensor *dx, const mt_tensor *dweight, const mt_tensor *dbias,
                           const mt_tensor *dy, int32_t first, int32_t ndim) {
   MT_TRY(mt_check_like(p->op, "gradient", dy, p->x));
-  MT_TRY(norm_check_output(p, "dx", dx, dy));
-  MT_TRY(norm_check_parameter(p, "dweight", dweight, first, ndim));
-  return norm_check_parameter(p, "dbias", dbias, first, ndim);
+  if (dx != NULL) {
+    MT_TRY(norm_check_output(p, "dx", dx, dy));
+  }
+  MT_TRY(check_written(p, "dweight", dweight, first, ndim));
+  return check_written(p, "dbias", dbias, first, ndim);
 }
 
 int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
@@ -185,8 +188,8 @@ static int group_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
                          const mt_tensor *weight, const mt_tensor *bias, double momentum, double eps) {
   MT_TRY(norm_check_output(p, "output", y, NULL));
   MT_TRY(channel_views(p, weight, bias));
-  MT_TRY(check_running(p, "running_mean", running_mean));
-  MT_TRY(check_running(p, "running_var", running_var));
+  MT_TRY(check_written(p, "running_mean", running_mean, 1, 1));
+  MT_TRY(check_written(p, "running_var", running_var, 1, 1));
   MT_TRY(norm_check_stats(p, stats, 3, (const int64_t[]){p->x->shape[0], stats->shape[1], 3}));
   if ((running_mean != NULL || running_var != NULL) && p->members != 1) {
     return mt_fail(MT_ERROR_ARGUMENT, "group_norm: running statistics need one group per channel");

@@ -296,3 +296,41 @@ describe('norms refuse', function()
     it(case[1], function() assert.fails(case[2], unpack(case, 3)) end)
   end
 end)
+
+describe('the norm kernels', function()
+  local K = require('masked_torch.native').cpu
+  local ffi = require 'ffi'
+  local x, stats = torch.ones(2, 3, 4), torch.zeros(3, 3, { dtype = 'float64' })
+  local function refused(status, text)
+    assert.equal(K.MT_ERROR_ARGUMENT, status)
+    local message = ffi.string(K.mt_last_error())
+    assert.is_true(message:find(text, 1, true) ~= nil, message)
+  end
+
+  it('check what a C program passes', function()
+    refused(K.mt_norm_batch_forward(nil, stats._c, nil, nil, x._c, nil, nil, nil, 1, 0.1, 1e-5), 'output')
+    refused(K.mt_norm_batch_forward(x._c, stats._c, nil, nil, x._c, nil, nil, nil, 1, 0.1, 1e-5), 'shares memory')
+    local y = torch.ones(2, 3, 4)
+    refused(K.mt_norm_batch_forward(y._c, nil, nil, nil, x._c, nil, nil, nil, 1, 0.1, 1e-5), 'stats')
+    refused(K.mt_norm_batch_forward(y._c, stats._c, nil, nil, x._c, nil, nil, nil, 3, 0.1, 1e-5), 'mask')
+    refused(K.mt_norm_batch_forward(y._c, stats._c, nil, nil, nil, nil, nil, nil, 1, 0.1, 1e-5), 'input')
+    refused(K.mt_norm_batch_backward(y._c, nil, nil, nil, x._c, nil, nil, stats._c, 1), 'gradient')
+    refused(K.mt_norm_group_forward(y._c, stats._c, nil, nil, x._c, nil, nil, nil, 0, 1e-5), 'stats')
+    refused(K.mt_norm_layer_forward(y._c, stats._c, x._c, nil, nil, nil, 1e-5), 'stats')
+    refused(K.mt_norm_layer_forward(y._c, nil, x._c, nil, nil, nil, 1e-5), 'stats')
+    refused(K.mt_norm_layer_forward(y._c, torch.zeros(2, 3, 4, 3, { dtype = 'float64' })._c, x._c, nil, nil, nil, 1e-5),
+      'normalized_shape')
+  end)
+
+  it('give back their scratch memory, also when there is none', function()
+    local y = torch.ones(2, 3, 4)
+    for n = 1, 4 do
+      local blocks = K.mt_memory_blocks()
+      K.mt_memory_fail_at(n, 0)
+      local status = K.mt_norm_batch_forward(y._c, stats._c, nil, nil, x._c, nil, nil, nil, 1, 0.1, 1e-5)
+      K.mt_memory_fail_at(0, 0)
+      assert.equal(n <= 3 and K.MT_ERROR_MEMORY or K.MT_OK, status)
+      assert.equal(blocks, K.mt_memory_blocks())
+    end
+  end)
+end)
