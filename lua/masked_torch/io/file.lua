@@ -26,6 +26,7 @@ if not pcall(ffi.typeof, 'struct mt_statx') then
     int fchmod(int fd, unsigned int mode);
     int rename(const char *from, const char *to);
     int unlink(const char *path);
+    int mkdir(const char *path, unsigned int mode);
     int getpid(void);
     char *strerror(int number);
   ]]
@@ -193,6 +194,17 @@ function file.write(op, path, fn)
     error(message, 0)
   end
   sync_folder(path)
+end
+
+--- file.make_folders(op, path): makes the folders that lead to the file `path`, where they are missing.
+function file.make_folders(op, path)
+  file.check_path(op, path)
+  for position in path:gmatch('()/') do
+    local folder = path:sub(1, position - 1)
+    if folder ~= '' and C.mkdir(folder, 511) ~= 0 and ffi.errno() ~= EEXIST then
+      fail('%s: %s: %s', op, folder, reason())
+    end
+  end
 end
 
 return file
