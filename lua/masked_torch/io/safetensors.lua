@@ -195,8 +195,11 @@ function safetensors.save(path, tensors, metadata)
     local length = ffi.new('uint64_t[1]', #text)
     write(length, 8)
     write(text)
+    -- In a table: compiled code must not forget the copy while its memory is being written.
+    local kept = {}
     for _, name in ipairs(names) do
-      local t = widen.contiguous(tensors[name])
+      kept[1] = widen.contiguous(tensors[name])
+      local t = kept[1]
       write(t._c.data, t:numel() * t:element_size())
     end
   end)

@@ -435,7 +435,7 @@ end
 -- The modules being called, outermost first. One pcall at the outermost call is enough to name the failing module.
 local running, depth = {}, 0
 
--- "Sequential[2].conv (MaskedConv2d)" for the modules in running[1..n]. An entry that is not a child of the one before
+-- "Sequential[2].conv", "MaskedConv2d" for the modules in running[1..n]. An entry that is not a child of the one before
 -- it (its parent was left by an error that somebody caught) is joined to the nearest one that is its parent.
 local function failing_path(n)
   local module = running[n]
@@ -453,7 +453,7 @@ local function failing_path(n)
     i = i - 1
   end
   if #parts == 0 then return nil end
-  return ('%s%s (%s)'):format(name_of(current), table.concat(parts), name_of(module))
+  return name_of(current) .. table.concat(parts), name_of(module)
 end
 
 local function outermost(ok, ...)
@@ -462,12 +462,16 @@ local function outermost(ok, ...)
     return ...
   end
   local message = (...)
-  local path = depth > 1 and failing_path(depth)
+  local path, class_name
+  if depth > 1 then path, class_name = failing_path(depth) end
   for i = 1, depth do running[i] = nil end
   depth = 0
   if path and type(message) == 'string' then
     local position, text = message:match('^(%S-:%d+: )(.*)$')
-    message = (position or '') .. path .. ': ' .. (text or message)
+    text = text or message
+    -- The layers begin their own messages with their name.
+    local class_text = text:sub(1, #class_name) == class_name and '' or ' (' .. class_name .. ')'
+    message = (position or '') .. path .. class_text .. ': ' .. text
   end
   error(message, 0)
 end
