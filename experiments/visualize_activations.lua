@@ -65,22 +65,24 @@ torch.manual_seed(options.seed)
 
 -- ---- image and mask --------------------------------------------------------------------------------------------
 
--- A file as (1, C, H, W): arrays as they are, pictures in 0..1.
+-- A file as (1, C, H, W): arrays as they are, pictures in 0..1 and without their transparency.
 local function load_array(path)
-  local t = path:find('%.npy$') and torch.io.npy.load(path):float() or torch.io.image.load(path)
-  while t:dim() < 4 do t = t:unsqueeze(1) end
-  return t
+  if path:find('%.npy$') then
+    local t = torch.io.npy.load(path):float()
+    while t:dim() < 4 do t = t:unsqueeze(1) end
+    return t
+  end
+  local t = torch.io.image.load(path):unsqueeze(1)
+  if t:size(2) % 2 == 0 then t = t:narrow(2, 1, t:size(2) - 1) end
+  return t:contiguous()
 end
 
 local function load_image(path)
   local t = load_array(path)
-  if not path:find('%.npy$') then
-    if t:size(2) == 2 or t:size(2) == 4 then t = t:narrow(2, 1, t:size(2) - 1) end     -- without transparency
-    local height, width = t:size(3) - t:size(3) % unit, t:size(4) - t:size(4) % unit
-    if height > 0 and width > 0 then t = t:narrow(3, 1, height):narrow(4, 1, width) end
-    t = (t - t:mean()) / t:std()
-  end
-  return t:contiguous()
+  if path:find('%.npy$') then return t end
+  local h, w = t:size(3) - t:size(3) % unit, t:size(4) - t:size(4) % unit
+  if h > 0 and w > 0 then t = t:narrow(3, 1, h):narrow(4, 1, w):contiguous() end
+  return (t - t:mean()) / t:std()
 end
 
 local image = options.image and load_image(options.image) or torch.randn(1, 3, options.size, options.size)
@@ -110,7 +112,14 @@ local holes = {
 local function make_mask(kind)
   local share = tonumber(kind:match('^random:(.*)$'))
   if share then return torch.rand(1, 1, height, width):ge(share):float():expand(1, channels, height, width):contiguous() end
-  if not holes[kind] then return load_array(kind):expand(1, channels, height, width):contiguous() end
+  if not holes[kind] then
+    local t = load_array(kind)
+    if t:size(3) ~= height or t:size(4) ~= width or t:size(2) ~= 1 and t:size(2) ~= channels then
+      parser:error(('--mask: %s is (%s), the image (%s)'):format(kind, table.concat(t:size(), ', '),
+        table.concat(image:size(), ', ')))
+    end
+    return t:expand(1, channels, height, width):contiguous()
+  end
   local values = {}
   for c = 1, channels do
     values[c] = {}

@@ -86,10 +86,12 @@ describe('the activation figure', function()
   it('takes every option', function()
     local picture = scratch.path('.png')
     torch.io.png.save(picture, torch.rand(3, 17, 9))
+    local cut = scratch.path('.png')
+    torch.io.png.save(cut, torch.rand(4, 16, 16))
     for _, options in ipairs{ '--mask half --reduce first', '--mask quarter --reduce std --scale shared',
       '--mask channels --reduce skewness --activation Tanh --bias normal', '--mask grid --reduce kurtosis --activation --bias',
       '--mask random:0.5 --operators conv,half,mask,sparse,submanifold,normalized,gated --threads 2 --seed 7 --device cpu',
-      "--mask half --image '" .. picture .. "'" } do
+      "--mask half --image '" .. picture .. "'", "--mask '" .. cut .. "'" } do
       local figure = scratch.path('.png')
       local text = run(("--depth 3 --size 16 %s --out '%s'"):format(options, figure))
       assert.is_not_nil(text:find('wrote ' .. figure, 1, true), options)
@@ -97,7 +99,8 @@ describe('the activation figure', function()
     end
     for options, message in pairs{ ['--operators conv,foo'] = '--operators: unknown "foo"',
       ['--depth 3 --size 12'] = 'multiples of 8',
-      ['--depth 0'] = '--depth', ['--mask missing.png'] = 'missing.png: No such file', ['--foo'] = '--foo' } do
+      ["--size 8 --depth 3 --mask '" .. cut .. "'"] = '(1, 3, 16, 16), the image (1, 3, 8, 8)', ['--depth 0'] = '--depth',
+      ['--mask missing.png'] = 'missing.png: No such file', ['--foo'] = '--foo' } do
       local ok, text = pcall(run, options .. " --out '" .. scratch.path('.png') .. "'")
       assert.is_false(ok)
       assert.is_not_nil(text:find(message, 1, true), text)
