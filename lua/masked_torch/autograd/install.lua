@@ -23,5 +23,6 @@ return function(torch)
     for name, fn in pairs(op.functional or {}) do functional[name] = fn end
   end
   require 'masked_torch.tensor.index'
+  torch.set_print_options = require('masked_torch.tensor.show').set_print_options
   package.loaded['masked_torch.nn.functional'] = functional
 end
