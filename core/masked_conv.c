@@ -60,11 +60,13 @@ static double FN(alpha_row)(double sum, char *const *p, const int64_t *step, int
 typedef struct {
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
   int64_t N, groups, channels;  // samples, mask groups, mask channels per group
+  int64_t merged;               // how many channels were summed into each of those (counts)
   int64_t filters;              // results per group
   int64_t positions, pixels, taps;
   const double *mask;           // (N, groups, channels, *S)
   const double *weight;         // (groups, taps, channels, filters), NULL: counts
-  double *S, *K;                // (N, *S', groups, filters); erode: S holds the minimum, K is not used
+  const double *whole;          // (groups, filters): K of a window without taps outside the image
+  double *S, *K;                // (N, *S', groups, filters); erode: S holds the minimum, K whether a tap lies inside
   bool border, erode, centre_only;
 } windows;
 
@@ -74,34 +76,60 @@ static int64_t tap_position(const windows *c, int32_t d, int64_t o, int64_t t) {
   return i >= 0 && i < c->in[d] ? i : -1;
 }
 
-// Adds one tap of one group to S and K. at: its pixel, -1 outside the image.
+// Adds the weights of one tap to K, and those times the mask to S. at: its pixel; K is NULL when it is known.
 static void add_tap(const windows *c, const double *mask, const double *weight, int64_t at, double *S, double *K) {
-  if (at < 0) {
-    if (c->erode) {
-      S[0] = c->border ? 0 : S[0];
-    } else if (c->border) {
-      for (int64_t k = 0; k < c->channels; k++) {
-        for (int64_t f = 0; f < c->filters; f++) {
-          K[f] += weight ? weight[k * c->filters + f] : 1;
-        }
-      }
-    }
-    return;
-  }
   for (int64_t k = 0; k < c->channels; k++) {
     const double m = mask[k * c->pixels + at];
-    if (c->erode) {
-      S[0] = m < S[0] ? m : S[0];
-      K[0] = 1;  // something lies inside
-    } else if (weight) {
-      const double *w = weight + k * c->filters;
-      for (int64_t f = 0; f < c->filters; f++) {
-        S[f] += w[f] * m;
-        K[f] += w[f];
-      }
-    } else {
+    if (weight == NULL) {
       S[0] += m;
-      K[0] += 1;
+      if (K) {
+        K[0] += (double)c->merged;
+      }
+      continue;
+    }
+    const double *w = weight + k * c->filters;
+    for (int64_t f = 0; f < c->filters && m != 0; f++) {
+      S[f] += w[f] * m;
+    }
+    for (int64_t f = 0; f < c->filters && K; f++) {
+      K[f] += w[f];
+    }
+  }
+}
+
+// One window of one group. mask: its sample's and group's; o: the output position.
+static void fill_window(const windows *c, const double *mask, const double *weight, const double *whole, const int64_t *o,
+                        double *S, double *K) {
+  int64_t from[3] = {0, 0, 0}, to[3] = {c->kernel[0], c->kernel[1], c->kernel[2]};
+  bool inside = true;
+  for (int32_t d = 0; d < 3; d++) {
+    if (c->centre_only) {
+      from[d] = c->kernel[d] / 2;
+      to[d] = from[d] + 1;
+    }
+    inside = inside && tap_position(c, d, o[d], from[d]) >= 0 && tap_position(c, d, o[d], to[d] - 1) >= 0;
+  }
+  bool known = !c->erode && (c->border || inside);
+  for (int64_t f = 0; f < c->filters; f++) {
+    S[f] = c->erode ? 1 : 0;
+    K[f] = known ? whole[f] : 0;
+  }
+  for (int64_t a = from[0]; a < to[0]; a++) {
+    int64_t ia = tap_position(c, 0, o[0], a);
+    for (int64_t b = from[1]; b < to[1]; b++) {
+      int64_t ib = tap_position(c, 1, o[1], b);
+      for (int64_t e = from[2]; e < to[2]; e++) {
+        int64_t ie = tap_position(c, 2, o[2], e), at = (ia * c->in[1] + ib) * c->in[2] + ie;
+        bool outside = ia < 0 || ib < 0 || ie < 0;
+        if (c->erode) {
+          const double m = outside ? (c->border ? 0 : 1) : mask[at];
+          S[0] = m < S[0] ? m : S[0];
+          K[0] = outside ? K[0] : 1;
+        } else if (!outside) {
+          add_tap(c, mask, weight, at, S, known ? NULL : K);
+        }
+        weight = weight ? weight + c->channels * c->filters : NULL;
+      }
     }
   }
 }
@@ -112,30 +140,10 @@ static void window_range(void *context, int64_t begin, int64_t end) {
     int64_t n = index / c->positions, p = index % c->positions;
     int64_t o[3] = {p / (c->out[1] * c->out[2]), p / c->out[2] % c->out[1], p % c->out[2]};
     for (int64_t g = 0; g < c->groups; g++) {
-      const double *mask = c->mask + (n * c->groups + g) * c->channels * c->pixels;
-      double *S = c->S + (index * c->groups + g) * c->filters, *K = c->K + (index * c->groups + g) * c->filters;
-      for (int64_t f = 0; f < c->filters; f++) {
-        S[f] = c->erode ? 1 : 0;
-        K[f] = 0;
-      }
-      const double *weight = c->weight ? c->weight + g * c->taps * c->channels * c->filters : NULL;
-      int64_t from[3] = {0, 0, 0}, to[3] = {c->kernel[0], c->kernel[1], c->kernel[2]};
-      for (int32_t d = 0; d < 3 && c->centre_only; d++) {
-        from[d] = c->kernel[d] / 2;
-        to[d] = from[d] + 1;
-      }
-      for (int64_t a = from[0]; a < to[0]; a++) {
-        int64_t ia = tap_position(c, 0, o[0], a);
-        for (int64_t b = from[1]; b < to[1]; b++) {
-          int64_t ib = tap_position(c, 1, o[1], b);
-          for (int64_t e = from[2]; e < to[2]; e++) {
-            int64_t ie = tap_position(c, 2, o[2], e);
-            int64_t at = ia < 0 || ib < 0 || ie < 0 ? -1 : (ia * c->in[1] + ib) * c->in[2] + ie;
-            add_tap(c, mask, weight, at, S, K);
-            weight = weight ? weight + c->channels * c->filters : NULL;
-          }
-        }
-      }
+      int64_t result = (index * c->groups + g) * c->filters;
+      fill_window(c, c->mask + (n * c->groups + g) * c->channels * c->pixels,
+                  c->weight ? c->weight + g * c->taps * c->channels * c->filters : NULL, c->whole + g * c->filters, o,
+                  c->S + result, c->K + result);
     }
   }
 }
@@ -144,12 +152,13 @@ static void window_range(void *context, int64_t begin, int64_t end) {
 typedef struct {
   windows c;
   mt_tensor *mask;
-  double *weight, *result;
+  double *weight, *whole, *result;
 } work;
 
 static void finish_work(work *w) {
   mt_tensor_release(w->mask);
   mt_free(w->weight);
+  mt_free(w->whole);
   mt_free(w->result);
 }
 
@@ -197,6 +206,7 @@ static int check_geometry(const char *op, work *k, const mt_tensor *mask, const 
   c->N = mask->shape[0];
   c->groups = mask->shape[1] == 1 ? 1 : g->groups;
   c->channels = mask->shape[1] / c->groups;
+  c->merged = 1;
   c->filters = 1;
   c->positions = c->out[0] * c->out[1] * c->out[2];
   c->pixels = c->in[0] * c->in[1] * c->in[2];
@@ -206,6 +216,25 @@ static int check_geometry(const char *op, work *k, const mt_tensor *mask, const 
   MT_TRY(mt_tensor_copy(k->mask, mask));
   c->mask = k->mask->data;
   return MT_OK;
+}
+
+// Where channels weigh the same, one pass merges those of a group: their sum, or for erode the smallest.
+static void merge_channels(work *k) {
+  windows *c = &k->c;
+  double *out = k->mask->data;
+  for (int64_t i = 0; i < c->N * c->groups; i++) {
+    const double *in = c->mask + i * c->channels * c->pixels;
+    double *to = out + i * c->pixels;  // never ahead of what is read
+    memmove(to, in, sizeof(double) * (size_t)c->pixels);
+    for (int64_t m = 1; m < c->channels; m++) {
+      const double *from = in + m * c->pixels;
+      for (int64_t p = 0; p < c->pixels; p++) {
+        to[p] = !c->erode ? to[p] + from[p] : from[p] < to[p] ? from[p] : to[p];
+      }
+    }
+  }
+  c->merged = c->channels;
+  c->channels = 1;
 }
 
 // |w| or w^2 as (groups, taps, channels, filters); `centre` sums over the taps first. A one-channel mask sees the sum over
@@ -256,6 +285,19 @@ static int sum_windows(work *k) {
   }
   c->S = k->result;
   c->K = k->result + count;
+  // In the order in which windows are summed, so that a full window has S = K to the bit.
+  k->whole = mt_alloc_array(c->groups * c->filters, (int64_t)sizeof(double));
+  if (k->whole == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  for (int64_t i = 0; i < c->groups * c->filters; i++) {
+    const double *w = c->weight ? c->weight + i / c->filters * c->taps * c->channels * c->filters + i % c->filters : NULL;
+    k->whole[i] = w ? 0 : (double)((c->centre_only ? 1 : c->taps) * c->merged);
+    for (int64_t t = 0; t < c->taps * c->channels && w; t++) {
+      k->whole[i] += w[t * c->filters];
+    }
+  }
+  c->whole = k->whole;
   int64_t cost = c->taps * c->channels * c->filters * c->groups;
   return mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, cost)), window_range, c);
 }
@@ -304,12 +346,13 @@ static int unweighted_mask(work *k, const mt_tensor *mask, const mt_conv *g, con
   windows *c = &k->c;
   c->erode = rule == MT_RULE_ERODE;
   c->centre_only = rule == MT_RULE_KEEP;
+  merge_channels(k);
   MT_TRY(sum_windows(k));
   double multiplicity = (double)v->multiplicity;
   for (int64_t i = 0; i < results(c); i++) {
     double *S = c->S + i;
     switch (rule) {
-      case MT_RULE_KEEP: *S /= (double)c->channels; break;
+      case MT_RULE_KEEP: *S /= (double)c->merged; break;
       case MT_RULE_GROW: *S = MT_MIN(1, *S * multiplicity); break;
       case MT_RULE_ERODE: *S = c->K[i] == 0 ? 0 : *S; break;
       default: *S = c->K[i] == 0 ? 0 : *S / c->K[i];
@@ -367,7 +410,9 @@ static int ratio(work *k, const mt_tensor *mask, const mt_tensor *w, const mt_co
   bool count = norm == MT_NORM_COUNT;
   MT_TRY(check_geometry("masked_conv", k, mask, count ? NULL : w, g, v));
   windows *c = &k->c;
-  if (!count) {
+  if (count) {
+    merge_channels(k);
+  } else {
     MT_TRY(load_weights(k, w, g, norm, false));
   }
   MT_TRY(sum_windows(k));
