@@ -194,6 +194,26 @@ local function column(canvas, frame, from, to, value)
   canvas:rectangle(frame.x + frame.w * from, frame.y + frame.h * (1 - high), frame.w * (to - from), frame.h * (high - low))
 end
 
+-- A histogram as one outline: columns of their own would show seams.
+local function draw_steps(canvas, frame, s)
+  local bottom = frame.y + frame.h
+  local function level(value)
+    local t = at(frame.sy, value)
+    return t == t and frame.y + frame.h * (1 - math.max(0, math.min(2, t))) or bottom
+  end
+  local function edge(i)
+    local t = at(frame.sx, s.low + i * s.bin)
+    return frame.x + frame.w * (t == t and math.max(-1, math.min(2, t)) or 0)
+  end
+  local points = { edge(0), bottom }
+  for i, value in ipairs(s.y) do
+    local n, y = #points, level(value)
+    points[n + 1], points[n + 2], points[n + 3], points[n + 4] = edge(i - 1), y, edge(i), y
+  end
+  points[#points + 1], points[#points + 2] = edge(#s.y), bottom
+  canvas:polygon(points)
+end
+
 local function draw_series(canvas, cell, frame)
   local groups, group = 0, 0
   for _, s in ipairs(cell.series) do
@@ -215,11 +235,7 @@ local function draw_series(canvas, cell, frame)
       -- A second histogram lets the first one shine through.
       histograms = histograms + 1
       if histograms > 1 then canvas:color(s.color[1], s.color[2], s.color[3], 0.6) end
-      for i, value in ipairs(s.y) do
-        if value > 0 then
-          column(canvas, frame, at(frame.sx, s.low + (i - 1) * s.bin), at(frame.sx, s.low + i * s.bin), value)
-        end
-      end
+      draw_steps(canvas, frame, s)
     end
   end
 end

@@ -125,6 +125,14 @@ function Canvas:polyline(points, width, dash)
   C.cairo_set_line_cap(cr, 0)
 end
 
+--- A filled polygon {x1, y1, x2, y2, ...}.
+function Canvas:polygon(points)
+  local C, cr = self.C, self.cr
+  C.cairo_new_path(cr)
+  for i = 1, #points, 2 do C.cairo_line_to(cr, points[i], points[i + 1]) end
+  C.cairo_fill(cr)
+end
+
 function Canvas:dot(x, y, radius)
   self.C.cairo_new_path(self.cr)
   self.C.cairo_arc(self.cr, x, y, radius, 0, 2 * math.pi)
@@ -226,8 +234,30 @@ local function channels(color)
   return bit.band(bit.rshift(color, 16), 255), bit.band(bit.rshift(color, 8), 255), bit.band(color, 255)
 end
 
+-- Mean of the cells x0..x1, y0..y1 of an image: of the values where there are any (a mean of colours would leave the map),
+-- else of the colours.
+local function mean_color(image, x0, x1, y0, y1)
+  local columns, pixels, values = image.columns, image.pixels, image.values
+  local sum, red, green, blue, n = 0, 0, 0, 0, 0
+  for j = y0, y1 do
+    for i = x0, x1 do
+      local at = j * columns + i
+      if not values then
+        local r, g, b = channels(pixels[at])
+        red, green, blue, n = red + r, green + g, blue + b, n + 1
+      elseif values[at] == values[at] then
+        sum, n = sum + values[at], n + 1
+      end
+    end
+  end
+  if values then return image.shade(n > 0 and sum / n or 0 / 0) end
+  local function mean(total) return math.floor(total / n + 0.5) end
+  return 0xff000000 + mean(red) * 65536 + mean(green) * 256 + mean(blue)
+end
+
 -- The image's colour for the pixel (x, y) of w x h: its cell when enlarging, the mean of the cells it covers when reducing.
-local function resampled(pixels, columns, rows, w, h)
+local function resampled(image, w, h)
+  local columns, rows, pixels = image.columns, image.rows, image.pixels
   local function range(i, n, size)
     local first = math.floor(i * size / n)
     return first, math.max(first, math.ceil((i + 1) * size / n) - 1)
@@ -238,15 +268,7 @@ local function resampled(pixels, columns, rows, w, h)
     end
     local x0, x1 = range(x, w, columns)
     local y0, y1 = range(y, h, rows)
-    local red, green, blue, n = 0, 0, 0, (x1 - x0 + 1) * (y1 - y0 + 1)
-    for j = y0, y1 do
-      for i = x0, x1 do
-        local r, g, b = channels(pixels[j * columns + i])
-        red, green, blue = red + r, green + g, blue + b
-      end
-    end
-    local function mean(sum) return math.floor(sum / n + 0.5) end
-    return 0xff000000 + mean(red) * 65536 + mean(green) * 256 + mean(blue)
+    return mean_color(image, x0, x1, y0, y1)
   end
 end
 
@@ -258,9 +280,11 @@ local function paint(self, surface, x, y, w, h)
   C.cairo_fill(cr)
 end
 
---- An image of rows x columns colours (0xffrrggbb, row by row) in a rectangle, every cell with sharp edges. Returns the
--- rectangle really used: in a PNG it lies on the pixel grid.
-function Canvas:image(x, y, w, h, pixels, rows, columns)
+--- An image in a rectangle, every cell with sharp edges: { rows =, columns =, pixels = 0xffrrggbb row by row, values = nil or the
+-- numbers behind the pixels, shade = function(value) -> pixel }. Returns the rectangle really used: in a PNG it lies on the
+-- pixel grid.
+function Canvas:image(x, y, w, h, image)
+  local rows, columns, pixels = image.rows, image.columns, image.pixels
   local C, cr = self.C, self.cr
   if self.kind == 'png' then
     local s = self.scale
@@ -268,7 +292,7 @@ function Canvas:image(x, y, w, h, pixels, rows, columns)
     local x1, y1 = math.max(x0 + 1, math.floor((x + w) * s + 0.5)), math.max(y0 + 1, math.floor((y + h) * s + 0.5))
     C.cairo_save(cr)
     C.cairo_scale(cr, 1 / s, 1 / s)
-    paint(self, picture(self, x1 - x0, y1 - y0, resampled(pixels, columns, rows, x1 - x0, y1 - y0)), x0, y0, x1 - x0, y1 - y0)
+    paint(self, picture(self, x1 - x0, y1 - y0, resampled(image, x1 - x0, y1 - y0)), x0, y0, x1 - x0, y1 - y0)
     C.cairo_restore(cr)
     return x0 / s, y0 / s, (x1 - x0) / s, (y1 - y0) / s
   end

@@ -164,20 +164,17 @@ local function shade_scalar(op, t, opts)
     low, high = low or least, high or most
   end
   if low > high then fail('%s: vmin %g is above vmax %g', op, low, high) end
-  local map = colormap.table(opts.cmap)
-  local pixels, scale = ffi.new('uint32_t[?]', n), high > low and 1 / (high - low) or 0
-  for i = 0, n - 1 do
-    local v = values[i]
-    local t01 = (v - low) * scale
-    if v ~= v then
-      pixels[i] = 0xffc8c8c8
-    else
-      if t01 ~= t01 then t01 = v > low and 1 or 0 end
-      local c = map[colormap.index(math.max(0, math.min(1, t01)))]
-      pixels[i] = 0xff000000 + c[1] * 65536 + c[2] * 256 + c[3]
-    end
+  local map, scale = colormap.table(opts.cmap), high > low and 1 / (high - low) or 0
+  local function shade(v)
+    if v ~= v then return 0xffc8c8c8 end
+    local position = (v - low) * scale
+    if position ~= position then position = v > low and 1 or 0 end
+    local c = map[colormap.index(math.max(0, math.min(1, position)))]
+    return 0xff000000 + c[1] * 65536 + c[2] * 256 + c[3]
   end
-  return pixels, low, high
+  local pixels = ffi.new('uint32_t[?]', n)
+  for i = 0, n - 1 do pixels[i] = shade(values[i]) end
+  return { pixels = pixels, values = values, shade = shade, low = low, high = high }
 end
 
 local function shade_rgb(t)
@@ -192,7 +189,7 @@ local function shade_rgb(t)
   for i = 0, n - 1 do
     pixels[i] = 0xff000000 + byte(values[3 * i]) * 65536 + byte(values[3 * i + 1]) * 256 + byte(values[3 * i + 2])
   end
-  return pixels
+  return { pixels = pixels }
 end
 
 --- cell:image(t, {cmap = 'viridis', vmin = nil, vmax = nil, title = nil, aspect = 'equal', colorbar = false, frame = true})
@@ -209,12 +206,9 @@ function Cell:image(t, opts)
   end
   options.choice('cell.image', 'aspect', opts.aspect, { 'equal', 'fill' })
   colormap.table(opts.cmap)
-  local picture = { rows = shape[1], columns = shape[2], cmap = opts.cmap, aspect = opts.aspect, frame = opts.frame }
-  if #shape == 2 then
-    picture.pixels, picture.low, picture.high = shade_scalar('cell.image', t, opts)
-  else
-    picture.pixels = shade_rgb(t)
-  end
+  local picture = #shape == 2 and shade_scalar('cell.image', t, opts) or shade_rgb(t)
+  picture.rows, picture.columns = shape[1], shape[2]
+  picture.cmap, picture.aspect, picture.frame = opts.cmap, opts.aspect, opts.frame
   self.picture = picture
   if opts.title ~= nil then self:title(opts.title) end
   if opts.colorbar then self:colorbar(type(opts.colorbar) == 'string' and { label = opts.colorbar } or nil) end

@@ -55,7 +55,7 @@ local function draw_bar(canvas, picture, x, y, h, room, size)
     local c = map[256 - i]
     pixels[i] = 0xff000000 + c[1] * 65536 + c[2] * 256 + c[3]
   end
-  canvas:image(x, y, BAR, h, pixels, 256, 1)
+  canvas:image(x, y, BAR, h, { rows = 256, columns = 1, pixels = pixels })
   draw_frame(canvas, x, y, BAR, h)
   local positions, labels = bar_labels(picture, h, size)
   for i, value in ipairs(positions) do
@@ -80,7 +80,7 @@ local function draw_image(canvas, cell, x, y, w, h, size)
     iw, ih = picture.columns * scale, picture.rows * scale
   end
   local left, top = x + (w - iw) / 2, y
-  left, top, iw, ih = canvas:image(left, top, iw, ih, picture.pixels, picture.rows, picture.columns)
+  left, top, iw, ih = canvas:image(left, top, iw, ih, picture)
   if picture.frame then draw_frame(canvas, left, top, iw, ih) end
   if picture.bar then draw_bar(canvas, picture, left + iw + BAR_GAP, top, ih, room, size) end
 end
