@@ -51,8 +51,13 @@ local depth = options.depth
 if depth < 1 or depth > 16 or depth % 1 ~= 0 then parser:error('--depth: expected a whole number from 1 to 16') end
 local unit = 2 ^ depth
 local activation = options.activation and (options.activation[1] or 'ReLU')
+if activation and not nn[activation] then parser:error(('--activation: unknown %q'):format(activation)) end
 local bias = options.bias and (options.bias[1] or 'default')
 if bias and bias ~= 'default' and bias ~= 'normal' then parser:error('--bias: expected nothing or "normal"') end
+local format = options.out:match('%.(%a+)$')
+if format ~= 'png' and format ~= 'svg' and format ~= 'pdf' then
+  parser:error('--out: the name must end in .png, .svg or .pdf')
+end
 local rows = {}
 for name in options.operators:gmatch('[^,]+') do
   if not operators[name] then
@@ -111,7 +116,10 @@ local holes = {
 
 local function make_mask(kind)
   local share = tonumber(kind:match('^random:(.*)$'))
-  if share then return torch.rand(1, 1, height, width):ge(share):float():expand(1, channels, height, width):contiguous() end
+  if share then
+    if not (share >= 0 and share <= 1) then parser:error('--mask: random:P needs a share P from 0 to 1') end
+    return torch.rand(1, 1, height, width):ge(share):float():expand(1, channels, height, width):contiguous()
+  end
   if not holes[kind] then
     local t = load_array(kind)
     if t:size(3) ~= height or t:size(4) ~= width or t:size(2) ~= 1 and t:size(2) ~= channels then

@@ -100,8 +100,10 @@ describe('the activation figure', function()
     for options, message in pairs{ ['--operators conv,foo'] = '--operators: unknown "foo"',
       ['--depth 3 --size 12'] = 'multiples of 8',
       ["--size 8 --depth 3 --mask '" .. cut .. "'"] = '(1, 3, 16, 16), the image (1, 3, 8, 8)', ['--depth 0'] = '--depth',
-      ['--mask missing.png'] = 'missing.png: No such file', ['--foo'] = '--foo' } do
-      local ok, text = pcall(run, options .. " --out '" .. scratch.path('.png') .. "'")
+      ['--mask missing.png'] = 'missing.png: No such file', ['--foo'] = '--foo',
+      ['--out x.gif'] = '--out', ['--activation Relu'] = '--activation: unknown "Relu"', ['--mask random:2'] = '--mask',
+      ['--size 2.5'] = 'randn', ['--size x'] = '--size' } do
+      local ok, text = pcall(run, options)
       assert.is_false(ok)
       assert.is_not_nil(text:find(message, 1, true), text)
     end
