@@ -194,13 +194,43 @@ describe('convolution', function()
   end)
 
   it('other padding modes are padding before the convolution', function()
-    if not F.pad then return pending('F.pad') end
     local random = Random.new(6)
     local x, w = normal(random, { 2, 2, 5, 6 }), normal(random, { 3, 2, 3, 3 })
     for _, mode in ipairs { 'reflect', 'replicate', 'circular' } do
       local y = F.conv2d(x, w, nil, { padding = { { 1, 2 }, { 3, 0 } }, padding_mode = mode })
       assert.same_bits(F.conv2d(F.pad(x, { 3, 0, 1, 2 }, { mode = mode }), w), y)
     end
+  end)
+
+  it('without memory: an error, and nothing is kept', function()
+    local C, random = native.cpu, Random.new(8)
+    local g = require('masked_torch.nn.geometry').conv('conv2d', 2, { 3, 3 }, { padding = 1 })
+    local x, w, b = normal(random, { 40, 5, 6, 7 }), normal(random, { 3, 5, 3, 3 }), normal(random, { 3 })
+    local y = normal(random, { 40, 3, 6, 7 })
+    local dx, dw = Tensor.empty_like(x), Tensor.empty_like(w)
+    for name, call in pairs {
+      forward = function() return C.mt_conv_forward(y._c, x._c, w._c, b._c, g) end,
+      input = function() return C.mt_conv_backward_input(dx._c, y._c, w._c, nil, g) end,
+      weight = function() return C.mt_conv_backward_weight(dw._c, y._c, x._c, g) end,
+    } do
+      local blocks, n, status = C.mt_memory_blocks(), 0, nil
+      repeat
+        n = n + 1
+        C.mt_memory_fail_at(n, 0)
+        status = call()
+        C.mt_memory_fail_at(0, 0)
+        assert(status == C.MT_OK or status == C.MT_ERROR_MEMORY, name)
+        assert.are.equal(blocks, C.mt_memory_blocks())
+      until status == C.MT_OK or n == 50
+      assert(n > 2 and n < 50, name .. ': ' .. n .. ' allocations')
+    end
+  end)
+
+  it('an interruption is an error and leaves no trace', function()
+    local x, w = torch.zeros(8, 32, 40, 40), torch.zeros(32, 32, 3, 3)
+    native.cpu.mt_cancel_set(1)
+    assert.fails(function() F.conv2d(x, w) end, 'interrupted')
+    assert.same({ 8, 32, 38, 38 }, F.conv2d(x, w):size())
   end)
 
   -- Each build of the micro-kernels in a process of its own.
