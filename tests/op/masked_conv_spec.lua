@@ -133,6 +133,7 @@ describe('a full mask', function()
       local y, m = F.masked_conv(x, w, b, nil, opts)
       assert.is_nil(m)
       same(y, (F.masked_conv(x, w, b, torch.mask.full { 1, 1, 5, 5 }, opts)), reweight)
+      same(y, (F.masked_conv(x, w, b, torch.mask.full { 1, 2, 5, 5 }, opts)), reweight)
       local plain = F.conv2d(x, w, b, { padding = 1 })
       assert.is_false(Tensor.same_bits(y, plain))
       -- inside, every window is full: the ratio is exactly 1
@@ -193,6 +194,22 @@ local function corner(t, n, h, w)
   end
   return result
 end
+
+describe('a mask that repeats in every channel', function()
+  it('gives the bits of the mask of one channel', function()
+    every(function(opts, text)
+      for _, border in ipairs { true, false } do
+        opts.border = border
+        local random = Random.new(9)
+        local x, w, b = normal(random, { 2, 5, 6, 7 }), normal(random, { 70, 5, 3, 3 }), normal(random, { 70 })
+        local one = torch.mask.boxes({ { 3, 4 }, { 6, 2 } }, { 6, 7 })
+        local many = torch.mask.wrap(one:expand(2, 5):tensor('float32'):clone())
+        assert.are.equal(5, many:compact():size(2))
+        same((F.masked_conv(x, w, b, one, opts)), (F.masked_conv(x, w, b, many, opts)), text)
+      end
+    end)
+  end)
+end)
 
 describe('a convolution that keeps the mask', function()
   local ways = { { reweight = 'none' }, { reweight = 'count', alpha = 0.5, border = true },

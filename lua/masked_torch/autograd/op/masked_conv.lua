@@ -189,7 +189,7 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   local plan = { geometry = g, out = out }
   if is_plain(mask, opts) then return plan, still_full(mask, g, x, out) end
   local given, full = mask, not mask or mask:all_valid()
-  mask = mask or full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device)
+  if not mask or full and not opts.compat then mask = full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device) end
   local c = { x = x, w = w, mask = mask, g = g, out = out, opts = opts, dense = mask:compact(x.dtype) }
   c.key = ('%s %s border %s multi %s eps %.17g out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
     tostring(opts.multichannel), opts.eps, w:size(1))
