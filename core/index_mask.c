@@ -2,8 +2,20 @@
 #include "common.h"
 #include "loop.h"
 
+// The whole loop in the calling thread, in pieces between which an interruption is seen.
+static int walk(const mt_loop *loop, mt_loop_row row, void *context) {
+  const int64_t piece = 1 << 20;
+  for (int64_t begin = 0; begin < loop->numel; begin += piece) {
+    if (mt_cancel_pending()) {
+      return mt_fail(MT_ERROR_INTERRUPTED, "interrupted");
+    }
+    mt_loop_range(loop, begin, MT_MIN(begin + piece, loop->numel), row, context);
+  }
+  return MT_OK;
+}
+
 // Raster order whatever the layout: the loop follows its first operand, so the first is a row-major stand-in that no row reads.
-// Runs in the calling thread: each element's place depends on those before it.
+// In one thread: each element's place depends on those before it.
 static int raster(int32_t operands, const mt_tensor *const *t, mt_loop_row row, void *context) {
   const mt_tensor *all[MT_LOOP_OPERANDS];
   mt_tensor order = *t[0];
@@ -12,10 +24,7 @@ static int raster(int32_t operands, const mt_tensor *const *t, mt_loop_row row, 
   all[0] = &order;
   memcpy(all + 1, t, sizeof *t * (size_t)operands);
   MT_TRY(mt_loop_plan(&loop, operands + 1, all));
-  if (loop.numel > 0) {
-    mt_loop_range(&loop, 0, loop.numel, row, context);
-  }
-  return MT_OK;
+  return walk(&loop, row, context);
 }
 
 static int check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x) {
@@ -65,9 +74,7 @@ int mt_index_count(int64_t *count, const mt_tensor *x) {
   MT_TRY(mt_check_tensor("count_nonzero", "input", x));
   nonzero_plan plan = {.dtype = x->dtype};
   MT_TRY(mt_loop_plan(&loop, 1, (const mt_tensor *const[]){x}));
-  if (loop.numel > 0) {
-    mt_loop_range(&loop, 0, loop.numel, count_row, &plan);
-  }
+  MT_TRY(walk(&loop, count_row, &plan));
   *count = plan.count;
   return MT_OK;
 }

@@ -120,4 +120,43 @@ describe('operations by position', function()
     assert.fails(function() F.pad(x, { 1, 1 }, { vlaue = 1 }) end, "did you mean 'value'?")
     assert.fails(function() F.pad(x, { -2, -2 }) end, 'cut more than dim 2')
   end)
+
+  it('survive a lack of memory and an interruption', function()
+    local native = require 'masked_torch.native'
+    local x, index, mask = torch.randn(6, 5), long{ { 1, 2, 3, 1, 6 } }, torch.randn(6, 5):gt(0)
+    local calls = {
+      function() return x:gather(1, index) end,
+      function() return x:scatter(1, index, torch.ones(1, 5)) end,
+      function() return x:scatter_add(1, index, torch.ones(1, 5)) end,
+      function() return x:masked_select(mask) end,
+      function() return x:nonzero() end,
+      function() return F.embedding(index, x) end,
+      function() return F.pad(x, { 1, 1 }, { mode = 'reflect' }) end,
+      function() return torch.cat{ x, x } end,
+      function()
+        local leaf = x:detach():requires_grad_()
+        leaf:scatter(1, index, leaf:narrow(1, 1, 1)):sum():backward()
+        F.embedding(index, leaf):sum():backward()
+        return leaf.grad
+      end,
+    }
+    for k, call in ipairs(calls) do
+      local expected, failures = call(), 0
+      for n = 1, 200 do
+        native.cpu.mt_memory_fail_at(n, 1)
+        local ok, result = pcall(call)
+        native.cpu.mt_memory_fail_at(0, 0)
+        if ok then
+          assert.same_bits(expected, result)
+          break
+        end
+        failures = failures + 1
+        assert.is_truthy(tostring(result):find('memory'), tostring(result))
+      end
+      assert.is_true(failures > 0 and failures < 200, 'call ' .. k)
+    end
+    native.cpu.mt_cancel_set(1)
+    assert.fails(function() x:nonzero() end, 'interrupted')
+    assert.are.equal(2, x:nonzero():size(2))
+  end)
 end)
