@@ -46,19 +46,60 @@ static inline __attribute__((always_inline)) void FN(sums)(int kind, int64_t lan
   }
 }
 
-static void FN(row_sums)(int kind, int64_t lanes, const void *data, int64_t lane_step, int64_t step, int64_t n,
-                         const double *c, double *sum) {
-  const REAL *x = data;
-  switch (kind) {
-    case MAP_IDENTITY: FN(sums)(MAP_IDENTITY, lanes, x, lane_step, step, n, c, sum); break;
-    case MAP_DEVIATION: FN(sums)(MAP_DEVIATION, lanes, x, lane_step, step, n, c, sum); break;
-    case MAP_SQUARE: FN(sums)(MAP_SQUARE, lanes, x, lane_step, step, n, c, sum); break;
-    case MAP_ABS: FN(sums)(MAP_ABS, lanes, x, lane_step, step, n, c, sum); break;
-    case MAP_POWER: FN(sums)(MAP_POWER, lanes, x, lane_step, step, n, c, sum); break;
-    case MAP_EXP: FN(sums)(MAP_EXP, lanes, x, lane_step, step, n, c, sum); break;
-    default: FN(sums)(MAP_NONZERO, lanes, x, lane_step, step, n, c, sum); break;
+// Sums of `rows` rows of one length that begin anywhere: chains side by side hide the latency of the additions.
+static inline __attribute__((always_inline)) void FN(chains)(int kind, int rows, const REAL *data, const int64_t *offset,
+                                                             int64_t step, int64_t n, double c, double *sum) {
+  const REAL *x[MT_CHAINS];
+  double acc[MT_CHAINS] = {0};
+  for (int b = 0; b < rows; b++) {
+    x[b] = data + offset[b];
+  }
+  for (int64_t i = 0; i < n; i++) {
+    for (int b = 0; b < rows; b++) {
+      acc[b] += FN(map)(kind, x[b][i * step], c);
+    }
+  }
+  for (int b = 0; b < rows; b++) {
+    sum[b] = acc[b];
   }
 }
+
+static inline __attribute__((always_inline)) void FN(rows)(int kind, int rows, const REAL *data, const int64_t *offset,
+                                                           int64_t step, int64_t n, double c, double *sum) {
+  if (rows == MT_CHAINS) {
+    if (step == 1) {
+      FN(chains)(kind, MT_CHAINS, data, offset, 1, n, c, sum);
+    } else {
+      FN(chains)(kind, MT_CHAINS, data, offset, step, n, c, sum);
+    }
+    return;
+  }
+  for (int b = 0; b < rows; b++) {
+    FN(chains)(kind, 1, data, offset + b, step, n, c, sum + b);
+  }
+}
+
+#define FOR_KIND(kind, function, ...)                                      \
+  switch (kind) {                                                          \
+    case MAP_IDENTITY: FN(function)(MAP_IDENTITY, __VA_ARGS__); break;     \
+    case MAP_DEVIATION: FN(function)(MAP_DEVIATION, __VA_ARGS__); break;   \
+    case MAP_SQUARE: FN(function)(MAP_SQUARE, __VA_ARGS__); break;         \
+    case MAP_ABS: FN(function)(MAP_ABS, __VA_ARGS__); break;               \
+    case MAP_POWER: FN(function)(MAP_POWER, __VA_ARGS__); break;           \
+    case MAP_EXP: FN(function)(MAP_EXP, __VA_ARGS__); break;               \
+    default: FN(function)(MAP_NONZERO, __VA_ARGS__); break;                \
+  }
+
+static void FN(lane_sums)(int kind, int64_t lanes, const void *data, int64_t lane_step, int64_t step, int64_t n,
+                          const double *c, double *sum) {
+  FOR_KIND(kind, sums, lanes, data, lane_step, step, n, c, sum)
+}
+
+static void FN(row_sums)(int kind, int rows, const void *data, const int64_t *offset, int64_t step, int64_t n, double c,
+                         double *sum) {
+  FOR_KIND(kind, rows, rows, data, offset, step, n, c, sum)
+}
+#undef FOR_KIND
 
 static void FN(scale_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
   const REAL scale = (REAL) * (const double *)context;
@@ -115,6 +156,7 @@ static void FN(logsumexp_row)(char *const *p, const int64_t *step, int64_t n, co
 #include "loop.h"
 #include "reduce_plan.h"
 enum { MAP_IDENTITY, MAP_DEVIATION, MAP_SQUARE, MAP_ABS, MAP_POWER, MAP_EXP, MAP_NONZERO };
+enum { MT_CHAINS = 4 };
 #define MT_SOURCE "reduce.c"
 #include "twice.h"
 
@@ -131,11 +173,6 @@ typedef struct {
   int64_t output, first;
 } walk;
 
-static void row_sums(const walk *w, int64_t lanes, int64_t offset, int64_t lane_step, int64_t n, const double *c,
-                     double *sum) {
-  MT_REAL_CALL(w->dtype, row_sums, w->kind, lanes, w->x + offset * w->size, lane_step, w->r->stride, n, c, sum);
-}
-
 // Outputs side by side: [begin, end) counts groups of up to MT_LANES outputs along the last kept axis.
 static void lane_task(void *context, int64_t begin, int64_t end) {
   const walk *w = context;
@@ -150,7 +187,8 @@ static void lane_task(void *context, int64_t begin, int64_t end) {
     mt_reduction_output(r, o, &in_x, &in_y);
     mt_row_seek(r, &cursor, 0);
     for (int64_t row = 0; row < r->rows; row++, mt_row_next(r, &cursor)) {
-      row_sums(w, lanes, in_x + mt_row_offset(r, &cursor), lane_step, mt_row_length(r, &cursor), w->c + o, sum);
+      MT_REAL_CALL(w->dtype, lane_sums, w->kind, lanes, w->x + (in_x + mt_row_offset(r, &cursor)) * w->size, lane_step,
+                   r->stride, mt_row_length(r, &cursor), w->c + o, sum);
       for (int64_t b = 0; b < lanes; b++) {
         mt_total_add(&t[b], sum[b]);
       }
@@ -161,32 +199,41 @@ static void lane_task(void *context, int64_t begin, int64_t end) {
   }
 }
 
-// Sums of the rows [begin, end) of one output into sum: rows that are evenly spaced run side by side.
+// Rows of one length that wait to be summed together, and where their sums go.
+typedef struct {
+  int rows;
+  int64_t n, offset[MT_CHAINS], slot[MT_CHAINS];
+} batch;
+
+static void flush(const walk *w, int64_t o, batch *b, double *sum) {
+  double sums[MT_CHAINS];
+  MT_REAL_CALL(w->dtype, row_sums, w->kind, b->rows, w->x, b->offset, w->r->stride, b->n, w->c[o], sums);
+  for (int i = 0; i < b->rows; i++) {
+    sum[b->slot[i]] = sums[i];
+  }
+  b->rows = 0;
+}
+
+// Sums of the rows [begin, end) of one output into sum. A row is whole (MT_ROW) or the last piece of its line.
 static void some_rows(const walk *w, int64_t o, int64_t begin, int64_t end, double *sum) {
   const mt_reduction *r = w->r;
+  batch waiting[2] = {{0}, {0}};
   int64_t in_x, in_y;
-  double c[4];
   mt_row_cursor cursor;
   mt_reduction_output(r, o, &in_x, &in_y);
   mt_row_seek(r, &cursor, begin);
-  c[0] = c[1] = c[2] = c[3] = w->c[o];
-  while (begin < end) {
-    int64_t first = mt_row_offset(r, &cursor), n = mt_row_length(r, &cursor), lanes = 1, lane_step = 0;
-    mt_row_next(r, &cursor);
-    while (lanes < 4 && begin + lanes < end && mt_row_length(r, &cursor) == n) {
-      int64_t next = mt_row_offset(r, &cursor);
-      if (lanes == 1) {
-        lane_step = next - first;
-      } else if (next - first != lanes * lane_step) {
-        break;
-      }
-      lanes++;
-      mt_row_next(r, &cursor);
+  for (int64_t row = begin; row < end; row++, mt_row_next(r, &cursor)) {
+    const int64_t n = mt_row_length(r, &cursor);
+    batch *b = &waiting[n == MT_ROW];
+    b->n = n;
+    b->slot[b->rows] = row - begin;
+    b->offset[b->rows++] = in_x + mt_row_offset(r, &cursor);
+    if (b->rows == MT_CHAINS) {
+      flush(w, o, b, sum);
     }
-    row_sums(w, lanes, in_x + first, lane_step, n, c, sum);
-    sum += lanes;
-    begin += lanes;
   }
+  flush(w, o, &waiting[0], sum);
+  flush(w, o, &waiting[1], sum);
 }
 
 static void output_task(void *context, int64_t begin, int64_t end) {
@@ -225,7 +272,7 @@ static int row_walk(walk *w) {
     for (w->first = 0; w->first < r->rows && status == MT_OK; w->first += SLAB) {
       const int64_t n = MT_MIN(r->rows - w->first, (int64_t)SLAB);
       w->output = o;
-      status = mt_parallel(n, MT_MAX(4, 32768 / MT_MAX(1, r->length)), row_task, w);
+      status = mt_parallel(n, MT_MAX(24, 65536 / MT_MIN(r->length, (int64_t)MT_ROW)), row_task, w);
       for (int64_t i = 0; i < n; i++) {
         mt_total_add(&t, row_sum[i]);
       }
@@ -246,11 +293,12 @@ static int sum_of(const mt_reduction *r, const mt_tensor *x, int kind, const dou
     }
     return MT_OK;
   }
-  if (r->lane > 1) {
+  const bool few = r->outputs < 16 && each >= 65536;
+  if (r->lane > 1 && (r->near || !few)) {
     const int64_t groups = r->outputs / r->lane * ((r->lane + MT_LANES - 1) / MT_LANES);
     return mt_parallel(groups, MT_MAX(1, 32768 / (each * MT_MIN(r->lane, MT_LANES))), lane_task, &w);
   }
-  if (r->outputs >= 16 || each < 65536) {
+  if (!few) {
     return mt_parallel(r->outputs, mt_reduction_grain(r), output_task, &w);
   }
   return row_walk(&w);

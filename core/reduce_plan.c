@@ -36,9 +36,9 @@ int mt_reduction_plan(const char *op, mt_reduction *r, const mt_tensor *y, const
     r->length = x->shape[inner];
     r->stride = x->stride[inner];
   }
-  // Neighbouring outputs run side by side when they are nearer in memory than the elements of a row.
-  if (side_by_side && lane >= 0 && (r->length <= 1 || x->stride[lane] < r->stride)) {
+  if (side_by_side && lane >= 0) {
     r->lane = x->shape[lane];
+    r->near = r->length <= 1 || x->stride[lane] < r->stride;
   } else {
     lane = -1;
   }

@@ -15,12 +15,13 @@ typedef struct mt_reduction {
   int64_t length, stride;                           // the innermost reduced axis
   int64_t pieces;                                   // rows that the innermost axis is cut into
   int64_t outputs, rows, count;                     // count = reduced elements of one output
-  int64_t lane;                                     // outputs that neighbours in memory: size of the last kept axis, else 1
+  int64_t lane;                                     // outputs that run side by side: the size of the last kept axis, or 1
+  bool near;                                        // they are nearer in memory than the elements of a row
 } mt_reduction;
 
 // dims: bit d set = axis d of x is reduced. y has x's sizes with 1 at the reduced axes, any dtype; it may be NULL.
-// side_by_side: outputs that are nearer in memory than the elements of a row come next to each other (lane); otherwise
-// outputs come in raster order, the same for two tensors of one shape.
+// side_by_side: the kept axis of the smallest stride comes last (lane); otherwise outputs come in raster order, the same for
+// two tensors of one shape.
 int mt_reduction_plan(const char *op, mt_reduction *r, const mt_tensor *y, const mt_tensor *x, int32_t dims, bool side_by_side);
 
 // Offsets in elements of output o: in x (its first element) and in y.
