@@ -19,7 +19,7 @@ end
 
 local function load(...) return npy.load(scratch.file(build(...))) end
 
-describe('npy', function()
+describe('npy #memory', function()
   teardown(scratch.clean)
 
   it('keeps every bit', function()

@@ -42,7 +42,7 @@ local function write_jpeg(t, pixel_format)
   return bytes
 end
 
-describe('pictures', function()
+describe('pictures #memory', function()
   teardown(scratch.clean)
 
   it('survive PNG unchanged', function()

@@ -21,7 +21,7 @@ local function one(fields, data, name)
   return build(('{"%s":{%s}}'):format(name or 'a', fields), data or ('\0'):rep(8))
 end
 
-describe('safetensors', function()
+describe('safetensors #memory', function()
   teardown(scratch.clean)
 
   it('keeps every bit', function()

@@ -10,7 +10,7 @@ local function round_trip(value)
   return torch.load(path)
 end
 
-describe('torch.save and torch.load', function()
+describe('torch.save and torch.load #memory', function()
   teardown(scratch.clean)
 
   it('keep plain values exactly', function()
