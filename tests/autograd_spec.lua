@@ -309,6 +309,18 @@ describe('torch.Function', function()
     assert.near_tensor({ { 1, 1 } }, w)
   end)
 
+  it('may return views of what it made', function()
+    local Pair = torch.Function{ name = 'pair',
+      forward = function(_, x) return torch.stack{ x, x }:view(-1) end,
+      backward = function(_, dy) return dy:view(2, -1):sum(1) end }
+    local x = leaf{ 1, 2 }
+    local y = Pair(x)
+    y:mul_(3)
+    y:sum():backward()
+    assert.near_tensor({ 3, 6, 3, 6 }, y)
+    assert.near_tensor({ 6, 6 }, x.grad)
+  end)
+
   it('names itself in errors', function()
     local x = leaf{ 1, 2 }
     local function with(backward, forward)

@@ -38,8 +38,8 @@ local function check_outputs(name, arguments, n, ...)
     if is_tensor(y) then
       tensors = tensors + 1
       Tensor.check(name, 'output ' .. i, y)
-      local shared = y.is_view_of ~= nil
-      for k = 1, n do shared = shared or rawequal(arguments[k], y) end
+      local shared = false
+      for k = 1, n do shared = shared or is_tensor(arguments[k]) and arguments[k]._c.storage == y._c.storage end
       if shared then outputs[i] = y:clone() end
     end
   end

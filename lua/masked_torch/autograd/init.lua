@@ -115,13 +115,19 @@ local function record(node, ...)
     local y = select(i, ...)
     if is_tensor(y) then
       outputs = outputs + 1
-      autograd.check_recorded(node.op.name, y)
+      if y.is_view_of then
+        if node.views and node.views[y] then
+          autograd.check_recorded(node.op.name, y)         -- an argument: changed in place
+        elseif not y.is_view_of.requires_grad then
+          y.is_view_of, y.view_fn = nil, nil               -- a view of something made inside forward
+        end
+      end
       if Tensor.floating[y.dtype] and not (node.non_differentiable and node.non_differentiable[y]) then
         y.requires_grad, y.grad_fn, y.output_nr = true, node, outputs
       end
     end
   end
-  node.outputs = outputs
+  node.outputs, node.views = outputs, nil
   sequence = sequence + 1
   node.seq = sequence
   return ...
@@ -145,7 +151,11 @@ function Op:__call(...)
   if enabled then
     for i = 1, n do
       local x = select(i, ...)
-      if is_tensor(x) then check_view(self.name, x) end
+      if is_tensor(x) and x.is_view_of then
+        check_view(self.name, x)
+        node.views = node.views or {}
+        node.views[x] = true
+      end
       if is_tensor(x) and x.requires_grad then
         wanted = true
         node.needs[i] = true
