@@ -8,11 +8,19 @@ static void FN(pack_rows)(REAL *to, const REAL *a, int64_t row, int64_t col, int
     for (int64_t r = 0; r < rows; r++) {
       memcpy(to + r * STEP, a + r * row, sizeof(REAL) * (size_t)kn);
     }
-  } else {
-    for (int64_t k = 0; k < kn; k++) {
-      for (int64_t r = 0; r < rows; r++) {
-        to[r * STEP + k] = a[r * row + k * col];
+    return;
+  }
+  int64_t k = 0;
+  for (; k + GROUP <= kn; k += GROUP) {  // whole cache lines on both sides
+    for (int64_t r = 0; r < rows; r++) {
+      for (int i = 0; i < GROUP; i++) {
+        to[r * STEP + k + i] = a[r * row + (k + i) * col];
       }
+    }
+  }
+  for (; k < kn; k++) {
+    for (int64_t r = 0; r < rows; r++) {
+      to[r * STEP + k] = a[r * row + k * col];
     }
   }
 }
@@ -25,10 +33,33 @@ static void FN(pack_panel)(REAL *to, const REAL *b, int64_t row, int64_t col, in
     }
     return;
   }
-  for (int64_t l0 = 0; l0 < lanes; l0 += 4) {  // four columns at a time: whole cache lines on both sides
+  int64_t l = 0;
+  for (; l + GROUP <= used; l += GROUP) {
     for (int64_t k = 0; k < kn; k++) {
-      for (int64_t l = l0; l < MT_MIN(l0 + 4, lanes); l++) {
-        to[k * lanes + l] = l < used ? b[k * row + l * col] : 0;
+      for (int i = 0; i < GROUP; i++) {
+        to[k * lanes + l + i] = b[k * row + (l + i) * col];
+      }
+    }
+  }
+  for (; l < lanes; l++) {
+    for (int64_t k = 0; k < kn; k++) {
+      to[k * lanes + l] = l < used ? b[k * row + l * col] : 0;
+    }
+  }
+}
+
+// c = sums, or c += sums.
+static void FN(store)(const mt_gemm *g, REAL *c, const REAL *sums, int64_t ld, int64_t rows, int64_t columns, bool first) {
+  for (int64_t y = 0; y < rows; y++, c += g->c_row, sums += ld) {
+    if (g->c_col == 1 && first) {
+      memcpy(c, sums, sizeof(REAL) * (size_t)columns);
+    } else if (g->c_col == 1) {
+      for (int64_t x = 0; x < columns; x++) {
+        c[x] += sums[x];
+      }
+    } else {
+      for (int64_t x = 0; x < columns; x++) {
+        c[x * g->c_col] = first ? sums[x] : c[x * g->c_col] + sums[x];
       }
     }
   }
@@ -57,14 +88,7 @@ static void FN(block)(const job *j, int64_t which, int64_t i0, int64_t rows, int
         lanes = mt_tile_panel(j->tile, g->dtype, columns - l);
         memset(sums, 0, sizeof(REAL) * (size_t)(height * lanes));
         j->tile->chain[MT_TILE_TYPE(g->dtype)](sums, lanes, packed_a, panel, kn, height, lanes);
-        const int64_t used = MT_MIN(lanes, columns - l);
-        for (int64_t y = 0; y < height; y++) {
-          REAL *to = c + (r + y) * g->c_row + l * g->c_col;
-          const REAL *from = sums + y * lanes;
-          for (int64_t x = 0; x < used; x++) {
-            to[x * g->c_col] = k0 == 0 ? from[x] : to[x * g->c_col] + from[x];
-          }
-        }
+        FN(store)(g, c + r * g->c_row + l * g->c_col, sums, lanes, height, MT_MIN(lanes, columns - l), k0 == 0);
       }
     }
   }
@@ -78,6 +102,7 @@ enum {
   BLOCK_ROWS = 4 * MT_TILE_ROWS,
   BLOCK_COLUMNS = 256,
   LANES_MAX = 64,
+  GROUP = 8,
   PACKED_A = MT_TILE_ROWS * MT_TILE_STEP(float),  // of float: the step of double is smaller
   PACKED_B = MT_TILE_K * (BLOCK_COLUMNS + LANES_MAX),
   SCRATCH = PACKED_A + PACKED_B + MT_TILE_ROWS * LANES_MAX,
