@@ -205,12 +205,23 @@ int mt_tensor_copy(mt_tensor *dst, const mt_tensor *src) {
   return mt_loop_run(2, (const mt_tensor *const[]){dst, src}, copy_row, types);
 }
 
+#define FILL_ROW(T)                                     \
+  {                                                     \
+    const T x = *(const T *)value;                      \
+    if (step[0] == sizeof(T)) {                         \
+      for (int64_t i = 0; i < n; i++) ((T *)p[0])[i] = x; \
+      return;                                           \
+    }                                                   \
+    for (int64_t i = 0; i < n; i++) *(T *)(p[0] + i * step[0]) = x; \
+    return;                                             \
+  }
+
 static void fill_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
   const char *value = (const char *)context + 8;
-  int64_t size = mt_dtype_size(*(const int32_t *)context);
-  for (int64_t i = 0; i < n; i++) {
-    memcpy(p[0] + i * step[0], value, (size_t)size);
-  }
+  const int64_t size = mt_dtype_size(*(const int32_t *)context);
+  if (size == 4) FILL_ROW(int32_t)
+  if (size == 8) FILL_ROW(int64_t)
+  FILL_ROW(uint8_t)
 }
 
 int mt_tensor_fill(mt_tensor *t, double value) {
