@@ -30,9 +30,45 @@ static void FN(weights)(double weight[8], const job *j, int64_t n, int64_t c, co
   }
 }
 
-static inline int64_t FN(neighbour)(const job *j, int k, const int64_t *o) {
-  return j->axis[0][o[0]].at[k >> 2] * j->x.step[0] + j->axis[1][o[1]].at[k >> 1 & 1] * j->x.step[1] +
-         j->axis[2][o[2]].at[k & 1] * j->x.step[2];
+// The neighbours that count, in raster order: their offsets in x and their weights. Returns how many.
+static int FN(neighbours)(int64_t offset[8], double weight[8], const job *j, int64_t n, int64_t c, const int64_t *o) {
+  const tap *z = &j->axis[0][o[0]], *y = &j->axis[1][o[1]], *x = &j->axis[2][o[2]];
+  double all[8];
+  if (j->has_mask) {
+    FN(weights)(all, j, n, c, o);
+  }
+  int count = 0;
+  for (int kz = 0; kz <= (z->weight[1] != 0); kz++) {
+    for (int ky = 0; ky <= (y->weight[1] != 0); ky++) {
+      for (int kx = 0; kx <= (x->weight[1] != 0); kx++) {
+        // The same products in the same order as for a mask of ones.
+        double w = j->has_mask ? all[4 * kz + 2 * ky + kx] : x->weight[kx] * y->weight[ky] * z->weight[kz];
+        if (w != 0) {
+          offset[count] = z->at[kz] * j->x.step[0] + y->at[ky] * j->x.step[1] + x->at[kx] * j->x.step[2];
+          weight[count++] = w;
+        }
+      }
+    }
+  }
+  return count;
+}
+
+// Channels [c0, c0 + block) of one output. The mask is one for all of them unless it has channels of its own.
+static void FN(gather)(const job *j, int64_t n, int64_t c0, int64_t block, const int64_t *o) {
+  const REAL *x = (const REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c;
+  REAL *y = (REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, o);
+  double weight[8], sum[MT_CHANNEL_BLOCK] = {0};
+  int64_t offset[8];
+  int count = FN(neighbours)(offset, weight, j, n, c0, o);
+  for (int k = 0; k < count; k++) {
+    const REAL *p = x + offset[k];
+    for (int64_t c = 0; c < block; c++) {
+      sum[c] += weight[k] * (double)p[c * j->x.step_c];
+    }
+  }
+  for (int64_t c = 0; c < block; c++) {
+    y[c * j->y.step_c] = (REAL)sum[c];
+  }
 }
 
 static void FN(forward)(void *context, int64_t begin, int64_t end) {
@@ -42,22 +78,22 @@ static void FN(forward)(void *context, int64_t begin, int64_t end) {
     o[1] = rest % j->y.size[1];
     o[0] = rest / j->y.size[1] % j->y.size[0];
     int64_t n = rest / j->y.size[1] / j->y.size[0], block = MT_MIN(j->block, j->x.c - c0);
-    const REAL *x = (const REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c;
     for (o[2] = 0; o[2] < j->y.size[2]; o[2]++) {
-      REAL *y = (REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, o);
-      double weight[8];
-      for (int64_t c = 0; c < block; c++) {
-        if (c == 0 || j->mask.step_c != 0) {
-          FN(weights)(weight, j, n, c0 + c, o);
-        }
-        double sum = 0;
-        for (int k = 0; k < 8; k++) {
-          if (weight[k] != 0) {
-            sum += weight[k] * (double)x[c * j->x.step_c + FN(neighbour)(j, k, o)];
-          }
-        }
-        y[c * j->y.step_c] = (REAL)sum;
-      }
+      FN(gather)(j, n, c0, block, o);
+    }
+  }
+}
+
+static void FN(scatter)(const job *j, int64_t n, int64_t c0, int64_t block, const int64_t *o) {
+  REAL *dx = (REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c;
+  const REAL *dy = (const REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, o);
+  double weight[8];
+  int64_t offset[8];
+  int count = FN(neighbours)(offset, weight, j, n, c0, o);
+  for (int k = 0; k < count; k++) {
+    REAL *p = dx + offset[k];
+    for (int64_t c = 0; c < block; c++) {
+      p[c * j->x.step_c] += (REAL)(weight[k] * (double)dy[c * j->y.step_c]);
     }
   }
 }
@@ -67,22 +103,10 @@ static void FN(backward)(void *context, int64_t begin, int64_t end) {
   const job *j = context;
   for (int64_t item = begin; item < end; item++) {
     int64_t n = item / j->blocks, c0 = item % j->blocks * j->block, block = MT_MIN(j->block, j->x.c - c0), o[3];
-    REAL *dx = (REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c;
     for (o[0] = 0; o[0] < j->y.size[0]; o[0]++) {
       for (o[1] = 0; o[1] < j->y.size[1]; o[1]++) {
         for (o[2] = 0; o[2] < j->y.size[2]; o[2]++) {
-          const REAL *dy = (const REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, o);
-          double weight[8];
-          for (int64_t c = 0; c < block; c++) {
-            if (c == 0 || j->mask.step_c != 0) {
-              FN(weights)(weight, j, n, c0 + c, o);
-            }
-            for (int k = 0; k < 8; k++) {
-              if (weight[k] != 0) {
-                dx[c * j->x.step_c + FN(neighbour)(j, k, o)] += (REAL)(weight[k] * (double)dy[c * j->y.step_c]);
-              }
-            }
-          }
+          FN(scatter)(j, n, c0, block, o);
         }
       }
     }
@@ -242,7 +266,8 @@ static job job_of(const mt_tensor *x, const mt_tensor *y, const mt_tensor *mask,
   if (mask != NULL) {
     j.mask = mt_spatial_of(mask);
   }
-  j.block = mt_channel_block(&j.x);
+  // Channels with masks of their own have weights of their own.
+  j.block = j.mask.step_c != 0 ? 1 : mt_channel_block(&j.x);
   j.blocks = (j.x.c + j.block - 1) / j.block;
   return j;
 }
