@@ -231,6 +231,20 @@ describe('hooks', function()
     x:register_hook(function() return 3 end)
     assert.fails(function() (x * 2):sum():backward() end, 'register_hook', 'number', '(2) float64')
     assert.fails(function() torch.ones(1):register_hook(print) end, 'does not require a gradient')
+    assert.fails(function() x:register_hook(3) end, 'register_hook: hook: expected a function, got number')
+  end)
+
+  it('are removed one by one', function()
+    local x = leaf{ 1, 2 }
+    local function double(g) return g * 2 end
+    local remove = x:register_hook(double)
+    x:register_hook(double)
+    remove()
+    remove()
+    x:sum():backward()
+    assert.near_tensor({ 2, 2 }, x.grad)
+    x.grad = torch.ones(3)
+    assert.fails(function() x:sum():backward() end, 'backward: the .grad of a leaf was replaced by (3) float32', '(2) float64')
   end)
 
   it('keep the gradient of a result', function()

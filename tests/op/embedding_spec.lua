@@ -5,7 +5,7 @@ local torch = require 'masked_torch'
 local nn, F = torch.nn, torch.nn.functional
 local function long(data) return torch.tensor(data, { dtype = 'int64' }) end
 
-describe('embedding', function()
+describe('embedding #memory', function()
   it('gives the padding row no gradient', function()
     local weight = torch.randn(4, 2, { requires_grad = true })
     F.embedding(long{ 1, 3, 3, 4 }, weight, { padding_idx = 3 }):sum():backward()

@@ -6,7 +6,7 @@ local F = torch.nn.functional
 local function long(data) return torch.tensor(data, { dtype = 'int64' }) end
 local function matrix(dtype) return torch.tensor({ { 1, 2, 3 }, { 4, 5, 6 } }, { dtype = dtype }) end
 
-describe('operations by position', function()
+describe('operations by position #memory', function()
   it('move every dtype', function()
     for _, dtype in ipairs { 'float32', 'float64', 'int64', 'int32', 'uint8' } do
       local x = matrix(dtype)

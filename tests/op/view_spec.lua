@@ -10,7 +10,7 @@ local function zeros(...)
   return t
 end
 
-describe('views', function()
+describe('views #memory', function()
   it('share memory and version', function()
     local x = tensor{ { 1, 2, 3 }, { 4, 5, 6 } }
     for _, y in ipairs { x:view(6), x:t(), x:narrow(2, 2, 2), x:select(1, 1), x:unsqueeze(1), x:expand(2, 2, 3),

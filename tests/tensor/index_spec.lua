@@ -2,7 +2,7 @@ local torch = require 'masked_torch'
 local function long(data) return torch.tensor(data, { dtype = 'int64' }) end
 local function cube() return torch.range(1, 24):reshape(2, 3, 4) end
 
-describe('t[key]', function()
+describe('t[key] #memory', function()
   it('reads elements as Lua values', function()
     local x = cube()
     assert.are.equal(24, x[2][3][4])

@@ -202,6 +202,11 @@ end
 -- A leaf keeps its gradient: it must own dense memory that no other leaf's gradient shares.
 local function accumulate(leaf, g, taken)
   if leaf.grad then
+    if not is_tensor(leaf.grad) or leaf.grad.dtype ~= g.dtype or Tensor.shape_text(leaf.grad) ~= Tensor.shape_text(g) then
+      fail('backward: the .grad of a leaf was replaced by %s where %s %s is to be added',
+        is_tensor(leaf.grad) and Tensor.shape_text(leaf.grad) .. ' ' .. leaf.grad.dtype or type(leaf.grad),
+        Tensor.shape_text(g), g.dtype)
+    end
     leaf.grad = add(leaf.grad, g)
     return
   end
@@ -242,8 +247,8 @@ end
 
 -- A hook sees the gradient and may return another one of the same shape.
 local function apply_hooks(hooks, g)
-  for _, hook in ipairs(hooks) do
-    local other = hook(g)
+  for _, entry in ipairs(hooks) do
+    local other = entry.hook(g)
     if other ~= nil then
       if not is_tensor(other) or other.dtype ~= g.dtype or Tensor.shape_text(other) ~= Tensor.shape_text(g) then
         fail('register_hook: the hook returned %s where a gradient %s %s was expected',
@@ -362,6 +367,7 @@ end
 function methods.register_hook(x, hook)
   Tensor.check('register_hook', 'input', x)
   if not x.requires_grad then fail('register_hook: the tensor does not require a gradient') end
+  if type(hook) ~= 'function' then fail('register_hook: hook: expected a function, got %s', type(hook)) end
   local list
   if x.grad_fn then
     x.grad_fn.output_hooks = x.grad_fn.output_hooks or {}
@@ -371,10 +377,11 @@ function methods.register_hook(x, hook)
     list = x.hooks or {}
     x.hooks = list
   end
-  list[#list + 1] = hook
+  local entry = { hook = hook }
+  list[#list + 1] = entry
   return function()
     for i = #list, 1, -1 do
-      if list[i] == hook then table.remove(list, i) end
+      if list[i] == entry then table.remove(list, i) end
     end
   end
 end
