@@ -57,19 +57,21 @@ static double FN(alpha_row)(double sum, char *const *p, const int64_t *step, int
 
 // ---- mask rules ---------------------------------------------------------------------------------------------------
 
-// The unweighted rules, into S.
-static int unweighted_mask(mt_window_work *k, const mt_tensor *mask, const mt_conv *g, const mt_window *v, int32_t rule) {
+// The unweighted rules, into S. centre: that tap alone.
+static int unweighted_mask(mt_window_work *k, const mt_tensor *mask, const mt_conv *g, const mt_window *v, int32_t rule,
+                           bool centre) {
   MT_TRY(mt_window_begin("masked_conv", k, mask, NULL, g, v));
   mt_windows *c = &k->c;
   c->erode = rule == MT_RULE_ERODE;
-  c->centre_only = rule == MT_RULE_KEEP;
-  mt_window_merge(k);
+  c->centre_only = centre;
+  c->border = c->border || centre;  // a centre outside the image is not valid
+  mt_window_merge(k, rule == MT_RULE_KEEP ? MT_MERGE_LARGEST : c->erode ? MT_MERGE_SMALLEST : MT_MERGE_SUM);
   MT_TRY(mt_window_sum(k));
   double multiplicity = (double)v->multiplicity;
   for (int64_t i = 0; i < mt_window_count(c); i++) {
     double *S = c->S + i;
     switch (rule) {
-      case MT_RULE_KEEP: *S /= (double)c->merged; break;
+      case MT_RULE_KEEP: break;
       case MT_RULE_GROW: *S = MT_MIN(1, *S * multiplicity); break;
       case MT_RULE_ERODE: *S = c->K[i] == 0 ? 0 : *S; break;
       default: *S = c->K[i] == 0 ? 0 : *S / c->K[i];
@@ -97,7 +99,7 @@ static int weighted_mask(mt_window_work *k, const mt_tensor *mask, const mt_tens
     return MT_OK;
   }
   mt_window_work plain = {0};
-  int status = unweighted_mask(&plain, mask, g, v, centre ? MT_RULE_KEEP : MT_RULE_COVERAGE);
+  int status = unweighted_mask(&plain, mask, g, v, MT_RULE_COVERAGE, centre);
   for (int64_t i = 0; i < mt_window_count(c) && status == MT_OK; i++) {
     c->S[i] = c->K[i] == 0 ? plain.c.S[i / c->filters] : c->S[i];
   }
@@ -115,7 +117,7 @@ int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *
   if (weighted) {
     MT_TRY(mt_check_tensor("masked_conv", "weight", w));
   }
-  int status = weighted ? weighted_mask(&k, mask, w, g, v, rule) : unweighted_mask(&k, mask, g, v, rule);
+  int status = weighted ? weighted_mask(&k, mask, w, g, v, rule) : unweighted_mask(&k, mask, g, v, rule, rule == MT_RULE_KEEP);
   status = status == MT_OK ? mt_window_write("masked_conv", out, &k, g) : status;
   mt_window_release(&k);
   return status;
@@ -129,7 +131,7 @@ static int ratio(mt_window_work *k, const mt_tensor *mask, const mt_tensor *w, c
   MT_TRY(mt_window_begin("masked_conv", k, mask, count ? NULL : w, g, v));
   mt_windows *c = &k->c;
   if (count) {
-    mt_window_merge(k);
+    mt_window_merge(k, MT_MERGE_SUM);
   } else {
     MT_TRY(mt_window_weigh(k, w, g, norm, false));
   }

@@ -9,7 +9,7 @@
 // is set, and to neither otherwise. Channels: those of the output's group that the mask tells apart; a mask of one channel
 // has one, counted `multiplicity` times.
 //
-//   mask rules    keep        m' = m at the kernel's centre, tap k / 2 rounded down (mean over channels); 0 outside the image
+//   mask rules    keep        m' = m at the kernel's centre, tap k / 2 rounded down (the largest channel's); 0 outside the image
 //                 grow        m' = min(S, 1)
 //                 erode       m' = the smallest mask value in the window; 0 when a tap lies outside and `border` is set
 //                 coverage    m' = S / K, count

@@ -152,8 +152,7 @@ int mt_window_begin(const char *op, mt_window_work *k, const mt_tensor *mask, co
   return MT_OK;
 }
 
-// Where channels weigh the same, one pass merges those of a group: their sum, or for erode the smallest.
-void mt_window_merge(mt_window_work *k) {
+void mt_window_merge(mt_window_work *k, int how) {
   mt_windows *c = &k->c;
   double *out = k->mask->data;
   for (int64_t i = 0; i < c->N * c->groups; i++) {
@@ -163,11 +162,12 @@ void mt_window_merge(mt_window_work *k) {
     for (int64_t m = 1; m < c->channels; m++) {
       const double *from = in + m * c->pixels;
       for (int64_t p = 0; p < c->pixels; p++) {
-        to[p] = !c->erode ? to[p] + from[p] : from[p] < to[p] ? from[p] : to[p];
+        bool take = how == MT_MERGE_SMALLEST ? from[p] < to[p] : from[p] > to[p];
+        to[p] = how == MT_MERGE_SUM ? to[p] + from[p] : take ? from[p] : to[p];
       }
     }
   }
-  c->merged = c->channels;
+  c->merged = how == MT_MERGE_SUM ? c->channels : 1;
   c->channels = 1;
 }
 

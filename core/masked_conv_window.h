@@ -28,8 +28,9 @@ void mt_window_release(mt_window_work *k);
 // Checks mask, weight and geometry, and loads the mask. k begins as zeros.
 int mt_window_begin(const char *op, mt_window_work *k, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g,
                     const mt_window *v);
-// Where channels weigh the same, one pass merges those of a group: their sum, or for erode the smallest.
-void mt_window_merge(mt_window_work *k);
+enum { MT_MERGE_SUM, MT_MERGE_SMALLEST, MT_MERGE_LARGEST };
+// Where channels weigh the same, one pass merges those of a group.
+void mt_window_merge(mt_window_work *k, int how);
 // Loads |w| or w^2; `centre` sums over the taps first. A one-channel mask sees the sum over the input channels.
 int mt_window_weigh(mt_window_work *k, const mt_tensor *w, const mt_conv *g, int32_t norm, bool centre);
 // Fills S and K of every window.

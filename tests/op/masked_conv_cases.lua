@@ -103,12 +103,13 @@ end
 local function new_mask(rule, r, w, o, C, opts)
   local many, eps = opts.multichannel and C or 1, opts.eps or 0
   if rule == 'keep' or rule == 'centre' then
-    local top, bottom, mean = 0, 0, 0
+    local top, bottom, mean, largest = 0, 0, 0, 0
     for c = 1, C do
       local a = norm_of_channel(w, o, c)
       top, bottom, mean = top + a * r.centre[c], bottom + a, mean + r.centre[c] / C
+      largest = math.max(largest, r.centre[c])
     end
-    if rule == 'keep' then return mean end
+    if rule == 'keep' then return largest end
     return bottom == 0 and mean or top / (bottom + eps)
   elseif rule == 'grow' then return math.min(1, r.S * many)
   elseif rule == 'erode' then return r.inside and r.lowest or 0
@@ -125,7 +126,7 @@ local function ratio(reweight, r, C, opts)
   elseif reweight == 'count' then all, valid = r.K * many, r.S * many + eps
   elseif reweight == 'l1' then all, valid = r.L1, r.L1m + eps
   else all, valid = r.L2, r.L2m + eps end
-  if not (valid > 0) then return 0 end
+  if valid <= 0 then return 0 end
   return reweight == 'l2' and math.sqrt(all / valid) or all / valid
 end
 
