@@ -213,6 +213,8 @@ describe('convolution', function()
       input = function() return C.mt_conv_backward_input(dx._c, y._c, w._c, nil, g) end,
       weight = function() return C.mt_conv_backward_weight(dw._c, y._c, x._c, g) end,
     } do
+      collectgarbage()      -- what earlier tests left must not disappear while blocks are counted
+      collectgarbage()
       local blocks, n, status = C.mt_memory_blocks(), 0, nil
       repeat
         n = n + 1

@@ -341,3 +341,71 @@ describe('masked_conv refuses', function()
     assert.fails(function() F.masked_conv2d(x, w, b) end, 'masked_conv2d: input', '4 dimensions', '(2, 4, 6)')
   end)
 end)
+
+describe('the kernels of masks', function()
+  it('report missing memory and keep nothing', function()
+    local native = require 'masked_torch.native'
+    local ffi = require 'ffi'
+    local C, random = native.cpu, Random.new(8)
+    local g = require('masked_torch.nn.geometry').conv('masked_conv', 1, { 3 }, { padding = 1, groups = 2 })
+    local v = ffi.new('mt_window', { border = 1, strict = 0, multiplicity = 1, eps = 0 })
+    local m, w = normal(random, { 2, 4, 6 }):gt(0):float(), tensor({ 2, 2, 3 }, { 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6 })
+    local out, alpha = Tensor.empty('test', { 2, 2, 6 }, 'float32'), tensor({ 1 }, { 1 })
+    local lengths, boxes = Tensor.from_table('test', { 3, 6 }, 'int64'), Tensor.from_table('test', { { 3 }, { 6 } }, 'int64')
+    local mask, sums = Tensor.empty('test', { 2, 1, 6 }, 'float32'), Tensor.empty('test', { 2 }, 'float64')
+    local valid, all = Tensor.empty('test', { 2 }, 'float64'), ffi.new('int32_t[1]')
+    local calls = {
+      centre = function() return C.mt_masked_conv_mask(out._c, m._c, w._c, g, v, 5) end,
+      erode = function() return C.mt_masked_conv_mask(out._c, m._c, nil, g, v, 2) end,
+      ratio = function() return C.mt_masked_conv_ratio(out._c, m._c, w._c, g, v, 2) end,
+      alpha = function() return C.mt_masked_conv_alpha_backward(alpha._c, out._c, out._c, nil, nil, nil) end,
+      lengths = function() return C.mt_mask_lengths(mask._c, lengths._c, 1) end,
+      boxes = function() return C.mt_mask_boxes(mask._c, boxes._c) end,
+      summary = function() return C.mt_mask_summary(valid._c, sums._c, all, m._c) end,
+    }
+    collectgarbage()
+    collectgarbage()
+    for name, call in pairs(calls) do
+      local blocks, n = C.mt_memory_blocks(), 0
+      local status
+      repeat
+        n = n + 1
+        C.mt_memory_fail_at(n, 0)
+        status = call()
+        C.mt_memory_fail_at(0, 0)
+        assert(status == C.MT_OK or status == C.MT_ERROR_MEMORY, name)
+        assert.are.equal(blocks, C.mt_memory_blocks(), name)
+      until status == C.MT_OK or n == 50
+      assert(n > 1 and n < 50, name .. ': ' .. n .. ' allocations')
+    end
+  end)
+  it('refuse what does not fit', function()
+    local native = require 'masked_torch.native'
+    local ffi = require 'ffi'
+    local C = native.cpu
+    local g = require('masked_torch.nn.geometry').conv('masked_conv', 1, { 3 }, { padding = 1, groups = 2 })
+    local v = ffi.new('mt_window', { border = 1, strict = 0, multiplicity = 1, eps = 0 })
+    local m, w = normal(Random.new(1), { 2, 4, 6 }), normal(Random.new(1), { 2, 2, 3 })
+    local wide, odd = normal(Random.new(1), { 2, 2, 4 }), normal(Random.new(1), { 2, 3, 3 })
+    local out = Tensor.empty('t', { 2, 2, 6 }, 'float32')
+    local function c(t) return t and t._c end
+    local function refuses(texts, status)
+      assert.fails(function() native.check(status) end, 'masked_conv', unpack(texts))
+    end
+    refuses({ 'rule', '6' }, C.mt_masked_conv_mask(c(out), c(m), nil, g, v, 6))
+    refuses({ 'weight', 'nil' }, C.mt_masked_conv_mask(c(out), c(m), nil, g, v, 4))
+    refuses({ 'mask', 'nil' }, C.mt_masked_conv_mask(c(out), nil, nil, g, v, 0))
+    refuses({ 'geometry' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, v, 0))
+    refuses({ 'output', '(2, 2, 5)' }, C.mt_masked_conv_mask(c(Tensor.empty('t', { 2, 2, 5 }, 'float32')), c(m), nil, g, v, 0))
+    refuses({ 'reweight', '3' }, C.mt_masked_conv_ratio(c(out), c(m), c(w), g, v, 3))
+    refuses({ 'kernel size 3', '(2, 2, 4)' }, C.mt_masked_conv_ratio(c(out), c(m), c(wide), g, v, 1))
+    refuses({ '(2, 4, 6)', '(2, 3, 3)' }, C.mt_masked_conv_ratio(c(out), c(m), c(odd), g, v, 1))
+    refuses({ 'ratio', '(2, 2, 6)', 'float64' }, C.mt_masked_conv_finish(c(out), c(out),
+      c(Tensor.empty('t', { 2, 2, 6 }, 'float64')), nil, nil))
+    refuses({ 'mask', '(2, 4, 6)' }, C.mt_masked_conv_finish(c(out), c(out), nil, nil, c(m)))
+    refuses({ 'bias', '(3)' }, C.mt_masked_conv_finish(c(out), c(out), nil, c(tensor({ 3 }, { 1, 2, 3 })), nil))
+    refuses({ 'alpha', '(2, 2, 6)' }, C.mt_masked_conv_alpha_backward(c(out), c(out), c(out), nil, nil, nil))
+    v.multiplicity = 0
+    refuses({ 'multiplicity' }, C.mt_masked_conv_mask(c(out), c(m), nil, g, v, 0))
+  end)
+end)
