@@ -1,0 +1,87 @@
+-- The contract and the house: every declared kernel exists, every stem stands in its places.
+local lfs = require 'lfs'
+local ffi = require 'ffi'
+local torch = require 'masked_torch'
+local native = require 'masked_torch.native'
+
+local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/contract_spec%.lua$')
+if root == '' then root = './' end
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read('*a')
+  file:close()
+  return text
+end
+
+local function exists(path) return lfs.attributes(path, 'mode') == 'file' end
+
+local headers = {}
+for name in read(root .. 'core/kernels.h'):gmatch('#include "([%w_]+)%.h"') do headers[#headers + 1] = name end
+
+describe('the contract', function()
+  it('is implemented: every prototype resolves in the CPU library', function()
+    local missing = {}
+    for _, stem in ipairs(headers) do
+      for name in read(root .. 'core/' .. stem .. '.h'):gsub('//[^\n]*', ''):gmatch('(mt_[%w_]+)%(') do
+        if not pcall(function() return native.cpu[name] end) then missing[#missing + 1] = name end
+      end
+    end
+    assert.are.equal('', table.concat(missing, ' '))
+  end)
+
+  it('names the file in every prefix', function()
+    local strays = {}
+    for _, stem in ipairs(headers) do
+      if stem ~= 'runtime' then
+        for name in read(root .. 'core/' .. stem .. '.h'):gsub('//[^\n]*', ''):gmatch('(mt_[%w_]+)%(') do
+          if name:sub(1, #stem + 4) ~= 'mt_' .. stem .. '_' then strays[#strays + 1] = name end
+        end
+      end
+    end
+    assert.are.equal('', table.concat(strays, ' '))
+  end)
+
+  it('gives every stem its op, its cases and its spec', function()
+    local missing = {}
+    for _, stem in ipairs(headers) do
+      if stem ~= 'runtime' and stem ~= 'tensor' then
+        for _, path in ipairs { 'lua/masked_torch/autograd/op/%s.lua', 'tests/op/%s_cases.lua', 'tests/op/%s_spec.lua' } do
+          if not exists(root .. path:format(stem)) then missing[#missing + 1] = path:format(stem) end
+        end
+      end
+    end
+    assert.are.equal('', table.concat(missing, ' '))
+  end)
+
+  it('has one version', function()
+    local version = read(root .. 'VERSION'):match('%S+')
+    assert.are.equal(version, native.version)
+    assert.are.equal(version, ffi.string(native.cpu.mt_version()))
+    assert.are.equal(version, torch.__version)
+  end)
+
+  it('adds no global names', function()
+    local known = {}
+    for name in pairs(_G) do known[name] = true end
+    for _, name in ipairs { 'nn', 'io', 'plot', 'mask' } do assert.is_table(torch[name]) end
+    for name in pairs(torch.nn.class_files) do assert.is_not_nil(torch.nn[name], name) end
+    for name in pairs(_G) do assert.is_true(known[name] == true, 'global ' .. tostring(name)) end
+  end)
+
+  it('executes no data: io and data hold no load, loadstring or dofile', function()
+    local function walk(folder)
+      for entry in lfs.dir(folder) do
+        local path = folder .. '/' .. entry
+        if entry:match('%.lua$') then
+          local code = read(path):gsub('%-%-[^\n]*', '')
+          assert.is_nil(code:match('[^%w_.:]loadstring%f[%W]') or code:match('[^%w_.:]dofile%f[%W]') or
+            code:match('[^%w_.:]load%('), path)
+        elseif not entry:match('^%.') and lfs.attributes(path, 'mode') == 'directory' then
+          walk(path)
+        end
+      end
+    end
+    walk(root .. 'lua/masked_torch/io')
+  end)
+end)
