@@ -12,11 +12,6 @@ local native = {}
 
 native.version = '0.1.0'
 
-if not ffi.abi('gc64') and ffi.abi('64bit') then
-  error('masked_torch needs a LuaJIT with GC64 (luajit 2.1 as Debian 12 and Ubuntu 22.04 ship it): without it all Lua ' ..
-    'memory is limited to 2 GB', 0)
-end
-
 -- lua/masked_torch/native/init.lua, in a checkout or under PREFIX/share/lua/5.1
 local here = debug.getinfo(1, 'S').source:match('^@(.*)native/init%.lua$') or './'
 native.lua_directory = here:gsub('masked_torch/$', '')
