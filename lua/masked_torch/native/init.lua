@@ -174,15 +174,17 @@ function native.before_allocation(bytes)
   end
 end
 
---- Runs `allocate`, and once more after a full collection when memory ran out.
-function native.with_retry(allocate, ...)
+--- Runs `allocate`, and once more after a full collection when memory ran out. The message names `op`, the user's operation.
+function native.with_retry(op, allocate, ...)
   local status = allocate(...)
   if status == C.MT_ERROR_MEMORY then
     collectgarbage()
     collectgarbage()
     status = allocate(...)
   end
-  native.check(status)
+  if status ~= 0 then
+    fail('%s: %s', op, (ffi.string(C.mt_last_error()):gsub('^tensor: ', '')))
+  end
 end
 
 return native

@@ -70,7 +70,7 @@ function Tensor.empty(op, shape, dtype, device, strides)
   for i = 1, #shape do n = n * shape[i] end
   native.before_allocation(n)
   local sizes = native.sizes(op, 'size', shape)
-  native.with_retry(K.mt_tensor_new, out_pointer, DTYPE_CODE[dtype], #shape, sizes,
+  native.with_retry(op, K.mt_tensor_new, out_pointer, DTYPE_CODE[dtype], #shape, sizes,
     strides and native.sizes(op, 'stride', strides) or nil)
   return adopt(K, device)
 end
