@@ -164,11 +164,12 @@ end
 local floor = 96 * 2 ^ 20
 local limit = floor
 
---- Called before `bytes` of tensor memory are allocated.
-function native.before_allocation(bytes)
-  if C.mt_memory_live() + bytes > limit then
+--- Called before every allocation of tensor memory. The limit follows what lives, not what is asked for: a request that fails
+-- must not raise it.
+function native.before_allocation()
+  if C.mt_memory_live() > limit then
     collectgarbage()
-    local live = C.mt_memory_live() + bytes
+    local live = C.mt_memory_live()
     -- A large Lua heap makes each collection dear: wait for as much new memory as the heap is worth.
     limit = math.max(floor, 2 * live, live + 1024 * collectgarbage('count'))
   end

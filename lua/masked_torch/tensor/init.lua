@@ -66,9 +66,7 @@ end
 function Tensor.empty(op, shape, dtype, device, strides)
   device = device or 'cpu'
   local K = namespace[device]
-  local n = DTYPE_SIZE[dtype]
-  for i = 1, #shape do n = n * shape[i] end
-  native.before_allocation(n)
+  native.before_allocation()
   local sizes = native.sizes(op, 'size', shape)
   native.with_retry(op, K.mt_tensor_new, out_pointer, DTYPE_CODE[dtype], #shape, sizes,
     strides and native.sizes(op, 'stride', strides) or nil)
