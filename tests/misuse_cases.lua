@@ -193,7 +193,7 @@ return {
   { 'unshuffling an odd length', function() return nn.Unshuffle1d(2)(x2(1, 2, 5)) end, 'Length must be divisible by the downscale factor' },
   { 'unshuffling by 0', function() return nn.Unshuffle2d(0) end, 'Unshuffle2d', '0' },
   -- norms, pooling, resizing
-  { 'another number of features', function() return nn.BatchNorm2d(4)(image()) end, 'batch_norm', '(2, 3, 8, 8)' },
+  { 'another number of features', function() return nn.BatchNorm2d(4)(image()) end, 'BatchNorm2d', '(2, 3, 8, 8)' },
   { 'batch norm of three dims', function() return nn.MaskedBatchNorm2d(2)(x2(2, 2, 4)) end, 'expected 4D input (got 3D input)' },
   { 'evaluation without running statistics', function()
     return F.masked_batch_norm(image(), nil, nil, nil, nil, nil, false, 0.1) end, 'running_mean' },

@@ -99,10 +99,12 @@ end
 
 local fail = native.fail
 
---- Turns a kernel's status into a Lua error. Every call of a kernel is wrapped: `check(K.mt_foo(...))`.
-function native.check(status)
+--- Turns a kernel's status into a Lua error. Every call of a kernel is wrapped: `check(K.mt_foo(...))`. Where one kernel serves
+-- several functions, `op` stands in the message for the kernel's own name.
+function native.check(status, op)
   if status ~= 0 then
     local message = ffi.string(C.mt_last_error())
+    if op then message = message:gsub('^[%w_]+: ', op .. ': ') end
     if status == C.MT_ERROR_INTERRUPTED then C.mt_cancel_set(0) end
     fail('%s', message)
   end

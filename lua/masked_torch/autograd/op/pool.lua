@@ -22,22 +22,21 @@ local RULES = { grow = 0, keep = 1, coverage = 2 }
 -- ---- operations ----------------------------------------------------------------------------------------------
 
 -- The output's shape, by the kernel's own rule or as the adaptive options say.
-local function output_shape(x, g, size)
+local function output_shape(op, x, g, size)
   local shape = x:size()
   if size then
     for d, s in ipairs(size) do shape[2 + d] = s end
     return shape
   end
   local out = ffi.new('int64_t[3]')
-  check(x.K.mt_pool_output_size(out, x._c.shape + 2, g))
+  check(x.K.mt_pool_output_size(out, x._c.shape + 2, g), op)
   for d = 0, g.dims - 1 do shape[3 + d] = tonumber(out[d]) end
   return shape
 end
 
 local max_pool = autograd.op{
   name = 'max_pool',
-  forward = function(ctx, x, mask, g, size)
-    local shape = output_shape(x, g, size)
+  forward = function(ctx, x, mask, g, shape)
     local y = Tensor.empty_format('max_pool', x, shape)
     local index = Tensor.empty_format('max_pool', x, shape, 'int32')
     check(x.K.mt_pool_max_forward(y._c, index._c, x._c, mask and mask._c, g))
@@ -57,8 +56,8 @@ local max_pool = autograd.op{
 
 local avg_pool = autograd.op{
   name = 'avg_pool',
-  forward = function(ctx, x, mask, g, size)
-    local y = Tensor.empty_format('avg_pool', x, output_shape(x, g, size))
+  forward = function(ctx, x, mask, g, shape)
+    local y = Tensor.empty_format('avg_pool', x, shape)
     check(x.K.mt_pool_avg_forward(y._c, x._c, mask and mask._c, g))
     ctx:save(mask)
     ctx.g, ctx.shape, ctx.strides = g, x:size(), Tensor.layout_of(x)
@@ -133,7 +132,7 @@ local function pooled_mask(mask, g, key, size)
   return mask:derived(('pool %s %d'):format(key, g.rule), function()
     local soft64 = mask.kind == 'tensor' and mask.origin.dtype == 'float64'
     local m = mask:compact(soft64 and 'float64' or 'float32')
-    local out = Tensor.empty_format('pool', m, output_shape(m, g, size))
+    local out = Tensor.empty_format('pool', m, output_shape('pool', m, g, size))
     check(m.K.mt_pool_mask(out._c, m._c, g))
     return Mask.wrap(out)
   end)
@@ -184,7 +183,7 @@ local function max_pool_nd(dims, op)
     opts = with_stride(op, MAX, stride, opts)
     local g, key = regular(op, dims, kernel_size, opts)
     local mask, m = prepare(op, x, g, opts)
-    local y, index = max_pool(x, m, g)
+    local y, index = max_pool(x, m, g, output_shape(op, x, g))
     return finish_max(y, index, mask, g, key, nil, opts)
   end
 end
@@ -200,7 +199,7 @@ local function avg_pool_nd(dims, op)
     opts = with_stride(op, AVG, stride, opts)
     local g, key = regular(op, dims, kernel_size, opts)
     local mask, m = prepare(op, x, g, opts)
-    local y = avg_pool(x, m, g)
+    local y = avg_pool(x, m, g, output_shape(op, x, g))
     return y, mask and pooled_mask(mask, g, key)
   end
 end
@@ -213,7 +212,7 @@ local function adaptive_max_nd(dims, op)
     opts = options.parse(op, ADAPTIVE_MAX, opts)
     local g, key, size = adaptive(op, dims, output_size)
     local mask, m = prepare(op, x, g, opts)
-    local y, index = max_pool(x, m, g, size)
+    local y, index = max_pool(x, m, g, output_shape(op, x, g, size))
     return finish_max(y, index, mask, g, key, size, opts)
   end
 end
@@ -225,7 +224,7 @@ local function adaptive_avg_nd(dims, op)
     opts = options.parse(op, ADAPTIVE, opts)
     local g, key, size = adaptive(op, dims, output_size)
     local mask, m = prepare(op, x, g, opts)
-    local y = avg_pool(x, m, g, size)
+    local y = avg_pool(x, m, g, output_shape(op, x, g, size))
     return y, mask and pooled_mask(mask, g, key, size)
   end
 end

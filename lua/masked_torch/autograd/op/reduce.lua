@@ -389,7 +389,7 @@ local function arg_extreme(name, largest)
     end
     local bits = bits_of(name, x, dim)
     local index = output(name, x, bits, 'int64')
-    check(x.K.mt_reduce_extreme(nil, index._c, x._c, bits, largest))
+    check(x.K.mt_reduce_extreme(nil, index._c, x._c, bits, largest), name)
     return outside(index, bits, opts.keepdim)
   end
 end
