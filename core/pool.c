@@ -258,7 +258,8 @@ static void FN(mean_backward)(void *context, int64_t begin, int64_t end) {
     }
     const REAL *dy = (const REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, origin);
     REAL *image = (REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c;
-    const REAL *mask = j->has_mask && !j->original ? (const REAL *)j->mask.data + n * j->mask.step_n + c0 * j->mask.step_c : NULL;
+    bool selects = j->has_mask && !j->original;
+    const REAL *mask = selects ? (const REAL *)j->mask.data + n * j->mask.step_n + c0 * j->mask.step_c : NULL;
     for (int64_t c = 0; c < block; c++) {
       double divisor = j->has_mask ? weights[c] + j->eps : (double)j->pixels;
       sum[c] = divisor == 0 ? 0 : (double)dy[c * j->y.step_c] / divisor;
@@ -267,8 +268,9 @@ static void FN(mean_backward)(void *context, int64_t begin, int64_t end) {
       for (int64_t y = 0; y < j->x.size[1]; y++) {
         for (int64_t x = 0; x < j->x.size[2]; x++) {
           REAL *p = image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
+          int64_t at = z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2];
           for (int64_t c = 0; c < block; c++) {
-            bool counts = mask == NULL || mask[c * j->mask.step_c + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2]] != 0;
+            bool counts = mask == NULL || mask[at + c * j->mask.step_c] != 0;
             p[c * j->x.step_c] = counts ? (REAL)sum[c] : 0;
           }
         }
@@ -368,7 +370,7 @@ int mt_pool_output_size(int64_t *out, const int64_t *in, const mt_pool *g) {
 }
 
 static window adaptive_window(int64_t o, int64_t in, int64_t out) {
-  // o * in / out without overflow: o = q out + r has q = 0 here, sizes are below 2^31.
+  // Sizes are below 2^31, so the products fit.
   int64_t begin = o * in / out, end = ((o + 1) * in + out - 1) / out;
   return (window){begin, end, 1, end - begin, end - begin, MT_MIN(begin + (end - begin) / 2, in - 1)};
 }
@@ -549,7 +551,8 @@ static job mean_job(const mt_tensor *x, const mt_tensor *y, const mt_tensor *mas
   return j;
 }
 
-int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, const mt_tensor *mask, double eps, int32_t original) {
+int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, const mt_tensor *mask, double eps,
+                         int32_t original) {
   MT_TRY(mt_spatial_check("masked_mean", "input", x));
   MT_TRY(mt_check_dtype("masked_mean", "output", y, x->dtype));
   MT_TRY(mt_check_shape("masked_mean", "output", y, 2, x->shape));

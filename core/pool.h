@@ -50,7 +50,8 @@ int mt_pool_mask(mt_tensor *out, const mt_tensor *mask, const mt_pool *g);
 // Mean over all spatial axes. y (N, C) = sum of x where mask is not 0 / (sum(mask) + eps), 0 where that is 0: x is taken as
 // already weighted by a soft mask. coverage (N|1, C|1) or NULL = mean(mask).
 // original != 0 leaves out the selection (masked_torch's own formula): what lies under mask 0 then counts.
-int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, const mt_tensor *mask, double eps, int32_t original);
+int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, const mt_tensor *mask, double eps,
+                         int32_t original);
 // dx = dy / (sum(mask) + eps) where mask is not 0 (everywhere with original)
 int mt_pool_mean_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *mask, double eps, int32_t original);
 

@@ -80,7 +80,8 @@ int mt_shuffle_shuffle(mt_tensor *y, const mt_tensor *x, int64_t factor) {
   int64_t channels = x->shape[1];
   for (int32_t d = 2; d < x->ndim; d++) {
     if (channels % factor != 0) {
-      return mt_fail(MT_ERROR_ARGUMENT, "pixel_shuffle: the channels must be divisible by the upscale factor %lld to the power %d, got %s",
+      return mt_fail(MT_ERROR_ARGUMENT,
+                     "pixel_shuffle: the channels must be divisible by the upscale factor %lld to the power %d, got %s",
                      (long long)factor, x->ndim - 2, MT_SHAPE(x));
     }
     channels /= factor;

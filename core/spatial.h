@@ -30,7 +30,8 @@ static inline int64_t mt_spatial_offset(const mt_spatial *v, int64_t n, int64_t 
 static inline int mt_spatial_check(const char *op, const char *argument, const mt_tensor *t) {
   MT_TRY(mt_check_real(op, argument, t));
   if (t->ndim < 3 || t->ndim > 5) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected (N, C, *S) with 1 to 3 spatial axes, got %s", op, argument, MT_SHAPE(t));
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected (N, C, *S) with 1 to 3 spatial axes, got %s", op, argument,
+                   MT_SHAPE(t));
   }
   return MT_OK;
 }
