@@ -81,6 +81,9 @@ end)
 cases[#cases].reference = nil
 labels_case('mean', { nll = true }, function(r) return { r:normal { 3, 5, 4 }, r:integers({ 3, 4 }, 1, 5), weights(r, 5) } end,
   function(x, t, w) return F.nll_loss(x, t, { weight = w }) end)
+labels_case('soft mask', { nll = true }, function(r)
+  return { r:normal { 3, 5, 4 }, r:integers({ 3, 4 }, 1, 5), weights(r, 5), r:uniform({ 3, 4 }, 0.1, 1, { fixed = true }) }
+end)
 labels_case('none, masked', { nll = true, reduction = 'none' },
   function(r) return { r:normal { 3, 5, 4 }, r:integers({ 3, 4 }, 1, 5), none, r:binary({ 3, 4 }, 0.6) } end,
   function(x, t, _, m) return F.nll_loss(x, t, { mask = m, reduction = 'none' }) end)

@@ -103,6 +103,9 @@ case('sum', 'many outputs side by side', { 7, 37 }, { 1 }, function(x) return x:
 case('sum', 'all but the channels', { 2, 19, 3, 5 }, { 1, 3, 4 }, function(x) return x:sum({ 1, 3, 4 }) end, sum)
 case('sum', 'a tensor without dims', {}, nil, function(x) return x:sum() end, sum)
 case('sum', 'rows longer than a piece', { 2, 4100, 3 }, { 2 }, function(x) return x:sum(2) end, sum, { grad = false })
+case('sum', 'long lines in one sum', { 3, 4100 }, nil, function(x) return x:sum() end, sum, { grad = false })
+case('sum', 'long lines in few sums', { 2, 17, 4100 }, { 2, 3 }, function(x) return x:sum({ 2, 3 }) end, sum,
+  { grad = false })
 case('sum', 'few outputs, many rows', { 2, 300, 257 }, { 2, 3 }, function(x) return x:sum({ 2, 3 }) end, sum, { grad = false })
 case('mean', 'everything', { 3, 4, 5 }, nil, function(x) return x:mean() end, mean)
 case('mean', 'one dim', { 2, 3, 4 }, { 2 }, function(x) return x:mean(2, true) end, mean)

@@ -51,6 +51,12 @@ return {
     reference = along_middle(sorted(true, 1, 3)) },
   { op = 'topk', name = 'the smallest of many', inputs = distinct { 2, 37, 3 },
     fn = function(x) return x:topk(4, 2, { largest = false }) end, reference = along_middle(sorted(false, 1, 4)) },
+  { op = 'topk', name = 'of many equal ones', grad = false, fn = function(x) return x:topk(5, 2) end,
+    inputs = function(random)
+      local x = random:integers({ 2, 50, 2 }, 1, 9)
+      x.dtype = nil
+      return { x }
+    end, reference = along_middle(sorted(true, 1, 5)) },
   { op = 'kthvalue', name = 'the third', inputs = distinct { 2, 7, 3 },
     fn = function(x) return x:kthvalue(3, 2, { keepdim = true }) end, reference = along_middle(sorted(false, 3, 3)) },
   { op = 'kthvalue', name = 'median', inputs = distinct { 2, 6, 3 }, fn = function(x) return x:median(2) end,
