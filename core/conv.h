@@ -8,6 +8,7 @@
 // on its neighbours nor on the batch, and a tap over zeros leaves it unchanged to the bit. Gradients of weights and
 // bias add up row by row of the image, rows in order, samples in order, so padding of zeros at the end of rows or
 // of the image leaves them unchanged too. Results are best allocated channels-last.
+// (Weights that are Inf or NaN may or may not show where a tap lies outside the image.)
 #pragma once
 #include "tensor.h"
 

@@ -23,8 +23,8 @@ describe('convolution layers', function()
         { padding = 1, padding_mode = 'reflect' }),
       ['Conv2d(1, 1, kernel_size=(2, 2), stride=(1, 1), padding=((1, 0), (0, 0)))'] = nn.Conv2d(1, 1, 2,
         { padding = { { 1, 0 }, { 0, 0 } } }),
-      ['ConvTranspose2d(3, 4, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1))'] = nn.ConvTranspose2d(3, 4, 3,
-        { stride = 2, padding = 1, output_padding = 1 }),
+      ['ConvTranspose2d(3, 4, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1))'] =
+        nn.ConvTranspose2d(3, 4, 3, { stride = 2, padding = 1, output_padding = 1 }),
       ['LazyConv2d(0, 4, kernel_size=(3, 3), stride=(1, 1))'] = nn.LazyConv2d(4, 3),
       ['Linear(in_features=3, out_features=4, bias=True)'] = nn.Linear(3, 4),
       ['LazyLinear(in_features=None, out_features=4, bias=False)'] = nn.LazyLinear(4, { bias = false }),
@@ -49,10 +49,11 @@ describe('convolution layers', function()
 
   it('call the function of their name', function()
     local x = torch.randn(2, 4, 7, 6)
-    local conv = nn.Conv2d(4, 6, 3, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 }, groups = 2 })
+    local opts = { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 }, groups = 2 }
+    local conv = nn.Conv2d(4, 6, 3, opts)
     local y, mask = conv(x)
     assert.is_nil(mask)
-    assert.same_bits(F.conv2d(x, conv.weight, conv.bias, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 }, groups = 2 }), y)
+    assert.same_bits(F.conv2d(x, conv.weight, conv.bias, opts), y)
     local up = nn.ConvTranspose2d(4, 6, 3, { stride = 2, padding = 1, output_padding = 1, groups = 2, bias = false })
     assert.same_bits(F.conv_transpose2d(x, up.weight, nil, { stride = 2, padding = 1, output_padding = 1, groups = 2 }), (up(x)))
     assert.same({ 2, 6, 14, 12 }, up(x):size())

@@ -181,7 +181,8 @@ case('conv', 'asymmetric everything', { 2, 4, 7, 5 }, { 6, 2, 3, 2 }, true,
 case('conv', 'same with dilation', { 1, 2, 5, 6 }, { 3, 2, 3, 2 }, true, { padding = 'same', dilation = { 2, 3 } })
 case('conv', 'causal, stride 2', { 1, 2, 5, 4 }, { 2, 2, 3, 3 }, true, { padding = 'causal', stride = 2 })
 case('conv', 'negative padding crops', { 2, 2, 7, 6 }, { 2, 2, 3, 2 }, true, { padding = { { -1, 2 }, { 1, -2 } } })
-case('conv', 'crops behind the stride', { 1, 2, 9, 8 }, { 2, 2, 2, 3 }, true, { padding = { { -2, -1 }, { -1, 1 } }, stride = { 2, 3 } })
+case('conv', 'crops behind the stride', { 1, 2, 9, 8 }, { 2, 2, 2, 3 }, true,
+  { padding = { { -2, -1 }, { -1, 1 } }, stride = { 2, 3 } })
 case('conv', 'kernel larger than the image', { 2, 2, 2, 3 }, { 2, 2, 5, 4 }, true, { padding = 2 })
 case('conv', '1 x 1 image, 3 x 3 kernel', { 3, 4, 1, 1 }, { 5, 4, 3, 3 }, true, { padding = 1 })
 case('conv', 'depthwise, stride 2', { 2, 5, 5, 6 }, { 5, 1, 3, 3 }, true, { groups = 5, stride = 2, padding = 1 })
@@ -200,12 +201,16 @@ case('conv', 'same', { 1, 1, 3, 2, 4 }, { 2, 1, 3, 2, 3 }, true, { padding = 'sa
 case('conv', 'depthwise', { 1, 3, 3, 3, 2 }, { 3, 1, 2, 3, 1 }, false, { groups = 3, padding = 1 })
 
 case('conv_transpose', 'plain', { 2, 3, 4 }, { 3, 2, 3 }, true, {})
-case('conv_transpose', 'stride 3, output padding 2', { 2, 2, 4 }, { 2, 3, 3 }, true, { stride = 3, padding = 1, output_padding = 2 })
+case('conv_transpose', 'stride 3, output padding 2', { 2, 2, 4 }, { 2, 3, 3 }, true,
+  { stride = 3, padding = 1, output_padding = 2 })
 case('conv_transpose', 'stride larger than the kernel', { 1, 2, 3 }, { 2, 2, 2 }, true, { stride = 4 })
 case('conv_transpose', 'stride 2', { 2, 3, 3, 4 }, { 3, 2, 4, 4 }, true, { stride = 2, padding = 1 })
-case('conv_transpose', 'groups, dilation', { 1, 4, 3, 3 }, { 4, 3, 2, 3 }, true, { groups = 2, dilation = { 2, 1 }, stride = { 1, 2 } })
-case('conv_transpose', 'output padding below the dilation', { 1, 2, 3, 3 }, { 2, 2, 2, 2 }, true, { dilation = 3, output_padding = 2 })
-case('conv_transpose', 'per-side and negative padding', { 1, 2, 3, 4 }, { 2, 2, 3, 2 }, false, { padding = { { 1, 0 }, { -1, 1 } }, stride = 2 })
+case('conv_transpose', 'groups, dilation', { 1, 4, 3, 3 }, { 4, 3, 2, 3 }, true,
+  { groups = 2, dilation = { 2, 1 }, stride = { 1, 2 } })
+case('conv_transpose', 'output padding below the dilation', { 1, 2, 3, 3 }, { 2, 2, 2, 2 }, true,
+  { dilation = 3, output_padding = 2 })
+case('conv_transpose', 'per-side and negative padding', { 1, 2, 3, 4 }, { 2, 2, 3, 2 }, false,
+  { padding = { { 1, 0 }, { -1, 1 } }, stride = 2 })
 case('conv_transpose', 'depthwise', { 2, 3, 3, 3 }, { 3, 1, 3, 3 }, true, { groups = 3, stride = 2 })
 case('conv_transpose', 'plain', { 1, 2, 2, 3, 2 }, { 2, 2, 2, 2, 3 }, true, { stride = { 2, 1, 2 } })
 

@@ -213,9 +213,8 @@ describe('convolution', function()
       input = function() return C.mt_conv_backward_input(dx._c, y._c, w._c, nil, g) end,
       weight = function() return C.mt_conv_backward_weight(dw._c, y._c, x._c, g) end,
     } do
-      collectgarbage()      -- what earlier tests left must not disappear while blocks are counted
-      collectgarbage()
-      local blocks, n, status = C.mt_memory_blocks(), 0, nil
+      local blocks, n = C.mt_memory_blocks(), 0
+      local status
       repeat
         n = n + 1
         C.mt_memory_fail_at(n, 0)
@@ -277,7 +276,8 @@ describe('misuse of convolution', function()
   refuses('NaN as dilation', function() F.conv2d(x, w, b, { dilation = 0 / 0 }) end, 'conv2d: dilation:', 'nan')
   refuses('three strides', function() F.conv2d(x, w, b, { stride = { 1, 1, 1 } }) end, 'conv2d: stride:', 'table of 3')
   refuses('padding word', function() F.conv2d(x, w, b, { padding = 'full' }) end, 'conv2d: padding:', "'full'")
-  refuses('half a pair', function() F.conv2d(x, w, b, { padding = { { 1 }, { 1, 1 } } }) end, 'conv2d: padding:', '{before, after}')
+  refuses('half a pair', function() F.conv2d(x, w, b, { padding = { { 1 }, { 1, 1 } } }) end, 'conv2d: padding:',
+    '{before, after}')
   refuses('same with stride', function() F.conv2d(x, w, b, { padding = 'same', stride = 2 }) end, 'conv2d: padding:', "'same'")
   refuses('padding mode', function() F.conv2d(x, w, b, { padding_mode = 'mirror' }) end, 'conv2d: padding_mode:', "'mirror'")
   refuses('groups of channels', function() F.conv2d(x, w, b, { groups = 3 }) end, 'conv2d: input:', '16 channels', '3 groups')
@@ -290,8 +290,9 @@ describe('misuse of convolution', function()
     t:release()
     F.conv2d(t, w)
   end, 'conv2d: input:', 'released')
-  refuses('2^40 outputs', function() F.conv2d(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), nil, { padding = 2 ^ 20 }) end,
-    'memory')
+  refuses('2^40 outputs', function()
+    F.conv2d(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), nil, { padding = 2 ^ 20 })
+  end, 'memory')
   refuses('transposed: channels', function() F.conv_transpose2d(x, torch.zeros(8, 16, 3, 3)) end, 'conv_transpose2d: weight:',
     '(16, out / groups, kh, kw)')
   refuses('transposed: output_padding', function() F.conv_transpose2d(x, torch.zeros(16, 2, 3, 3), nil,

@@ -1,5 +1,5 @@
--- Run by conv_spec.lua in a process of its own: luajit conv_isa.lua TESTS/. Prints the instruction set in use, the largest relative
--- error of float32 against float64, and a digest of all result bits.
+-- Run by conv_spec.lua in a process of its own: luajit conv_isa.lua TESTS/. Prints the instruction set in use, the largest
+-- relative error of float32 against float64, and a digest of all result bits.
 local tests = arg[1]
 package.path = tests .. '../lua/?.lua;' .. tests .. '../lua/?/init.lua;' .. tests .. '?.lua;' .. package.path
 local ffi = require 'ffi'
@@ -53,7 +53,7 @@ for _, case in ipairs {
       d, s = d + (a[i] - e[i]) ^ 2, s + e[i] ^ 2
     end
     local err = math.sqrt(d / s)
-    if not (err <= worst) then worst = err end
+    worst = err == err and math.max(worst, err) or math.huge
   end
 end
 print(('isa %s error %.3g digest %d'):format(ffi.string(native.cpu.mt_isa()), worst, digest))

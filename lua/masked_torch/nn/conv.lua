@@ -137,7 +137,8 @@ local function forward(self, x, mask)
 end
 
 --- nn.Conv1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
--- padding_mode = 'zeros', dtype = 'float32'}): x (N, C, *S) -> (N, O, *S'). Sizes are numbers or one per axis; padding as in F.conv2d.
+-- padding_mode = 'zeros', dtype = 'float32'}): x (N, C, *S) -> (N, O, *S'). Sizes are numbers or one per axis; padding as
+-- in F.conv2d.
 -- weight (O, C / groups, *K) and bias (O) start uniform in +-1 / sqrt(C / groups * kernel positions).
 -- With a mask: the input's holes count as 0 whatever they hold, the mask goes on with its value at the kernel's centre, and the
 -- output is 0 where that is 0.
@@ -153,8 +154,8 @@ for dims = 1, 3 do
   classes[name] = Conv
 end
 
---- nn.LazyConv1d/2d/3d(out_channels, kernel_size, options): in_channels comes from the first input, or from the state that is loaded.
--- Until then there are no parameters: make the optimiser afterwards.
+--- nn.LazyConv1d/2d/3d(out_channels, kernel_size, options): in_channels comes from the first input, or from the state that
+-- is loaded. Until then there are no parameters: make the optimiser afterwards.
 for dims = 1, 3 do
   local name = 'LazyConv' .. dims .. 'd'
   local Conv = class(name, classes['Conv' .. dims .. 'd'])
@@ -185,8 +186,8 @@ end
 local transpose_defaults = { stride = options.any(1), padding = options.any(0), output_padding = options.any(0),
   dilation = options.any(1), groups = 1, bias = true, dtype = 'float32' }
 
---- nn.ConvTranspose1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, output_padding = 0, groups = 1, bias = true,
--- dilation = 1, dtype = 'float32'}): the adjoint of a convolution. x (N, C, *S) -> (N, O, *S'),
+--- nn.ConvTranspose1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, output_padding = 0, groups = 1,
+-- bias = true, dilation = 1, dtype = 'float32'}): the adjoint of a convolution. x (N, C, *S) -> (N, O, *S'),
 --   S' = (S - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
 -- weight (C, O / groups, *K). It has no rule for masks: a mask is an error.
 for dims = 1, 3 do

@@ -55,8 +55,8 @@ function Linear:extra_repr()
     self.has_bias and 'True' or 'False')
 end
 
---- nn.LazyLinear(out_features, {bias = true, dtype = 'float32'}): a Linear that takes in_features from its first input, or from the
--- state it loads. Until then it has no parameters: make the optimiser afterwards.
+--- nn.LazyLinear(out_features, {bias = true, dtype = 'float32'}): a Linear that takes in_features from its first input, or
+-- from the state it loads. Until then it has no parameters: make the optimiser afterwards.
 local LazyLinear = class('LazyLinear', Linear)
 
 function LazyLinear:__init(out_features, opts)
