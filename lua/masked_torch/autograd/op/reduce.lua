@@ -43,6 +43,7 @@ end
 -- dims as the user gave them (or nil), and the options. `defaults` lists further named options.
 local function arguments(op, x, dims, opts, defaults)
   Tensor.check(op, 'input', x)
+  if Tensor.is_tensor(dims) then fail('%s: dim: expected a number or a table of numbers, got a tensor', op) end
   if type(dims) == 'table' and type((next(dims, #dims > 0 and #dims or nil))) == 'string' then
     if opts ~= nil then fail('%s: options: given twice', op) end
     local listed = #dims > 0 and {} or nil
@@ -348,6 +349,9 @@ op.amax, op.amin = choose_even('amax', 1), choose_even('amin', 0)
 
 local function extreme(name)
   return function(x, dim, opts)
+    if Tensor.is_tensor(dim) then
+      fail('%s: dim: expected a number, got a tensor; %simum(a, b) compares two tensors', name, name)
+    end
     dim, opts = arguments(name, x, dim, opts)
     if dim == nil then
       local y = op['a' .. name](x, bits_of(name, x), opts.keepdim)
