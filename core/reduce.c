@@ -319,7 +319,7 @@ static int real_sum(const char *op, mt_tensor *y, const mt_tensor *x, int32_t di
   mt_reduction r;
   MT_TRY(mt_check_real(op, "input", x));
   MT_TRY(mt_check_dtype(op, "output", y, x->dtype));
-  MT_TRY(mt_reduction_plan(op, &r, y, x, dims, true));
+  MT_TRY(mt_reduction_plan_into(op, &r, y, x, dims, true));
   double *values = per_output(&r, 2, 0);
   if (values == NULL) {
     return MT_ERROR_MEMORY;
@@ -363,7 +363,7 @@ static void integer_task(void *context, int64_t begin, int64_t end) {
 static int integer_sum(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   mt_reduction r;
   MT_TRY(mt_check_dtype("sum", "output", y, MT_INT64));
-  MT_TRY(mt_reduction_plan("sum", &r, y, x, dims, true));
+  MT_TRY(mt_reduction_plan_into("sum", &r, y, x, dims, true));
   MT_SCRATCH(int64_t, out, r.outputs);
   if (out == NULL) {
     return MT_ERROR_MEMORY;
@@ -403,8 +403,8 @@ int mt_reduce_var(mt_tensor *y, mt_tensor *mean, const mt_tensor *x, int32_t dim
   MT_TRY(mt_check_real(op, "input", x));
   MT_TRY(mt_check_dtype(op, "output", y, x->dtype));
   MT_TRY(mt_check_dtype(op, "mean", mean, MT_FLOAT64));
-  MT_TRY(mt_reduction_plan(op, &r, y, x, dims, true));
-  MT_TRY(mt_reduction_plan(op, &r_mean, mean, x, dims, true));
+  MT_TRY(mt_reduction_plan_into(op, &r, y, x, dims, true));
+  MT_TRY(mt_reduction_plan_into(op, &r_mean, mean, x, dims, true));
   double *values = per_output(&r, 2, 0);
   if (values == NULL) {
     return MT_ERROR_MEMORY;
@@ -450,7 +450,7 @@ int mt_reduce_norm(mt_tensor *y, const mt_tensor *x, int32_t dims, double p) {
   mt_reduction r;
   MT_TRY(mt_check_real("norm", "input", x));
   MT_TRY(mt_check_dtype("norm", "output", y, x->dtype));
-  MT_TRY(mt_reduction_plan("norm", &r, y, x, dims, true));
+  MT_TRY(mt_reduction_plan_into("norm", &r, y, x, dims, true));
   if (p != p) {
     return mt_fail(MT_ERROR_ARGUMENT, "norm: p: expected a number, got NaN");
   }
@@ -517,7 +517,7 @@ int mt_reduce_logsumexp(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   mt_reduction r;
   MT_TRY(mt_check_real("logsumexp", "input", x));
   MT_TRY(mt_check_dtype("logsumexp", "output", y, x->dtype));
-  MT_TRY(mt_reduction_plan("logsumexp", &r, y, x, dims, true));
+  MT_TRY(mt_reduction_plan_into("logsumexp", &r, y, x, dims, true));
   double *values = per_output(&r, 2, 0);
   if (values == NULL) {
     return MT_ERROR_MEMORY;

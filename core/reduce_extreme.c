@@ -221,8 +221,8 @@ int mt_reduce_extreme(mt_tensor *values, mt_tensor *index, const mt_tensor *x, i
   if (index) {
     MT_TRY(mt_check_dtype(op, "index", index, MT_INT64));
   }
-  MT_TRY(mt_reduction_plan(op, &r, values, x, dims, false));
-  MT_TRY(mt_reduction_plan(op, &r_index, index, x, dims, false));
+  MT_TRY(mt_reduction_plan_into(op, &r, values, x, dims, false));
+  MT_TRY(mt_reduction_plan_into(op, &r_index, index, x, dims, false));
   if (r.count == 0 && r.outputs > 0) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: input: %s has no element to choose from", op, MT_SHAPE(x));
   }
@@ -327,7 +327,7 @@ int mt_reduce_truth(mt_tensor *y, const mt_tensor *x, int32_t dims, int32_t ever
   const char *op = every ? "all" : "any";
   walk w = {.x = x, .y = y, .largest = every != 0};
   MT_TRY(mt_check_dtype(op, "output", y, MT_BOOL));
-  MT_TRY(mt_reduction_plan(op, &w.of_x, y, x, dims, false));
+  MT_TRY(mt_reduction_plan_into(op, &w.of_x, y, x, dims, false));
   w.of_x.rows = w.of_x.count == 0 ? 0 : w.of_x.rows;
   return mt_parallel(w.of_x.outputs, mt_reduction_grain(&w.of_x), truth_task, &w);
 }
@@ -358,7 +358,7 @@ int mt_reduce_prod(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   MT_TRY(mt_check_tensor("prod", "input", x));
   const bool real = x->dtype == MT_FLOAT32 || x->dtype == MT_FLOAT64;
   MT_TRY(mt_check_dtype("prod", "output", y, real ? x->dtype : MT_INT64));
-  MT_TRY(mt_reduction_plan("prod", &w.of_x, y, x, dims, false));
+  MT_TRY(mt_reduction_plan_into("prod", &w.of_x, y, x, dims, false));
   w.of_x.rows = w.of_x.count == 0 ? 0 : w.of_x.rows;
   return mt_parallel(w.of_x.outputs, mt_reduction_grain(&w.of_x),
                      real ? MT_REAL_FN(x->dtype, prod_task) : integer_prod_task, &w);

@@ -6,9 +6,17 @@ static int check_kept_shape(const char *op, const mt_tensor *y, const mt_tensor 
   for (int32_t d = 0; d < x->ndim; d++) {
     shape[d] = dims >> d & 1 ? 1 : x->shape[d];
   }
-  MT_TRY(mt_check_shape(op, "output", y, x->ndim, shape));
-  MT_TRY(mt_check_output(op, "output", y));
-  return mt_check_overlap(op, y, x, false);
+  return mt_check_shape(op, "output", y, x->ndim, shape);
+}
+
+int mt_reduction_plan_into(const char *op, mt_reduction *r, const mt_tensor *y, const mt_tensor *x, int32_t dims,
+                           bool side_by_side) {
+  MT_TRY(mt_reduction_plan(op, r, y, x, dims, side_by_side));
+  if (y) {
+    MT_TRY(mt_check_output(op, "output", y));
+    MT_TRY(mt_check_overlap(op, y, x, false));
+  }
+  return MT_OK;
 }
 
 int mt_reduction_plan(const char *op, mt_reduction *r, const mt_tensor *y, const mt_tensor *x, int32_t dims, bool side_by_side) {

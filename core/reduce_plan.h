@@ -23,6 +23,9 @@ typedef struct mt_reduction {
 // side_by_side: the kept axis of the smallest stride comes last (lane); otherwise outputs come in raster order, the same for
 // two tensors of one shape.
 int mt_reduction_plan(const char *op, mt_reduction *r, const mt_tensor *y, const mt_tensor *x, int32_t dims, bool side_by_side);
+// The same for a y that is written: it must not share memory, with itself or with x.
+int mt_reduction_plan_into(const char *op, mt_reduction *r, const mt_tensor *y, const mt_tensor *x, int32_t dims,
+                           bool side_by_side);
 
 // Offsets in elements of output o: in x (its first element) and in y.
 void mt_reduction_output(const mt_reduction *r, int64_t o, int64_t *in_x, int64_t *in_y);

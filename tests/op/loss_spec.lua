@@ -201,6 +201,21 @@ describe('elementwise losses', function()
   end)
 end)
 
+describe('losses without reduction', function()
+  it('take upstream gradients that repeat one element', function()
+    local x = tensor({ { 1, 2, 3 }, { 4, 5, 7 } }, 'float64'):requires_grad_()
+    for _, name in ipairs { 'cross_entropy', 'mse_loss' } do
+      local t = name == 'mse_loss' and tensor({ { 0, 0, 1 }, { 1, 0, 2 } }, 'float64') or labels { 1, 3 }
+      x.grad = nil
+      F[name](x, t, { reduction = 'none' }):sum():backward()
+      local expected = x.grad
+      x.grad = nil
+      F[name](x, t, { reduction = 'sum' }):backward()
+      assert.same_bits(expected, x.grad)
+    end
+  end)
+end)
+
 describe('loss modules', function()
   it('compute and print as PyTorch does', function()
     local x, t = tensor { { 1, 2, 3 }, { 4, 5, 6 } }, labels { 1, 2 }

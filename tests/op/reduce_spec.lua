@@ -126,6 +126,25 @@ describe('reduce', function()
     assert.are.same({ 0, 0.5, 0.5, 0 }, x.grad:totable())
   end)
 
+  it('takes upstream gradients that repeat one element', function()
+    for _, name in ipairs { 'sum', 'mean', 'var', 'std', 'norm', 'logsumexp', 'prod', 'max', 'min', 'amax', 'amin' } do
+      for _, keepdim in ipairs { false, true } do
+        local x = tensor({ { 1, 5, 2 }, { 4, 0.5, 3 } }, 'float64'):requires_grad_()
+        local y = x[name](x, { dim = 2, keepdim = keepdim })
+        y:sum():backward()
+        local expected = x.grad
+        x.grad = nil
+        y = x[name](x, { dim = 2, keepdim = keepdim })
+        y:backward(tensor(keepdim and { { 1 }, { 1 } } or { 1, 1 }, 'float64'))
+        assert.same_bits(expected, x.grad)
+      end
+    end
+    local x = tensor({ 1, 2, 3 }):requires_grad_()
+    x:cumsum(1):sum():backward()
+    x:cumprod(1):sum():backward()
+    assert.near_tensor({ 3 + 9, 2 + 4, 1 + 2 }, x.grad)
+  end)
+
   it('has no gradient but 0 at a norm or deviation of 0', function()
     local x = tensor({ 0, 0 }):requires_grad_()
     x:norm():backward()

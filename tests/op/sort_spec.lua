@@ -61,6 +61,14 @@ describe('sort', function()
     assert.are.same({ 0 }, Tensor.empty('test', { 0 }, 'float32'):unique():size())
   end)
 
+  it('takes upstream gradients that repeat one element', function()
+    local x = tensor({ 3, 1, 2 }):requires_grad_()
+    x:sort():sum():backward()
+    x:topk(2):sum():backward()
+    x:median():sum():backward()
+    assert.are.same({ 2, 1, 3 }, x.grad:totable())
+  end)
+
   it('refuses what it cannot do, by name', function()
     local x = tensor { { 1, 2, 3 } }
     assert.fails(function() x:sort(3) end, 'sort: dim', 'got 3')
