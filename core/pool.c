@@ -199,96 +199,6 @@ static void FN(mask_window)(const job *j, int64_t n, int64_t c0, int64_t block, 
 
 static void FN(mask_forward)(void *context, int64_t begin, int64_t end) { run_rows(context, begin, end, FN(mask_window)); }
 
-// ---- mean ----------------------------------------------------------------------------------------------------------
-
-// Sums over the image for a block of channels: of the mask, and (image not NULL) of x where it counts.
-static void FN(mean_sums)(const job *j, int64_t n, int64_t c0, int64_t block, double *sum, double *weights) {
-  const REAL *image = j->x_read ? (const REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c : NULL;
-  const REAL *mask = j->has_mask ? (const REAL *)j->mask.data + n * j->mask.step_n + c0 * j->mask.step_c : NULL;
-  for (int64_t c = 0; c < block; c++) {
-    sum[c] = 0;
-    weights[c] = mask == NULL ? (double)j->pixels : 0;
-  }
-  for (int64_t z = 0; z < j->x.size[0]; z++) {
-    for (int64_t y = 0; y < j->x.size[1]; y++) {
-      for (int64_t x = 0; x < j->x.size[2]; x++) {
-        const REAL *p = image == NULL ? NULL : image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
-        if (mask == NULL) {
-          for (int64_t c = 0; p != NULL && c < block; c++) {
-            sum[c] += (double)p[c * j->x.step_c];
-          }
-          continue;
-        }
-        const REAL *m = mask + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2];
-        for (int64_t c = 0; c < block; c++) {
-          double weight = m[c * j->mask.step_c];
-          weights[c] += weight;
-          if (p != NULL) {
-            sum[c] += weight == 0 && !j->original ? 0 : (double)p[c * j->x.step_c];
-          }
-        }
-      }
-    }
-  }
-}
-
-static void FN(mean_forward)(void *context, int64_t begin, int64_t end) {
-  const job *j = context;
-  static const int64_t origin[3] = {0, 0, 0};
-  for (int64_t item = begin; item < end; item++) {
-    int64_t n = item / j->blocks, c0 = item % j->blocks * j->block, block = MT_MIN(j->block, j->x.c - c0);
-    double sum[MT_CHANNEL_BLOCK], weights[MT_CHANNEL_BLOCK];
-    FN(mean_sums)(j, n, c0, block, sum, weights);
-    REAL *out = (REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, origin);
-    for (int64_t c = 0; c < block; c++) {
-      double divisor = j->has_mask ? weights[c] + j->eps : weights[c];
-      out[c * j->y.step_c] = j->has_mask && divisor == 0 ? 0 : (REAL)(sum[c] / divisor);
-    }
-  }
-}
-
-static void FN(mean_backward)(void *context, int64_t begin, int64_t end) {
-  const job *j = context;
-  static const int64_t origin[3] = {0, 0, 0};
-  for (int64_t item = begin; item < end; item++) {
-    int64_t n = item / j->blocks, c0 = item % j->blocks * j->block, block = MT_MIN(j->block, j->x.c - c0);
-    double sum[MT_CHANNEL_BLOCK], weights[MT_CHANNEL_BLOCK];
-    if (j->has_mask) {
-      FN(mean_sums)(j, n, c0, block, sum, weights);
-    }
-    const REAL *dy = (const REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, origin);
-    REAL *image = (REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c;
-    bool selects = j->has_mask && !j->original;
-    const REAL *mask = selects ? (const REAL *)j->mask.data + n * j->mask.step_n + c0 * j->mask.step_c : NULL;
-    for (int64_t c = 0; c < block; c++) {
-      double divisor = j->has_mask ? weights[c] + j->eps : (double)j->pixels;
-      sum[c] = divisor == 0 ? 0 : (double)dy[c * j->y.step_c] / divisor;
-    }
-    for (int64_t z = 0; z < j->x.size[0]; z++) {
-      for (int64_t y = 0; y < j->x.size[1]; y++) {
-        for (int64_t x = 0; x < j->x.size[2]; x++) {
-          REAL *p = image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
-          int64_t at = z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2];
-          for (int64_t c = 0; c < block; c++) {
-            bool counts = mask == NULL || mask[at + c * j->mask.step_c] != 0;
-            p[c * j->x.step_c] = counts ? (REAL)sum[c] : 0;
-          }
-        }
-      }
-    }
-  }
-}
-
-static void FN(coverage)(const job *j, mt_spatial *out) {
-  for (int64_t n = 0; n < out->n; n++) {
-    for (int64_t c = 0; c < out->c; c++) {
-      double sum[1], weights[1];
-      FN(mean_sums)(j, n, c, 1, sum, weights);
-      ((REAL *)out->data)[n * out->step_n + c * out->step_c] = (REAL)(weights[0] / (double)j->pixels);
-    }
-  }
-}
-
 #else
 #include "spatial.h"
 
@@ -304,8 +214,7 @@ typedef struct {
   const mt_pool *g;
   mt_spatial x, y, mask, index;   // x also stands for dx, y for dy
   window *axis[3];
-  bool has_mask, original, x_read;
-  double eps;
+  bool has_mask;
   int64_t block, blocks;          // channels per item, blocks per image
   int64_t pixels;                 // of one image and channel
 } job;
@@ -530,68 +439,6 @@ int mt_pool_mask(mt_tensor *out, const mt_tensor *mask, const mt_pool *g) {
   MT_TRY(check_written("pool", "output mask", out, mask));
   job j = job_of(mask, out, mask, g);
   return run_windows(&j, MT_REAL_FN(mask->dtype, mask_forward));
-}
-
-// (N, C) as a tensor with one pixel.
-static mt_spatial as_pixel(const mt_tensor *t) {
-  mt_spatial v = {.data = t->data, .n = t->shape[0], .c = t->shape[1], .size = {1, 1, 1}};
-  v.step_n = v.n == 1 ? 0 : t->stride[0];
-  v.step_c = v.c == 1 ? 0 : t->stride[1];
-  return v;
-}
-
-static job mean_job(const mt_tensor *x, const mt_tensor *y, const mt_tensor *mask, double eps, int32_t original) {
-  job j = {.x = mt_spatial_of(x), .y = as_pixel(y), .has_mask = mask != NULL, .eps = eps, .original = original != 0};
-  if (mask != NULL) {
-    j.mask = mt_spatial_of(mask);
-  }
-  j.block = mt_channel_block(&j.x);
-  j.blocks = (j.x.c + j.block - 1) / j.block;
-  j.pixels = image_pixels(&j.x);
-  return j;
-}
-
-int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, const mt_tensor *mask, double eps,
-                         int32_t original) {
-  MT_TRY(mt_spatial_check("masked_mean", "input", x));
-  MT_TRY(mt_check_dtype("masked_mean", "output", y, x->dtype));
-  MT_TRY(mt_check_shape("masked_mean", "output", y, 2, x->shape));
-  MT_TRY(check_written("masked_mean", "output", y, x));
-  if (mask != NULL) {
-    MT_TRY(mt_spatial_check_mask("masked_mean", mask, x));
-  }
-  job j = mean_job(x, y, mask, eps, original);
-  j.x_read = true;
-  MT_TRY(mt_parallel(j.x.n * j.blocks, 1, MT_REAL_FN(x->dtype, mean_forward), &j));
-  if (coverage == NULL) {
-    return MT_OK;
-  }
-  if (mask == NULL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_mean: coverage: there is no mask");
-  }
-  MT_TRY(mt_check_dtype("masked_mean", "coverage", coverage, x->dtype));
-  MT_TRY(mt_check_shape("masked_mean", "coverage", coverage, 2, mask->shape));
-  MT_TRY(mt_check_output("masked_mean", "coverage", coverage));
-  j.x_read = false;
-  mt_spatial out = as_pixel(coverage);
-  if (x->dtype == MT_FLOAT32) {
-    coverage_f32(&j, &out);
-  } else {
-    coverage_f64(&j, &out);
-  }
-  return MT_OK;
-}
-
-int mt_pool_mean_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *mask, double eps, int32_t original) {
-  MT_TRY(mt_spatial_check("masked_mean", "input's gradient", dx));
-  MT_TRY(mt_check_dtype("masked_mean", "gradient", dy, dx->dtype));
-  MT_TRY(mt_check_shape("masked_mean", "gradient", dy, 2, dx->shape));
-  MT_TRY(check_written("masked_mean", "input's gradient", dx, dy));
-  if (mask != NULL) {
-    MT_TRY(mt_spatial_check_mask("masked_mean", mask, dx));
-  }
-  job j = mean_job(dx, dy, mask, eps, original);
-  return mt_parallel(j.x.n * j.blocks, 1, MT_REAL_FN(dx->dtype, mean_backward), &j);
 }
 
 #endif

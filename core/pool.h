@@ -48,11 +48,14 @@ int mt_pool_avg_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *ma
 int mt_pool_mask(mt_tensor *out, const mt_tensor *mask, const mt_pool *g);
 
 // Mean over all spatial axes. y (N, C) = sum of x where mask is not 0 / (sum(mask) + eps), 0 where that is 0: x is taken as
-// already weighted by a soft mask. coverage (N|1, C|1) or NULL = mean(mask).
-// original != 0 leaves out the selection (masked_torch's own formula): what lies under mask 0 then counts.
+// already weighted by a soft mask. coverage (N|1, C|1) or NULL = mean(mask). holes, what lies under mask 0:
+//   MT_POOL_SELECT    does not count and gets no gradient
+//   MT_POOL_VALUES    does not count; its gradient is what it would be if it did, dy / (sum(mask) + eps), with 1e-8 for 0
+//   MT_POOL_ORIGINAL  counts (masked_torch's own formula)
+enum { MT_POOL_SELECT = 0, MT_POOL_VALUES = 1, MT_POOL_ORIGINAL = 2 };
 int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, const mt_tensor *mask, double eps,
-                         int32_t original);
-// dx = dy / (sum(mask) + eps) where mask is not 0 (everywhere with original)
-int mt_pool_mean_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *mask, double eps, int32_t original);
+                         int32_t holes);
+// dx = dy / (sum(mask) + eps), in the holes as above
+int mt_pool_mean_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *mask, double eps, int32_t holes);
 
 #pragma GCC visibility pop

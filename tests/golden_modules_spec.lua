@@ -7,11 +7,11 @@ local nn, F = torch.nn, torch.nn.functional
 describe('golden modules', function()
   for _, case in ipairs(golden.cases('modules')) do
     it(case.name .. ' in the compatible mode', function()
-      build.check(case, build.module(case.layer, case.args, true), true)
+      build.check(case, build.module(case.layer, case.args, true))
     end)
     if not golden.compat(case) then
       it(case.name, function()
-        build.check(case, build.module(case.layer, case.args), false)
+        build.check(case, build.module(case.layer, case.args))
       end)
     end
   end

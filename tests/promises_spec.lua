@@ -195,7 +195,8 @@ describe('losses over padded positions', function()
     local results = {}
     for _, L in ipairs { 6, 11 } do
       torch.manual_seed(2)
-      local values, labels, lengths = torch.randn(3, 5, 6), { { 1, 2, 3, 4, 5, 1 }, { 2, 2, 1, 1, 3, 3 }, { 5, 4, 3, 2, 1, 1 } }, { 6, 2, 4 }
+      local values, labels, lengths = torch.randn(3, 5, 6),
+        { { 1, 2, 3, 4, 5, 1 }, { 2, 2, 1, 1, 3, 3 }, { 5, 4, 3, 2, 1, 1 } }, { 6, 2, 4 }
       local x, target = torch.full({ 3, 5, L }, 0 / 0), torch.ones(3, L, { dtype = 'int64' })
       for n = 1, 3 do
         x[{ n, {}, { 1, lengths[n] } }] = values[{ n, {}, { 1, lengths[n] } }]

@@ -46,28 +46,8 @@ function build.module(class, args, compat)
   return nn[class](unpack(values, 1, n))
 end
 
--- Where the mask is 0 the original's gradient says what a change of a hole would do; ours may be 0, since holes count for
--- nothing.
-local function outside_holes(case, field, got)
-  local mask = golden.tensor(case, 'in.mask')
-  if not mask then return got end
-  local expected = golden.tensor(case, field)
-  local values, wanted, holes = got:totable(), expected:totable(), mask:expand(expected:size()):totable()
-  local function walk(v, w, m)
-    for i = 1, #v do
-      if type(v[i]) == 'table' then
-        walk(v[i], w[i], m[i])
-      elseif m[i] == 0 and v[i] == 0 then
-        v[i] = w[i]
-      end
-    end
-  end
-  walk(values, wanted, holes)
-  return torch.tensor(values, { dtype = got.dtype })
-end
-
---- build.check(case, module, compat): outputs, gradients and buffers of a case with one input x and an optional mask.
-function build.check(case, module, compat)
+--- build.check(case, module): outputs, gradients and buffers of a case with one input x and an optional mask.
+function build.check(case, module)
   if case.dtype == 'F64' then module:double() end
   local state = golden.fields(case, 'param.')
   if next(state) then module:load_state_dict(state) end
@@ -81,7 +61,7 @@ function build.check(case, module, compat)
     assert.is_nil(mask)
   end
   y:backward(golden.tensor(case, 'gout.y'))
-  golden.check(case, 'grad.x', compat and x.grad or outside_holes(case, 'grad.x', x.grad))
+  golden.check(case, 'grad.x', x.grad)
   local after = module:state_dict()
   for name, p in module:named_parameters() do
     if case.tensors['grad.' .. name] then golden.check(case, 'grad.' .. name, p.grad) end

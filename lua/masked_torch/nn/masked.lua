@@ -56,7 +56,8 @@ end
 
 --- MaskedSpatialMean(eps, {compat = false}): (N, C, *S) -> (N, C), the mean of the valid elements: the sum of x where the mask
 -- is not 0, divided by the sum of the mask (+ eps, default 0); 0 where nothing is valid. The result's mask is the mean of the
--- mask: how much was covered. Without a mask: the plain mean.
+-- mask: how much was covered. Without a mask: the plain mean. As in masked_torch the gradient passes into the holes (the input
+-- is the product of a mask, whose own gradient stops there); F.masked_mean can stop it here.
 -- compat = true is masked_torch's: eps 1e-8, holes are summed and get a gradient, the mask must have x's shape.
 local MaskedSpatialMean = class('MaskedSpatialMean', Module)
 
@@ -87,7 +88,7 @@ function MaskedSpatialMean:forward(x, mask)
   if mask == nil then return (F.masked_mean(x)), nil end
   mask = masks.of('MaskedSpatialMean', mask, x)
   if self.compat then check_same_shape(x, mask) end
-  local y, coverage = F.masked_mean(x, mask, { eps = self.eps, compat = self.compat })
+  local y, coverage = F.masked_mean(x, mask, { eps = self.eps, premask = 'values', compat = self.compat })
   return y, masks.wrap(coverage)
 end
 

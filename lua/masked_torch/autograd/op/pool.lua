@@ -73,13 +73,13 @@ local avg_pool = autograd.op{
 
 local masked_mean = autograd.op{
   name = 'masked_mean',
-  forward = function(ctx, x, mask, eps, compat)
+  forward = function(ctx, x, mask, eps, holes)
     local shape = x:size()
     local y = Tensor.empty('masked_mean', { shape[1], shape[2] }, x.dtype, x.device)
     local coverage = mask and Tensor.empty('masked_mean', { mask:size(1), mask:size(2) }, x.dtype, x.device)
-    check(x.K.mt_pool_mean_forward(y._c, coverage and coverage._c, x._c, mask and mask._c, eps, compat and 1 or 0))
+    check(x.K.mt_pool_mean_forward(y._c, coverage and coverage._c, x._c, mask and mask._c, eps, holes))
     ctx:save(mask)
-    ctx.shape, ctx.strides, ctx.eps, ctx.compat = shape, Tensor.layout_of(x), eps, compat
+    ctx.shape, ctx.strides, ctx.eps, ctx.holes = shape, Tensor.layout_of(x), eps, holes
     if coverage then ctx:mark_non_differentiable(coverage) end
     return y, coverage
   end,
@@ -87,7 +87,7 @@ local masked_mean = autograd.op{
     if not dy then return nil end
     local mask = ctx:saved()
     local dx = Tensor.empty('masked_mean', ctx.shape, dy.dtype, dy.device, ctx.strides)
-    check(dy.K.mt_pool_mean_backward(dx._c, dy._c, mask and mask._c, ctx.eps, ctx.compat and 1 or 0))
+    check(dy.K.mt_pool_mean_backward(dx._c, dy._c, mask and mask._c, ctx.eps, ctx.holes))
     return dx
   end,
 }
@@ -250,19 +250,23 @@ function functional.global_avg_pool(x, opts)
   return y, mask
 end
 
---- masked_mean(x, mask, {eps = 0, compat = false}) -> y (N, C), coverage (a tensor (N|1, C|1), nil without a mask)
--- y = sum of x where the mask is not 0 / (sum(mask) + eps), over all spatial axes: x counts as already multiplied by a soft
--- mask, as masked convolutions leave it. A channel without valid elements gives 0. coverage = mean(mask).
+local HOLES = { select = 0, values = 1, none = 2 }
+
+--- masked_mean(x, mask, {eps = 0, premask = 'select', compat = false}) -> y (N, C), coverage (a tensor (N|1, C|1), nil without a
+-- mask). y = sum of x where the mask is not 0 / (sum(mask) + eps), over all spatial axes: x counts as already multiplied by a
+-- soft mask, as masked convolutions leave it. A channel without valid elements gives 0. coverage = mean(mask).
 -- Sums run in raster order in double precision: padding changes no bit.
--- compat = true is masked_torch's MaskedSpatialMean: eps 1e-8, and x is summed everywhere, so what lies under mask 0 counts and
--- gets a gradient.
+-- premask, as in masked_conv: 'select' gives holes no gradient; 'values' gives them the one that they would have if they counted
+-- (x was already masked by the caller, who masks the gradient too); 'none' counts them.
+-- compat = true is masked_torch's MaskedSpatialMean: eps 1e-8 and premask 'none'.
 function functional.masked_mean(x, mask, opts)
   spatial.check('masked_mean', x)
-  opts = options.parse('masked_mean', { eps = none, compat = false }, opts)
+  opts = options.parse('masked_mean', { eps = none, premask = 'select', compat = false }, opts)
   local eps = native.number('masked_mean', 'eps', opts.eps or (opts.compat and 1e-8 or 0))
   if eps ~= eps or eps < 0 then fail('masked_mean: eps: expected a number of at least 0, got %s', tostring(eps)) end
+  local holes = HOLES[options.choice('masked_mean', 'premask', opts.premask, { 'select', 'values', 'none' })]
   mask = Mask.of('masked_mean', mask, x)
-  local y, coverage = masked_mean(x, mask and mask:compact(x.dtype), eps, opts.compat)
+  local y, coverage = masked_mean(x, mask and mask:compact(x.dtype), eps, opts.compat and HOLES.none or holes)
   return y, coverage
 end
 
