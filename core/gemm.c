@@ -94,7 +94,57 @@ static void FN(block)(const job *j, int64_t which, int64_t i0, int64_t rows, int
   }
 }
 
+// ---- large products: OpenBLAS on one tile of c -----------------------------------------------------------------------
+
+// Terms [0, k) of `rows` rows of a strided matrix, row-major.
+static void FN(gather)(REAL *to, const REAL *from, int64_t row, int64_t col, int64_t rows, int64_t k) {
+  for (int64_t r0 = 0; r0 < rows; r0 += GROUP) {  // a few rows at a time: where rows are neighbours, lines are used whole
+    const int64_t count = MT_MIN(rows - r0, (int64_t)GROUP);
+    for (int64_t i = 0; i < k; i++) {
+      for (int64_t r = r0; r < r0 + count; r++) {
+        to[r * k + i] = from[r * row + i * col];
+      }
+    }
+  }
+}
+
+// What BLAS can read as it is, or a copy in scratch: always row-major, because its kernels for other layouts may round otherwise.
+// Returns the distance of rows.
+static int FN(operand)(const REAL **at, REAL *scratch, int64_t row, int64_t col, int64_t rows, int64_t columns) {
+  if (col == 1 && row >= columns && row <= INT_MAX) {
+    return (int)row;
+  }
+  FN(gather)(scratch, *at, row, col, rows, columns);
+  *at = scratch;
+  return (int)columns;
+}
+
+static void FN(blas_tile)(const mt_gemm *g, int64_t which, int64_t i0, int64_t rows, int64_t j0, int64_t columns, void *scratch) {
+  const int64_t *offset = g->offset + 3 * which;
+  const REAL *a = (const REAL *)g->a + offset[0] + i0 * g->a_row, *b = (const REAL *)g->b + offset[1] + j0 * g->b_col;
+  REAL *c = (REAL *)g->c + offset[2] + i0 * g->c_row + j0 * g->c_col;
+  REAL *copy_a = scratch, *copy_b = copy_a + BLAS_ROWS * BLAS_K, *copy_c = copy_b + BLAS_K * BLAS_COLUMNS;
+  const bool direct = g->c_col == 1 && g->c_row >= columns && g->c_row <= INT_MAX;
+  REAL *to = direct ? c : copy_c;
+  const int ldc = direct ? (int)g->c_row : (int)columns;
+  for (int64_t k0 = 0; k0 < g->k; k0 += BLAS_K) {
+    const int64_t kn = MT_MIN(g->k - k0, (int64_t)BLAS_K);
+    const REAL *at_a = a + k0 * g->a_col, *at_b = b + k0 * g->b_row;
+    const int lda = FN(operand)(&at_a, copy_a, g->a_row, g->a_col, rows, kn);
+    const int ldb = FN(operand)(&at_b, copy_b, g->b_row, g->b_col, kn, columns);
+    FN(blas_gemm)((int)rows, (int)columns, (int)kn, at_a, lda, at_b, ldb, k0 == 0 ? 0 : 1, to, ldc);
+  }
+  for (int64_t y = 0; !direct && y < rows; y++) {
+    for (int64_t x = 0; x < columns; x++) {
+      c[y * g->c_row + x * g->c_col] = copy_c[y * columns + x];
+    }
+  }
+}
+
 #else
+#include <cblas.h>
+#include <limits.h>
+
 #include "gemm.h"
 #include "tile.h"
 
@@ -115,6 +165,21 @@ typedef struct {
   int status;
 } job;
 
+// Large products go to OpenBLAS, in tiles of c that depend on the shape alone, each one call on one thread, so that the
+// number of threads cannot change a bit.
+enum { BLAS_ROWS = 256, BLAS_COLUMNS = 512, BLAS_K = 2048 };
+static const double BLAS_WORK = 4e6;  // below, a call costs more than it gains
+
+static void blas_gemm_f32(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,
+                          float *c, int ldc) {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+}
+
+static void blas_gemm_f64(int m, int n, int k, const double *a, int lda, const double *b, int ldb, double beta,
+                          double *c, int ldc) {
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+}
+
 #define MT_SOURCE "gemm.c"
 #include "twice.h"
 
@@ -132,6 +197,35 @@ static void task(void *context, int64_t begin, int64_t end) {
     MT_REAL_CALL(g->dtype, block, j, which, i0, MT_MIN(j->rows, g->m - i0), j0, MT_MIN(j->columns, g->n - j0), scratch);
   }
   mt_free(scratch);
+}
+
+static void blas_task(void *context, int64_t begin, int64_t end) {
+  job *j = context;
+  const mt_gemm *g = j->g;
+  void *scratch = mt_alloc_array((int64_t)BLAS_K * (BLAS_ROWS + BLAS_COLUMNS) + BLAS_ROWS * BLAS_COLUMNS, mt_dtype_size(g->dtype));
+  if (scratch == NULL) {
+    __atomic_store_n(&j->status, MT_ERROR_MEMORY, __ATOMIC_RELAXED);
+    return;
+  }
+  for (int64_t unit = begin; unit < end; unit++) {
+    const int64_t which = unit / (j->down * j->across), at = unit % (j->down * j->across);
+    const int64_t i0 = at / j->across * j->rows, j0 = at % j->across * j->columns;
+    MT_REAL_CALL(g->dtype, blas_tile, g, which, i0, MT_MIN(j->rows, g->m - i0), j0, MT_MIN(j->columns, g->n - j0), scratch);
+  }
+  mt_free(scratch);
+}
+
+static int blas_run(const mt_gemm *g) {
+  static bool alone;
+  if (!alone) {  // our pool is the only one: two pools fight for the cores
+    openblas_set_num_threads(1);
+    alone = true;
+  }
+  job j = {.g = g, .rows = BLAS_ROWS, .columns = BLAS_COLUMNS};
+  j.down = (g->m + j.rows - 1) / j.rows;
+  j.across = (g->n + j.columns - 1) / j.columns;
+  int status = mt_parallel(g->batch * j.down * j.across, 1, blas_task, &j);
+  return status != MT_OK ? status : j.status;
 }
 
 static void zero_task(void *context, int64_t begin, int64_t end) {
@@ -155,6 +249,9 @@ int mt_gemm_run(const mt_gemm *given) {
   }
   if (g.k == 0) {
     return mt_parallel(g.batch, MT_MAX(1, 32768 / (g.m * g.n)), zero_task, &g);
+  }
+  if (g.m >= 32 && g.n >= 32 && (double)g.m * (double)g.n * (double)g.k >= BLAS_WORK) {
+    return blas_run(&g);
   }
   int64_t *swapped = NULL;
   if (g.m > 4 * g.n && g.n < 16) {  // tall and thin: c^T = b^T a^T fills the lanes; a product is the same either way

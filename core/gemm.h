@@ -1,8 +1,9 @@
-// gemm: c = a b for strided matrices, many at once, on the micro-kernels of tile.h. Internal.
+// gemm: c = a b for strided matrices, many at once. Internal; the only door to OpenBLAS.
 //
-// Every element of c is computed alone: blocks of MT_TILE_K products are summed in order with fused multiply-adds, the blocks
-// then added in order. So its bits depend on its row of a and its column of b only: not on the sizes m and n, the batch,
-// the layout or the threads. (OpenBLAS, measured: a row's bits change with the number of rows of the call.)
+// Large products are cut into tiles by shape alone, each one call of single-threaded OpenBLAS. Small ones, where the call would
+// cost more than it gains, run on the micro-kernels of tile.h. Neither depends on the number of threads. A row's bits may depend
+// on the size of the product (OpenBLAS, measured: they change with the number of rows of the call); what must not depend on
+// the batch, convolution and linear, does not come here (docs/decisions.md).
 #pragma once
 #include "common.h"
 

@@ -2,8 +2,8 @@
 //
 //   a (*, m, k)   b (*, k, n)   y (*, m, n), as many dims each (at least 2); leading sizes are equal or 1 in a or b
 //
-// Every element of y depends on its row of a and its column of b only, to the bit: not on the other rows, the batch or the
-// layout. k = 0 gives zeros. The gradients are products too: da = dy b^T, db = a^T dy (transposed views, no copies).
+// The bits depend neither on the layout of a, b and y nor on the number of threads; they may depend on the sizes (linear.h
+// gives a row the same bits in every batch). k = 0 gives zeros. The gradients are products too: da = dy b^T, db = a^T dy (transposed views, no copies).
 #pragma once
 #include "tensor.h"
 

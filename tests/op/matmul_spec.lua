@@ -14,7 +14,7 @@ local function wave(shape, dtype)
 end
 
 describe('matmul', function()
-  it('gives a row the same bits, whatever the other rows and columns', function()
+  it('gives a row of a small product the same bits, whatever the other rows and columns', function()
     for _, dtype in ipairs { 'float32', 'float64' } do
       for _, k in ipairs { 1, 7, 256, 300, 700 } do
         local a, b = wave({ 65, k }, dtype), wave({ k, 83 }, dtype)
@@ -41,6 +41,37 @@ describe('matmul', function()
     local a, b = wave({ 3, 0 }):requires_grad_(), wave({ 0, 2 }):requires_grad_()
     a:mm(b):sum():backward()
     assert.are.same({ 3, 0 }, a.grad:size())
+  end)
+
+  it('is right, and blind to layout and threads, where OpenBLAS does the work', function()
+    local before = torch.get_num_threads()
+    for _, size in ipairs { { 33, 500, 321 }, { 300, 40, 3000 }, { 260, 513, 130 }, { 256, 512, 2049 } } do
+      local m, n, k = unpack(size)
+      torch.manual_seed(m)
+      for _, dtype in ipairs { 'float32', 'float64' } do
+        local a, b = torch.randn(m, k, { dtype = dtype }), torch.randn(k, n, { dtype = dtype })
+        torch.set_num_threads(1)
+        local y = a:mm(b)
+        -- Some rows again, each as a product so small that the micro-kernel does it.
+        for _, row in ipairs { 1, m } do
+          local alone = a:narrow(1, row, 1):mm(b)
+          local err = (alone - y:narrow(1, row, 1)):norm():item() / alone:norm():item()
+          assert.is_true(err <= (dtype == 'float32' and 1e-6 or 1e-14), tostring(err))
+        end
+        torch.set_num_threads(3)
+        assert.same_bits(y, a:mm(b))
+        local at, bt = a:t():contiguous():t(), b:t():contiguous():t()
+        assert.same_bits(y, at:mm(b))
+        assert.same_bits(y, a:mm(bt))
+        assert.same_bits(y, at:mm(bt))
+        local wide = torch.zeros(k, 2 * n, { dtype = dtype })
+        local spread = wide[{ {}, { 1, 2 * n, 2 } }]
+        spread:copy_(b)
+        assert.same_bits(y, a:mm(spread))
+      end
+    end
+    torch.set_num_threads(before)
+    assert.are.equal(0, torch.ones(64, 3000):mm(torch.zeros(3000, 64)):abs():sum():item())
   end)
 
   it('keeps NaN and infinities', function()

@@ -1,7 +1,7 @@
 --- matmul: matmul, mm, bmm, mv, dot, outer, addmm. float32 and float64.
 --
--- Every element of a product depends on its row and its column only, to the bit: not on the other rows, the batch, the
--- memory layout or the threads (core/gemm.h).
+-- The bits of a product depend neither on the memory layout nor on the threads. They may depend on its sizes, since large ones go
+-- to OpenBLAS (core/gemm.h): F.linear gives a row the same bits in every batch.
 
 local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'
