@@ -93,6 +93,20 @@ test-valgrind: all  ## the tests that touch FFI and memory, under valgrind
 	$(RUN_TESTS) valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	  $(LUAJIT) tests/run.lua $(ARGS) $(or $(TESTS),--tags=memory)
 
+# Random cases, computed by the original and by us. Peers are for checks: nothing else needs them.
+PEERS := build/peers
+SEED ?= 1
+COUNT ?= 100
+.PHONY: test-peers
+test-peers: all  ## compare with masked_torch on PyTorch, on random cases (scripts/install_peers first; MASKED_TORCH_PYTHON=, SEED=, COUNT=)
+	@test -e $(PEERS)/environment || { echo "test-peers: PyTorch is missing: scripts/install_peers" >&2; exit 1; }
+	@test -e "$(MASKED_TORCH_PYTHON)/masked_torch/nn.py" || { echo "test-peers: masked_torch is missing:" \
+	  "MASKED_TORCH_PYTHON=<checkout of ivanstepanovftw/masked_torch from GitHub>" >&2; exit 1; }
+	. $(PEERS)/environment; MASKED_TORCH_PYTHON="$(MASKED_TORCH_PYTHON)" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 \
+	  python3 tests/peers/draw_cases.py --seed $(SEED) --count $(COUNT) $(PEERS)/cases
+	GOLDEN=$(PEERS)/cases $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(PARITY:%=tests/golden_%_spec.lua)
+PARITY := conv bn modules ops figure
+
 .PHONY: bench-startup
 bench-startup: all  ## start-up time: library and one forward; the default figure from end to end
 	$(LUAJIT) bench/startup.lua

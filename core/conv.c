@@ -1,21 +1,21 @@
 // conv: see conv.h. The sums themselves are in taps.c; this file turns a convolution into taps.
 #ifdef REAL
 
-// db[o] for outputs [begin, end): the pixels of a row from 0, then the rows in order.
+// db[o] for outputs [begin, end): the pixels of a row from 0, then the rows in order, in double precision.
 static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
   const bias_plan *b = context;
   for (int64_t o = begin; o < end; o += BIAS_LANES) {
     const int64_t lanes = MT_MIN(BIAS_LANES, end - o);
-    REAL sum[BIAS_LANES] = {0};
+    double sum[BIAS_LANES] = {0};
     for (int64_t row = 0; row < b->rows; row++) {
       const REAL *p = (const REAL *)b->dy->data + row_offset(b->dy, row) + o * b->dy->stride[1];
-      REAL part[BIAS_LANES] = {0};
+      double part[BIAS_LANES] = {0};
       for (int64_t i = 0; i < b->columns; i++, p += b->step) {
         for (int64_t l = 0; l < lanes; l++) part[l] += p[l * b->dy->stride[1]];
       }
       for (int64_t l = 0; l < lanes; l++) sum[l] += part[l];
     }
-    for (int64_t l = 0; l < lanes; l++) ((REAL *)b->db->data)[(o + l) * b->db->stride[0]] = sum[l];
+    for (int64_t l = 0; l < lanes; l++) ((REAL *)b->db->data)[(o + l) * b->db->stride[0]] = (REAL)sum[l];
   }
 }
 

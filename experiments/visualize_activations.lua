@@ -3,8 +3,9 @@
 --     luajit experiments/visualize_activations.lua [options]          --help lists them
 --
 -- Several networks with the same weights see the same image: a plain convolution (conv) gets the image with its holes set to
--- 0, the others get the mask too. Each layer halves the image (unshuffle) and doubles the channels. The figure has a row of
--- activations per network and a row of masks per way of handling them; the text gives four moments of every layer.
+-- 0, the others get the mask too. Each layer halves the image (unshuffle, --factor) and doubles the channels (--base). The
+-- figure has a row of activations per network and a row of masks per way of handling them; the text gives four moments of
+-- every layer.
 
 local here = arg[0]:match('^(.*/)') or './'
 package.path = here .. '../lua/?.lua;' .. here .. '../lua/?/init.lua;' .. package.path
@@ -30,7 +31,10 @@ local reductions = { 'mean', 'first', 'std', 'skewness', 'kurtosis' }
 
 local parser = argparse('visualize_activations', 'What convolutions make of an image with holes, layer by layer.')
 parser:option('--depth', 'Layers.', '8'):convert(tonumber)
-parser:option('--size', 'Height and width of the noise image, a multiple of 2^depth.', '256'):convert(tonumber)
+parser:option('--size', 'Height and width of the noise image, a multiple of factor^depth.', '256'):convert(tonumber)
+parser:option('--factor', 'How much smaller each layer makes the image.', '2'):convert(tonumber)
+parser:option('--base', 'How many times more channels each layer has than the one before.', '2'):convert(tonumber)
+parser:option('--width', 'The first layer has width x factor^2 channels.', '1'):convert(tonumber)
 parser:option('--activation', 'A nonlinearity after each convolution (ReLU, Tanh, ...).'):args('?')
 parser:option('--bias', 'Biases: from the default initialisation, or "normal" for N(0, 1).'):args('?')
 parser:option('--mask', 'clockwise, half, quarter, channels, grid, random:P (a share P of holes), or a file (PNG, JPEG, npy).',
@@ -49,7 +53,15 @@ local options = parser:parse()
 
 local depth = options.depth
 if depth < 1 or depth > 16 or depth % 1 ~= 0 then parser:error('--depth: expected a whole number from 1 to 16') end
-local unit = 2 ^ depth
+local function whole(name, low, high)
+  local value = options[name]
+  if value < low or value > high or value % 1 ~= 0 then
+    parser:error(('--%s: expected a whole number from %d to %d'):format(name, low, high))
+  end
+  return value
+end
+local factor, base, width_factor = whole('factor', 1, 16), whole('base', 1, 16), whole('width', 1, 1024)
+local unit = factor ^ depth
 local activation = options.activation and (options.activation[1] or 'ReLU')
 if activation and not nn[activation] then parser:error(('--activation: unknown %q'):format(activation)) end
 local bias = options.bias and (options.bias[1] or 'default')
@@ -149,11 +161,11 @@ local function build(name)
   local class, masked = operators[name][1], name ~= 'conv'
   local layers, inputs = {}, channels
   for i = 0, depth - 1 do
-    local outputs = 4 * 2 ^ i
+    local outputs = width_factor * base ^ i * factor ^ 2
     local opts = { padding = 1, bias = bias ~= nil, multichannel = operators[name].multichannel, rule = operators[name].rule }
     if operators[name].padding == false then opts.padding = nil end
-    layers[#layers + 1] = masked and nn.MaskedUnshuffle2d(2) or nn.Unshuffle2d(2)
-    layers[#layers + 1] = nn[class](4 * inputs, outputs, 3, opts)
+    layers[#layers + 1] = masked and nn.MaskedUnshuffle2d(factor) or nn.Unshuffle2d(factor)
+    layers[#layers + 1] = nn[class](factor ^ 2 * inputs, outputs, 3, opts)
     if activation then layers[#layers + 1] = masked and nn.Masked(nn[activation]()) or nn[activation]() end
     inputs = outputs
   end

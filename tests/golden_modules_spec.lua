@@ -9,7 +9,8 @@ describe('golden modules', function()
     it(case.name .. ' in the compatible mode', function()
       build.check(case, build.module(case.layer, case.args, true))
     end)
-    if not golden.compat(case) then
+    -- Where eps is not given it is 1e-8 there and 0 here, which float64 shows.
+    if not golden.compat(case) and case.dtype == 'F32' then
       it(case.name, function()
         build.check(case, build.module(case.layer, case.args))
       end)

@@ -37,29 +37,52 @@ local function along(name)
   return function(v, args) return F[name](v.x, args.dim < 0 and args.dim or args.dim + 1) end
 end
 
+local function classified(name)
+  return function(v, args)
+    local opts = options_of(args) or {}
+    opts.weight = v.class_weight
+    return F[name](v.x, one_based(v.target), opts)
+  end
+end
+
+local function compared(name)
+  return function(v, args) return F[name](v.x, v.target, options_of(args)) end
+end
+
 local call = {
   linear = function(v) return F.linear(v.x, v.weight, v.bias) end,
-  cross_entropy = function(v, args) return F.cross_entropy(v.x, one_based(v.target), options_of(args)) end,
+  cross_entropy = classified('cross_entropy'), nll_loss = classified('nll_loss'),
   softmax = along('softmax'), log_softmax = along('log_softmax'),
   layer_norm = function(v, args) return F.layer_norm(v.x, args.normalized_shape, v.weight, v.bias, args.eps) end,
   group_norm = function(v, args) return F.group_norm(v.x, args.num_groups, v.weight, v.bias, args.eps) end,
   batch_norm = function(v, args)
     return F.batch_norm(v.x, nil, nil, v.weight, v.bias, args.training, args.momentum, args.eps)
   end,
-  embedding = function(v) return F.embedding(one_based(v.index), v.weight) end,
+  instance_norm = function(v, args) return F.instance_norm(v.x, { weight = v.weight, bias = v.bias, eps = args.eps }) end,
+  embedding = function(v, args)
+    return F.embedding(one_based(v.index), v.weight, args.padding_idx and { padding_idx = args.padding_idx + 1 })
+  end,
   leaky_relu = function(v, args) return F.leaky_relu(v.x, args.negative_slope) end,
+  elu = function(v, args) return F.elu(v.x, args.alpha) end,
+  gelu = function(v, args) return F.gelu(v.x, args.approximate) end,
+  softplus = function(v, args) return F.softplus(v.x, args.beta, args.threshold) end,
 }
-for _, name in ipairs{ 'conv1d', 'conv2d', 'conv3d', 'conv_transpose1d', 'conv_transpose2d' } do call[name] = weighted(name) end
-for _, name in ipairs{ 'avg_pool1d', 'avg_pool2d', 'max_pool1d', 'max_pool2d' } do call[name] = windowed(name) end
-for _, name in ipairs{ 'relu', 'sigmoid', 'tanh', 'gelu', 'silu', 'softplus' } do call[name] = pointwise(name) end
+for dims = 1, 3 do
+  for _, name in ipairs{ 'conv', 'conv_transpose' } do call[name .. dims .. 'd'] = weighted(name .. dims .. 'd') end
+  for _, name in ipairs{ 'avg_pool', 'max_pool' } do call[name .. dims .. 'd'] = windowed(name .. dims .. 'd') end
+end
+for _, name in ipairs{ 'mse_loss', 'l1_loss', 'smooth_l1_loss', 'huber_loss', 'binary_cross_entropy_with_logits', 'kl_div' } do
+  call[name] = compared(name)
+end
+for _, name in ipairs{ 'relu', 'sigmoid', 'tanh', 'silu' } do call[name] = pointwise(name) end
 
 describe('golden ops', function()
   for _, case in ipairs(golden.cases('ops')) do
     if not case.layer:find('^optim%.') then
       it(case.name, function()
         local values = golden.fields(case, 'in.')
-        for _, t in pairs(values) do
-          if torch.Tensor.floating[t.dtype] then t:requires_grad_() end
+        for name, t in pairs(values) do
+          if torch.Tensor.floating[t.dtype] and name ~= 'class_weight' then t:requires_grad_() end
         end
         local y = (assert(call[case.layer], case.layer)(values, case.args))
         golden.check(case, 'out.y', y)

@@ -140,6 +140,39 @@ describe('a full mask', function()
       assert.are.same(plain:totable()[1][1][3][3], y:totable()[1][1][3][3])
     end
   end)
+  it('is masked where padding puts the centre of a window outside the image, as beside a hole', function()
+    local random = Random.new(8)
+    local x, w, b = normal(random, { 2, 3, 5, 6 }), normal(random, { 4, 3, 3, 1 }), normal(random, { 4 })
+    for _, rule in ipairs { 'keep', 'centre' } do
+      local opts = { rule = rule, padding = { 1, 1 }, stride = { 1, 2 } }
+      local y, m = F.masked_conv(x, w, b, torch.mask.full { 2, 3, 5, 6 }, opts)
+      local plain = F.conv2d(x, w, b, { padding = { 1, 1 }, stride = { 1, 2 } })
+      local holes = torch.ones(2, 3, 5, 6)
+      holes[{ 2, 2, 3, 3 }] = 0
+      local beside = F.masked_conv(x, w, b, holes, opts)
+      for o = 1, y:size(4) do
+        local outside = o == 1
+        same(outside and torch.zeros(2, 4, 5) or plain:select(4, o):contiguous(), y:select(4, o):contiguous(), rule .. ' ' .. o)
+        assert.are.equal(outside and 0 or 1, m:tensor()[{ 1, 1, 1, o }])
+      end
+      same(beside[1], y[1], rule .. ': a sample without holes')
+      same(plain, (F.masked_conv(x, w, b, nil, opts)), rule .. ': nil')
+    end
+  end)
+  it('counts an eps that is given', function()
+    local x, w = torch.ones(1, 2, 3, { dtype = 'float64' }), torch.full({ 1, 2, 1 }, 0.25, { dtype = 'float64' })
+    for _, mask in ipairs { torch.mask.full { 1, 2, 3 }, torch.mask.full { 1, 1, 3 } } do
+      local y, m = F.masked_conv(x, w, nil, mask, { rule = 'centre', eps = 0.5 })
+      local expected = mask:size(2) == 2 and 0.5 or 1     -- a one-channel mask of two channels passes as it is
+      assert.are.equal(expected, m:tensor('float64')[{ 1, 1, 2 }])
+      assert.are.equal(0.5 * expected, y[{ 1, 1, 2 }])
+    end
+    local one, mask = torch.ones(1, 1, 3, { dtype = 'float64' }), torch.tensor({ { { 1, 0, 1 } } }, { dtype = 'float64' })
+    for _, m in ipairs { torch.mask.full { 1, 1, 3 }, mask } do
+      local y = F.masked_conv(one, torch.full({ 1, 1, 1 }, 0.5, { dtype = 'float64' }), nil, m, { rule = 'centre', eps = 0.5 })
+      assert.are.equal(0.25, y[{ 1, 1, 3 }])
+    end
+  end)
   it('gives ratios and masks of exactly 1 beside holes too', function()
     local random = Random.new(7)
     local x, w = normal(random, { 1, 3, 9, 4 }), normal(random, { 2, 3, 3, 3 })

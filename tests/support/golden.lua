@@ -1,4 +1,4 @@
---- golden: the reference vectors of tests/golden.
+--- golden: the reference vectors of tests/golden, or of the folder that GOLDEN names (drawn by tests/peers/draw_cases.py).
 --
 --     for _, case in ipairs(golden.cases('conv')) do       manifest entries of one family, in order
 --       local x = golden.tensor(case, 'in.x')              a new tensor, nil when the case has no such field
@@ -15,11 +15,17 @@ local native = require 'masked_torch.native'
 local Tensor = torch.Tensor
 local golden = {}
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)support/golden%.lua$') .. 'golden/'
-golden.root = root
+local drawn = os.getenv('GOLDEN')
+local committed = debug.getinfo(1, 'S').source:match('^@(.*)support/golden%.lua$') .. 'golden/'
+local root = drawn and drawn:gsub('/*$', '/') or committed
+golden.root = committed
+--- True when the cases are those of tests/golden, whose number is known.
+golden.is_committed = not drawn
 
+-- Messages and printed forms are not drawn.
 local function read(name)
-  local file = assert(io.open(root .. name, 'rb'))
+  local folder = (name == 'errors.json' or name == 'reprs.json') and committed or root
+  local file = assert(io.open(folder .. name, 'rb'))
   local text = file:read('*a')
   file:close()
   return text

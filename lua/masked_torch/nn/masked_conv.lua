@@ -250,7 +250,8 @@ end
 --   dilation, even kernels (centre: tap floor(k / 2)), padding below k / 2, 'same', 'valid', 'causal', other padding modes work
 --   what lies under the mask is cleared first. As there, x counts as masked by the caller: the gradient passes into the holes
 --   a filter of zeros gets the unweighted mean of the mask, so that it can be trained
---   a full mask gives the plain convolution to the bit: eps is added only when it is given (printed as 1e-8 otherwise)
+--   a full mask gives the plain convolution to the bit: eps is added only when it is given (printed as 1e-8 otherwise); padding
+--   beyond half a kernel is masked there too
 -- compat = true restores all of it: x is trusted, eps = 1e-8, zero filters get mask 0, and what masked_torch refuses is refused.
 -- m' depends on the weights but is constant for the gradient, as there.
 

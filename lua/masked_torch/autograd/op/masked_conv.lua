@@ -128,6 +128,20 @@ local function is_identity(g, size, out)
   return true
 end
 
+-- Has every window its centre in the image? Padding beyond half a kernel puts windows outside, where nothing is valid. (An even
+-- kernel has two middle taps; one of them suffices.)
+local function centres_inside(g, size, out)
+  for d = 0, g.dims - 1 do
+    local kernel, dilation = tonumber(g.kernel[d]), tonumber(g.dilation[d])
+    local before, stride = tonumber(g.pad_before[d]), tonumber(g.stride[d])
+    if math.floor(kernel / 2) * dilation < before or
+      math.floor((kernel - 1) / 2) * dilation - before + (out[d + 1] - 1) * stride >= size[d + 1] then
+      return false
+    end
+  end
+  return true
+end
+
 local function window_struct(opts, multiplicity)
   local v = ffi.new('mt_window')
   v.border, v.strict, v.multiplicity, v.eps = opts.border and 1 or 0, opts.compat and 1 or 0, multiplicity, opts.eps
@@ -147,7 +161,9 @@ end
 
 local function output_mask(c)
   local opts, rule = c.opts, c.opts.rule
-  if rule == 'centre' and c.dense:size(2) == 1 and not opts.compat then rule = 'keep' end
+  -- A one-channel mask of many channels stays one channel; that of one channel is weighted when eps shows.
+  local exact = opts.compat or opts.eps > 0 and c.x:size(2) == 1
+  if rule == 'centre' and c.dense:size(2) == 1 and not exact then rule = 'keep' end
   if rule == 'keep' and c.dense:size(2) == 1 and is_identity(c.g, geometry.spatial(c.x), c.out) then return c.mask end
   local weighted = rule == 'confidence' or rule == 'centre'
   local function make() return masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], weighted, opts)) end
@@ -169,10 +185,17 @@ local function ratios(c, alpha)
   return q, weighted and power() or c.mask:derived(('conv power %.17g %s'):format(alpha, c.key), power)
 end
 
+-- Is the result of a mask of ones full as well? inside: every window has its centre in the image.
+local function stays_full(opts, inside)
+  if opts.rule == 'keep' then return inside end
+  return opts.rule == 'centre' and inside and opts.eps == 0
+end
+
 -- Without a hole and without a border to correct, the operator is the plain convolution.
-local function is_plain(mask, opts)
+local function is_plain(mask, opts, inside)
   if opts.compat and mask then return false end
   if mask and not mask:all_valid() then return false end
+  if mask and (opts.rule == 'keep' or opts.rule == 'centre') and not stays_full(opts, inside) then return false end
   local looks_outside = opts.reweight ~= 'none' or (opts.rule ~= 'keep' and opts.rule ~= 'centre' and opts.rule ~= 'grow')
   return not (opts.border and looks_outside)
 end
@@ -187,9 +210,12 @@ end
 local function make_plan(op, x, w, mask, g, opts, alpha)
   local out = geometry.output_size(op, g, geometry.spatial(x))
   local plan = { geometry = g, out = out }
-  if is_plain(mask, opts) then return plan, still_full(mask, g, x, out) end
+  local inside = centres_inside(g, geometry.spatial(x), out)
+  if is_plain(mask, opts, inside) then return plan, still_full(mask, g, x, out) end
   local given, full = mask, not mask or mask:all_valid()
-  if not mask or full and not opts.compat then mask = full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device) end
+  if not mask or full and not opts.compat and not (opts.rule == 'centre' and opts.eps > 0) then
+    mask = full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device)
+  end
   local c = { x = x, w = w, mask = mask, g = g, out = out, opts = opts, dense = mask:compact(x.dtype) }
   c.key = ('%s %s border %s multi %s eps %.17g out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
     tostring(opts.multichannel), opts.eps, w:size(1))
@@ -198,7 +224,8 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
     plan.pass = opts.premask == 'values'
   end
   if opts.reweight ~= 'none' and alpha ~= 0 then plan.q, plan.r = ratios(c, alpha) end
-  if full and not opts.compat and (opts.rule == 'keep' or opts.rule == 'centre') then
+  if not given and (opts.rule == 'keep' or opts.rule == 'centre') or
+    full and not opts.compat and stays_full(opts, inside) then
     return plan, still_full(given, g, x, out)
   end
   local result = output_mask(c)
@@ -277,7 +304,9 @@ end
 --   eps       added to S and to the denominator of confidences; 0: empty windows are recognised instead
 --   compat    masked_torch's arithmetic to the letter: no shortcut for full masks, filters of zeros have mask 0
 -- An empty window gives 0, ungated the bias. A full mask equals nil and, unless border is set with re-weighting, the plain
--- convolution, to the bit. The mask keeps one channel where the rule allows it; nil stays nil unless border is corrected.
+-- convolution, to the bit; but where padding beyond half a kernel puts a window's centre outside the image, a mask of ones is
+-- 0 there under 'keep' and 'centre', as any other mask is, and nil says nothing. An eps that is given counts under 'centre'.
+-- The mask keeps one channel where the rule allows it; nil stays nil unless border is corrected.
 -- Sources: Liu et al. 2018 (PartialConv), Uhrig et al. 2017 (sparsity invariant), Knutsson and Westin 1993 and Eldesokey et al.
 -- 2018 (normalised), Graham and van der Maaten 2017 (submanifold), Yu et al. 2019 (gated).
 local function public(op, expected_dims)
