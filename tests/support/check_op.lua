@@ -13,7 +13,8 @@
 --   eps         step of the finite differences (1e-3)
 --   strided     false: the op documents that it needs contiguous inputs
 -- Checked: reference; gradcheck in float64; float32 against float64 on the same values, forward and gradients; non-contiguous
--- inputs (transposed, and every second element of a larger buffer) give the same bits; threads 1 to 4 give the same bits.
+-- inputs (transposed, and every second element of a larger buffer) give the same bits; so does an expanded upstream gradient;
+-- threads 1 to 4 give the same bits.
 
 local ffi = require 'ffi'
 local assert = require 'luassert'
@@ -192,6 +193,27 @@ return function(cases)
               same(plain, run(case, build(describe_inputs(), dtype, { layout = layout })), dtype .. ' ' .. layout)
             end
           end
+        end)
+      end
+
+      if case.grad ~= false then
+        it('takes an upstream gradient that repeats one element, as sum():backward() sends it', function()
+          local results = {}
+          for _, expanded in ipairs { true, false } do
+            local inputs = build(describe_inputs(), 'float32')
+            for _, y in ipairs(tensors_of(case.fn(unpack(inputs, 1, inputs.n)))) do
+              if y.requires_grad then
+                local g = tensor({}, { 0.7 }, y.dtype):expand(y:size())
+                y:backward(expanded and g or g:contiguous(), { retain_graph = true })
+              end
+            end
+            local gradients = {}
+            for i = 1, inputs.n do
+              if Tensor.is_tensor(inputs[i]) and inputs[i].grad then gradients[#gradients + 1] = inputs[i].grad end
+            end
+            results[#results + 1] = gradients
+          end
+          same(results[1], results[2], 'expanded gradient')
         end)
       end
 
