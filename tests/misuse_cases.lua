@@ -28,6 +28,8 @@ return {
   { 'nil as size', function() return torch.zeros(nil) end, 'zeros' },
   { 'an unknown dtype', function() return torch.zeros(2, { dtype = 'float' }) end, 'zeros', 'float32' },
   { 'an unknown device', function() return torch.zeros(2, { device = 'gpu' }) end, 'zeros', 'gpu' },
+  { 'a module that is not there', function() return torch.cuda end, 'torch.cuda', 'not part of this version' },
+  { 'a tensor as options', function() return torch.zeros(2):softmax(1, torch.zeros(2)) end, 'softmax', 'a tensor' },
   { 'CUDA without CUDA', function() return torch.zeros(2, { device = 'cuda' }) end, 'zeros', 'cuda' },
   { 'an unknown option', function() return torch.zeros(2, { dtpye = 'float64' }) end, 'zeros', 'dtpye', "did you mean 'dtype'" },
   { 'an option of the wrong type', function() return torch.zeros(2, { requires_grad = 1 }) end, 'zeros', 'requires_grad' },
@@ -230,7 +232,8 @@ return {
     y:sum():backward()
   end, 'exp', 'changed in place' },
   { 'a function that returns too many gradients', function()
-    local f = torch.Function{ name = 'twice', forward = function(_, x) return x:detach() * 2 end, backward = function(_, g) return g, g end }
+    local f = torch.Function{ name = 'twice', forward = function(_, x) return x:detach() * 2 end,
+      backward = function(_, g) return g, g end }
     f(x2(1):requires_grad_()):backward()
   end, 'twice' },
   -- modules and files

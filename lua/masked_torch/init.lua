@@ -36,7 +36,13 @@ local from = {  -- functions whose module is loaded on first use
 setmetatable(torch, { __index = function(t, key)
   local value
   if lazy[key] then
-    value = require('masked_torch.' .. lazy[key])
+    local name = 'masked_torch.' .. lazy[key]
+    local ok, result = pcall(require, name)
+    if not ok then
+      local missing = tostring(result):find("module '" .. name .. "' not found", 1, true)
+      error(missing and ('torch.%s is not part of this version'):format(key) or result, missing and 2 or 0)
+    end
+    value = result
   elseif from[key] then
     local module = require('masked_torch.' .. from[key])
     value = type(module) == 'table' and module[key] or module

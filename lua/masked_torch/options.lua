@@ -53,8 +53,8 @@ function options.parse(op, defaults, given)
     if value ~= options.none then result[key] = value end
   end
   if given == nil then return result end
-  if type(given) ~= 'table' then
-    native.fail('%s: options: expected a table of named keys, got %s', op, type(given))
+  if type(given) ~= 'table' or given._c then
+    native.fail('%s: options: expected a table of named keys, got %s', op, type(given) == 'table' and 'a tensor' or type(given))
   end
   for key, value in pairs(given) do
     local default = defaults[key]
@@ -69,6 +69,13 @@ function options.parse(op, defaults, given)
     result[key] = value
   end
   return result
+end
+
+--- Fails unless value is nil: Lua itself would drop an argument too many without a word.
+function options.none_left(op, value)
+  if value == nil then return end
+  local shape = type(value) == 'table' and value._c and 'a tensor'
+  native.fail('%s: one argument too many: %s', op, shape or type(value) == 'table' and 'a table' or tostring(value))
 end
 
 --- One of a list of words, or an error that lists them.

@@ -11,13 +11,16 @@ local stems = { 'create', 'random', 'view', 'slice', 'index', 'cat', 'pad', 'ele
   'sort', 'softmax', 'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample',
   'norm' }
 
+-- x:cuda() is a method, torch.cuda a module.
+local module_names = { cuda = true }
+
 return function(torch)
   local functional = {}
   for _, stem in ipairs(stems) do
     local op = require('masked_torch.autograd.op.' .. stem)
     for name, fn in pairs(op.method or {}) do
       Tensor.methods[name] = fn
-      torch[name] = torch[name] or fn
+      if not module_names[name] then torch[name] = torch[name] or fn end
     end
     for name, fn in pairs(op.torch or {}) do torch[name] = fn end
     for name, fn in pairs(op.functional or {}) do functional[name] = fn end

@@ -50,6 +50,7 @@ end
 -- A parameter given in place or by name: leaky_relu(x, 0.2) or leaky_relu(x, {negative_slope = 0.2}).
 local function parameters(op, defaults, first, second, ...)
   local names = { ... }
+  if type(first) == 'table' or not names[2] then options.none_left(op, second) end
   local given = type(first) == 'table' and first or { [names[1]] = first, [names[2] or 0] = second }
   local opts = options.parse(op, defaults, given)
   return opts[names[1]], names[2] and opts[names[2]]
@@ -58,35 +59,51 @@ end
 local method, functional = {}, {}
 
 --- relu(x) = max(x, 0)
-function method.relu(x) return (apply('relu', x, C.MT_ACTIVATION_RELU)) end
-function method.relu_(x) return (apply_('relu', x, C.MT_ACTIVATION_RELU)) end
+function method.relu(x, extra)
+  options.none_left('relu', extra)
+  return (apply('relu', x, C.MT_ACTIVATION_RELU))
+end
+function method.relu_(x, extra)
+  options.none_left('relu_', extra)
+  return (apply_('relu', x, C.MT_ACTIVATION_RELU))
+end
 
-local function slope(op, negative_slope)
-  return (parameters(op, { negative_slope = 0.01 }, negative_slope, nil, 'negative_slope'))
+local function slope(op, negative_slope, extra)
+  return (parameters(op, { negative_slope = 0.01 }, negative_slope, extra, 'negative_slope'))
 end
 
 --- leaky_relu(x, [negative_slope = 0.01]): x where x > 0, else negative_slope * x
-function method.leaky_relu(x, negative_slope)
-  return (apply('leaky_relu', x, C.MT_ACTIVATION_LEAKY_RELU, slope('leaky_relu', negative_slope)))
+function method.leaky_relu(x, negative_slope, extra)
+  return (apply('leaky_relu', x, C.MT_ACTIVATION_LEAKY_RELU, slope('leaky_relu', negative_slope, extra)))
 end
-function method.leaky_relu_(x, negative_slope)
-  return (apply_('leaky_relu', x, C.MT_ACTIVATION_LEAKY_RELU, slope('leaky_relu_', negative_slope)))
+function method.leaky_relu_(x, negative_slope, extra)
+  return (apply_('leaky_relu', x, C.MT_ACTIVATION_LEAKY_RELU, slope('leaky_relu_', negative_slope, extra)))
 end
 
-local function alpha_of(op, alpha) return (parameters(op, { alpha = 1 }, alpha, nil, 'alpha')) end
+local function alpha_of(op, alpha, extra) return (parameters(op, { alpha = 1 }, alpha, extra, 'alpha')) end
 
 --- elu(x, [alpha = 1]): x where x > 0, else alpha * (exp(x) - 1) (Clevert, Unterthiner, Hochreiter, 2015)
-function method.elu(x, alpha) return (apply('elu', x, C.MT_ACTIVATION_ELU, alpha_of('elu', alpha))) end
-function method.elu_(x, alpha) return (apply_('elu', x, C.MT_ACTIVATION_ELU, alpha_of('elu_', alpha))) end
+function method.elu(x, alpha, extra)
+  return (apply('elu', x, C.MT_ACTIVATION_ELU, alpha_of('elu', alpha, extra)))
+end
+function method.elu_(x, alpha, extra)
+  return (apply_('elu', x, C.MT_ACTIVATION_ELU, alpha_of('elu_', alpha, extra)))
+end
 
 --- silu(x) = x * sigmoid(x) (also called swish)
-function method.silu(x) return (apply('silu', x, C.MT_ACTIVATION_SILU)) end
-function method.silu_(x) return (apply_('silu', x, C.MT_ACTIVATION_SILU)) end
+function method.silu(x, extra)
+  options.none_left('silu', extra)
+  return (apply('silu', x, C.MT_ACTIVATION_SILU))
+end
+function method.silu_(x, extra)
+  options.none_left('silu_', extra)
+  return (apply_('silu', x, C.MT_ACTIVATION_SILU))
+end
 
 --- gelu(x, [approximate = 'none']) = x * Phi(x), Phi the normal distribution function (Hendrycks, Gimpel, 2016);
 -- 'tanh': x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
-function method.gelu(x, approximate)
-  approximate = parameters('gelu', { approximate = 'none' }, approximate, nil, 'approximate')
+function method.gelu(x, approximate, extra)
+  approximate = parameters('gelu', { approximate = 'none' }, approximate, extra, 'approximate')
   options.choice('gelu', 'approximate', approximate, { 'none', 'tanh' })
   return (apply('gelu', x, approximate == 'tanh' and C.MT_ACTIVATION_GELU_TANH or C.MT_ACTIVATION_GELU))
 end
@@ -99,7 +116,7 @@ end
 
 for name, fn in pairs(method) do functional[name] = fn end
 --- functional.sigmoid(x), functional.tanh(x): those of the tensor.
-function functional.sigmoid(x) return (Tensor.methods.sigmoid(x)) end
-function functional.tanh(x) return (Tensor.methods.tanh(x)) end
+functional.sigmoid, functional.tanh = function(x, extra) return (Tensor.methods.sigmoid(x, extra)) end,
+  function(x, extra) return (Tensor.methods.tanh(x, extra)) end
 
 return { method = method, functional = functional }

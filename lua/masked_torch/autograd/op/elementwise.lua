@@ -5,13 +5,17 @@
 -- dtype; one with a fraction lifts an integer tensor to float32. Arithmetic on bool counts in int64; div and the functions of
 -- integers give float32. Comparisons and logical functions give bool.
 -- There is no == between tensors (Lua would compare different things): use torch.eq or torch.equal.
+-- Options come last: add and sub take {alpha = 1} (a + alpha b), div takes {rounding_mode = 'floor' | 'trunc'}. An argument
+-- that an operation does not have is an error, not silence.
 
 local autograd = require 'masked_torch.autograd'
 local in_place = require 'masked_torch.autograd.in_place'
 local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 
 local C, check, fail = native.cpu, native.check, native.fail
+local none_left = options.none_left
 local is_tensor = Tensor.is_tensor
 
 local method, torch = {}, {}
@@ -131,7 +135,8 @@ for name, about in pairs(unary) do
     if Tensor.floating[x.dtype] then return x end
     return x:to(about.integer and numbers(x.dtype) or real(x.dtype))
   end
-  method[name] = function(x)
+  method[name] = function(x, extra)
+    none_left(name, extra)
     x = as_tensor(name, 'input', x)
     if about.step and not Tensor.floating[x.dtype] then return x:clone() end   -- whole numbers already
     local y = op(prepare(x))
@@ -140,7 +145,8 @@ for name, about in pairs(unary) do
   local function kernel(x)
     check(x.K.mt_elementwise_unary(x._c, x._c, code))
   end
-  method[name .. '_'] = function(x)
+  method[name .. '_'] = function(x, extra)
+    none_left(name .. '_', extra)
     Tensor.check(name .. '_', 'input', x)
     if not Tensor.floating[x.dtype] and about.step then return x end
     local y = in_place(name .. '_', x, op, kernel)
@@ -153,6 +159,16 @@ method.negative, method.negative_ = method.neg, method.neg_
 
 local function binary_kernel(y, a, b, code)
   check(y.K.mt_elementwise_binary(y._c, a._c, b._c, code))
+end
+
+local alpha_options, div_options = { alpha = 1 }, { rounding_mode = options.none }
+
+-- The second operand of add and sub: alpha b.
+local function scaled(op, b, opts)
+  local alpha = options.parse(op, alpha_options, opts).alpha
+  if alpha == 1 then return b end
+  if is_scalar(b) then return alpha * (b == true and 1 or b or 0) end
+  return (method.mul(b, alpha))
 end
 
 -- lift: which dtypes the operation has.
@@ -186,7 +202,10 @@ for name, lift in pairs(binary) do
       return by(ctx.needs[1], false, ctx.a), by(ctx.needs[2], true, ctx.b)
     end,
   }
-  method[name] = function(a, b)
+  method[name] = function(a, b, extra)
+    if extra ~= nil then
+      if linear then b = scaled(name, b, extra) else none_left(name, extra) end
+    end
     a, b = operands(name, a, b, lift)
     local y = op(a, b)
     return y
@@ -194,9 +213,12 @@ for name, lift in pairs(binary) do
   local function kernel(x, b)
     binary_kernel(x, x, b, code)
   end
-  method[name .. '_'] = function(x, b)
+  method[name .. '_'] = function(x, b, extra)
     local op_name = name .. '_'
     Tensor.check(op_name, 'input', x)
+    if extra ~= nil then
+      if linear then b = scaled(op_name, b, extra) else none_left(op_name, extra) end
+    end
     local _, other = operands(op_name, x, b, lift)
     if other.dtype ~= x.dtype then
       fail('%s: a result of type %s cannot be written to %s %s; use :%s', op_name, other.dtype, Tensor.shape_text(x), x.dtype,
@@ -211,17 +233,45 @@ end
 -- 2^-1 is 0.5.
 do
   local power = method.pow
-  method.pow = function(a, b)
+  method.pow = function(a, b, extra)
+    none_left('pow', extra)
     if is_tensor(a) and b == 2 and a.dtype ~= 'bool' then return (a:square()) end
     if type(b) == 'number' and b < 0 and is_tensor(a) and not Tensor.floating[a.dtype] then a = a:to('float32') end
     return (power(a, b))
   end
 end
 
+-- div with rounding: the quotient's floor or its whole part, from the remainder, so that 1 / 0.1 rounds to 9 as in Python.
+-- Integers stay integers.
+do
+  local function rounded(op, divide, a, b, opts)
+    local mode = options.parse(op, div_options, opts).rounding_mode
+    if mode == nil then return (divide(a, b)) end
+    options.choice(op, 'rounding_mode', mode, { 'floor', 'trunc' })
+    local x, y = operands(op, a, b, numbers)
+    local rest = mode == 'floor' and method.remainder(x, y) or method.fmod(x, y)
+    if not Tensor.floating[x.dtype] then return (divide((x - rest):to('float64'), y:to('float64')):round():to(x.dtype)) end
+    return (torch.where(y:eq(0), divide(x, y), divide(x - rest, y):round()))
+  end
+  local divide, divide_ = method.div, method.div_
+  method.div = function(a, b, opts)
+    if opts == nil then return (divide(a, b)) end
+    return (rounded('div', divide, a, b, opts))
+  end
+  method.div_ = function(x, b, opts)
+    if opts == nil then return (divide_(x, b)) end
+    Tensor.check('div_', 'input', x)
+    local mode = options.parse('div_', div_options, opts).rounding_mode
+    if mode == nil then return (divide_(x, b)) end
+    return (x:copy_(rounded('div_', divide, x, b, opts)))
+  end
+end
+
 for _, name in ipairs { 'eq', 'ne', 'lt', 'le', 'gt', 'ge' } do
   local code = C['MT_BINARY_' .. name:upper()]
   --- torch.eq(a, b), ne, lt, le, gt, ge: bool tensors; NaN equals nothing.
-  method[name] = function(a, b)
+  method[name] = function(a, b, extra)
+    none_left(name, extra)
     a, b = operands(name, a, b)
     local y = broadcast(name, 'bool', a, b)
     binary_kernel(y, a, b, code)
@@ -325,14 +375,24 @@ local clamp = autograd.op{
   end,
 }
 
+local clamp_options = { min = options.none, max = options.none }
+
+local function named_bounds(op, low, high)
+  if type(low) ~= 'table' or is_tensor(low) then return low, high end
+  none_left(op, high)
+  local given = options.parse(op, clamp_options, low)
+  return given.min, given.max
+end
+
 local function bounds(op, low, high)
   if low == nil and high == nil then fail('%s: expected a lower or an upper bound, got neither', op) end
   return native.number(op, 'min', low == nil and -math.huge or low), native.number(op, 'max', high == nil and math.huge or high)
 end
 
---- x:clamp(min, max): min(max(x, min), max); either bound may be nil. Bounds are numbers, or tensors (broadcast). NaN stays NaN.
+--- x:clamp(min, max), x:clamp({min =, max =}): min(max(x, min), max); either bound may be nil. Bounds are numbers, or tensors (broadcast). NaN stays NaN.
 function method.clamp(x, low, high)
   x = as_tensor('clamp', 'input', x)
+  low, high = named_bounds('clamp', low, high)
   if is_tensor(low) or is_tensor(high) then
     if low ~= nil then x = method.maximum(x, low) end
     if high ~= nil then x = method.minimum(x, high) end
@@ -350,6 +410,7 @@ end
 --- x:clamp_(min, max): numbers only
 function method.clamp_(x, low, high)
   Tensor.check('clamp_', 'input', x)
+  low, high = named_bounds('clamp_', low, high)
   low, high = bounds('clamp_', low, high)
   local y = in_place('clamp_', x, clamp, function() check(x.K.mt_elementwise_clamp(x._c, x._c, low, high)) end, low, high)
   return y
