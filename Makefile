@@ -13,7 +13,8 @@ DESTDIR ?=
 CFLAGS_release := -O3 -g
 CFLAGS_debug := -O1 -g -DMT_DEBUG
 CFLAGS_sanitize := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-CFLAGS_coverage := -O0 -g --coverage -DMT_DEBUG
+# atomic: counters of several threads would otherwise go astray, which gcovr takes for broken files.
+CFLAGS_coverage := -O0 -g --coverage -fprofile-update=atomic -DMT_DEBUG
 ifeq ($(CFLAGS_$(config)),)
 $(error config=$(config) is unknown: release, debug, sanitize or coverage)
 endif
@@ -128,7 +129,7 @@ symbols: all  ## what the library exports
 .PHONY: coverage
 coverage:  ## line coverage of the C core by the tests
 	@$(MAKE) --no-print-directory config=coverage test
-	gcovr --root . --object-directory build/coverage core
+	gcovr --root . --filter core/ build/coverage
 
 LUADIR ?= $(PREFIX)/share/lua/5.1
 NATIVEDIR ?= $(PREFIX)/lib/masked_torch

@@ -92,7 +92,8 @@ describe('the activation figure', function()
     torch.io.png.save(picture, torch.rand(3, 17, 9))
     local cut = scratch.path('.png')
     torch.io.png.save(cut, torch.rand(4, 16, 16))
-    for _, options in ipairs{ '--factor 4 --size 64 --base 1 --width 3', '--mask half --reduce first', '--mask quarter --reduce std --scale shared',
+    for _, options in ipairs{ '--factor 4 --size 64 --base 1 --width 3', '--mask half --reduce first',
+      '--mask quarter --reduce std --scale shared',
       '--mask channels --reduce skewness --activation Tanh --bias normal', '--mask grid --reduce kurtosis --activation --bias',
       '--mask random:0.5 --operators conv,half,mask,sparse,submanifold,normalized,gated --threads 2 --seed 7 --device cpu',
       "--mask half --image '" .. picture .. "'", "--mask '" .. cut .. "'" } do

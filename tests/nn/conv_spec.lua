@@ -90,8 +90,9 @@ describe('convolution layers', function()
     assert.fails(function() nn.Conv2d(3, 4, 3, { pading = 1 }) end, 'Conv2d:', "'pading'", "'padding'")
     assert.fails(function() nn.Conv2d(3, 4, 3, { padding = 'same', stride = 2 }) end, 'Conv2d: padding:', "'same'")
     assert.fails(function() nn.ConvTranspose2d(3, 4, 3, { padding = 'same' }) end, 'ConvTranspose2d: padding:')
-    assert.fails(function() nn.ConvTranspose2d(1, 1, 3)(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) end,
-      'ConvTranspose2d: mask:')
+    assert.fails(function() nn.ConvTranspose2d(1, 1, 3)(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3)) end,
+      'ConvTranspose2d: mask:', '(1, 1, 2, 3)')
+    assert.fails(function() nn.ConvTranspose2d(1, 1, 3, { mask_rule = 'erode' }) end, 'ConvTranspose2d: mask_rule:')
     assert.fails(function() nn.Linear(2.5, 3) end, 'Linear: in_features:', '2.5')
     assert.fails(function() nn.Linear(2, 3, { biass = false }) end, 'Linear:', "'bias'")
   end)
@@ -103,6 +104,66 @@ describe('convolution layers', function()
     assert.same_bits(m, mask:tensor('float32'))
     local expected = F.conv2d(x * m, conv.weight, conv.bias, { padding = 1 }) * m
     assert.near_tensor(expected:detach(), y:detach(), 0)
-    assert.fails(function() nn.Conv2d(3, 4, 3, { padding = 1, padding_mode = 'circular' })(x, m) end, 'Conv2d: padding_mode:')
+  end)
+
+  it('pads mask and data alike', function()
+    local x, m = torch.randn(2, 3, 6, 5), torch.rand(2, 1, 6, 5):gt(0.4)
+    for _, mode in ipairs { 'reflect', 'replicate', 'circular' } do
+      local conv = nn.Conv2d(3, 4, 3, { padding = 1, padding_mode = mode })
+      local holes = torch.where(m, x, 0 / 0)
+      local y, mask = conv(holes, m)
+      local kept = m:double():to('float32')
+      assert.same_bits(kept, mask:tensor('float32'))
+      assert.near_tensor((conv((x * kept)) * kept):detach(), y:detach(), 0)
+    end
+  end)
+end)
+
+describe('a transposed convolution with a mask', function()
+  local function rule_of(rule, m, opts)
+    opts.mask_rule = rule
+    local k = opts.kernel
+    opts.kernel = nil
+    local layer = nn.ConvTranspose1d(1, 1, k, opts)
+    local y, mask = layer(torch.ones(1, 1, #m), torch.tensor({ { m } }))
+    assert.same(y:size(), mask:size())
+    return mask:totable()[1][1]
+  end
+
+  it('spreads each value over the stride, or over the kernel', function()
+    assert.same({ 1, 1, 0, 0, 1, 1 }, rule_of('keep', { 1, 0, 1 }, { kernel = 2, stride = 2 }))
+    assert.same({ 1, 1, 0, 0, 1, 1 }, rule_of('keep', { 1, 0, 1 }, { kernel = 4, stride = 2, padding = 1 }))
+    assert.same({ 1, 1, 1, 0, 0, 0 }, rule_of('keep', { 1, 1, 0, 0 }, { kernel = 3 }))
+    assert.same({ 1, 1, 0, 0 }, rule_of('keep', { 1, 1, 0, 0 }, { kernel = 3, padding = 1 }))
+    assert.same({ 1, 1, 1, 0, 0, 0, 0, 0 },
+      rule_of('grow', { 1, 0, 0, 0 }, { kernel = 4, stride = 2, padding = 1 }))
+    assert.same({ 0.5, 0.5, 0, 0 }, rule_of('grow', { 0.5, 0 }, { kernel = 2, stride = 2 }))
+  end)
+
+  it('reads no hole, sends no gradient there, and does not see the padding', function()
+    for dims = 1, 3 do
+      local S = ({ { 5 }, { 5, 4 }, { 4, 3, 3 } })[dims]
+      local layer = nn['ConvTranspose' .. dims .. 'd'](2, 4, 3, { stride = 2, padding = 1, output_padding = 1, groups = 2 })
+      local larger, box = {}, {}
+      for d = 1, dims do larger[d], box[d] = S[d] + 2, S[d] - 1 end
+      local x = torch.randn{ 1, 2, unpack(S) }
+      local m = torch.mask.boxes({ box }, S)
+      local plain = layer(x)
+      assert.same_bits(plain, (layer(x, torch.ones{ 1, 1, unpack(S) })))
+      local holes = torch.where(m:bool(), x, 0 / 0):requires_grad_()
+      local y, mask = layer(holes, m)
+      assert.same(layer(x * m):size(), y:size())
+      y:sum():backward()
+      local around = torch.full({ 1, 2, unpack(larger) }, 0 / 0)
+      local corner = { { 1, 1 }, { 1, 2 } }
+      for d = 1, dims do corner[d + 2] = { 1, S[d] } end
+      around[corner] = holes:detach()
+      local wide = layer(around, torch.mask.boxes({ box }, larger))
+      local inner = { {}, {} }
+      for d = 1, dims do inner[d + 2] = { 1, y:size(d + 2) } end
+      assert.same_bits(y:detach():contiguous(), wide[inner]:detach():contiguous())
+      assert.near_tensor((layer(x * m) * mask):detach(), y:detach(), 0)
+      assert.equal(0, (holes.grad * torch.where(m:bool(), 0, 1)):abs():sum():item())
+    end
   end)
 end)

@@ -142,6 +142,13 @@ describe('presets', function()
     local y = layer(torch.randn(1, 2, 8), torch.mask.lengths({ 5 }, 8))
     y:sum():backward()
     assert.is_true(layer.alpha.grad:item() ~= 0)
+    -- Where nothing is re-weighted, alpha has the gradient 0.
+    for _, reweight in ipairs { 'none', 'count' } do
+      local still = nn.MaskConv1d(2, 3, 3, { learn_alpha = true, reweight = reweight })
+      local z = still(torch.randn(1, 2, 8), reweight == 'none' and torch.mask.lengths({ 5 }, 8) or nil)
+      z:sum():backward()
+      assert.are.equal(0, still.alpha.grad:item())
+    end
   end)
   it('pad by other modes, mask and input alike', function()
     local x, mask = input(2, 2), mask_of(2)

@@ -6,6 +6,7 @@ local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
 local geometry = require 'masked_torch.nn.geometry'
 local init = require 'masked_torch.nn.initialise'
+local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -111,12 +112,30 @@ function ConvNd:extra_repr()
   if self.groups ~= 1 then part('groups', self.groups) end
   if not self.has_bias then part('bias', 'False') end
   if self.padding_mode ~= 'zeros' then part('padding_mode', self.padding_mode) end
+  if self.mask_rule and self.mask_rule ~= 'keep' then part('mask_rule', self.mask_rule) end
   return table.concat(parts, ', ')
 end
 
 local classes = { ConvNd = ConvNd }
 
 -- ---- Conv --------------------------------------------------------------------------------------------------------
+
+--- Padding modes other than zeros repeat x and its mask alike, so nothing is left outside. Returns both, padded.
+function ConvNd:pad_by_mode(x, mask)
+  local name = getmetatable(self).__name
+  local before, after = geometry.padding(name, self.padding, self.kernel_size, self.stride, self.dilation)
+  local amounts = {}
+  for d = self.dims, 1, -1 do      -- last axis first
+    amounts[#amounts + 1], amounts[#amounts + 2] = before[d], after[d]
+  end
+  local opts = { mode = self.padding_mode }
+  if mask then
+    mask = mask:derived('pad ' .. self.padding_mode .. ' ' .. x.dtype .. ' ' .. table.concat(amounts, ','), function()
+      return masks.wrap(F.pad(mask:compact(x.dtype), amounts, opts))
+    end)
+  end
+  return F.pad(x, amounts, opts), mask
+end
 
 -- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
 -- the output is masked by it; that is the masked operator without re-weighting.
@@ -128,8 +147,8 @@ local function forward(self, x, mask)
     return y, nil
   end
   if self.padding_mode ~= 'zeros' then
-    fail("%s: padding_mode: '%s' would copy holes into the padding; with a mask only 'zeros' is defined",
-      getmetatable(self).__name, self.padding_mode)
+    x, mask = self:pad_by_mode(x, masks.of(getmetatable(self).__name, mask, x))
+    opts.padding = 0
   end
   opts.rule, opts.alpha = 'keep', 0
   local y, new_mask = F['masked_conv' .. dims .. 'd'](x, self.weight, self.bias, mask, opts)
@@ -183,13 +202,57 @@ end
 
 -- ---- ConvTranspose -----------------------------------------------------------------------------------------------
 
+-- The mask of a transposed convolution's output; m is dense (N | 1, C | 1, *S).
+-- grow: min(1, the sum of the mask over the inputs that reach a position).
+local function grown(self, m, opts)
+  local ones = Tensor.empty('ConvTranspose', { 1, 1, unpack(self.kernel_size) }, m.dtype, m.device):fill_(1)
+  return F['conv_transpose' .. self.dims .. 'd'](m, ones, nil, opts):clamp(0, 1)
+end
+
+-- keep: the mask of the input that stands where the output does. Input i has its kernel's middle at i * stride + shift.
+local function kept(self, m, sizes)
+  for d = 1, self.dims do
+    local span = self.dilation[d] * (self.kernel_size[d] - 1) + 1
+    local shift = math.ceil((span - self.stride[d]) / 2) - self.padding_before[d]
+    local from, last = {}, m:size(d + 2)
+    for o = 1, sizes[d] do
+      from[o] = math.min(math.max(math.floor((o - 1 - shift) / self.stride[d]) + 1, 1), last)
+    end
+    m = m:index_select(d + 2, Tensor.from_table('ConvTranspose', from, 'int64', m.device))
+  end
+  return m
+end
+
+local function transposed_mask(self, mask, y, opts)
+  local key, sizes = { 'transposed', self.mask_rule, y.dtype }, geometry.spatial(y)
+  for _, list in ipairs { self.kernel_size, self.stride, self.dilation, self.padding_before, self.padding_after, sizes } do
+    key[#key + 1] = table.concat(list, ',')
+  end
+  return mask:derived(table.concat(key, ' '), function()
+    if mask:all_valid() then return masks.full({ mask:size(1), 1, unpack(sizes) }, { device = y.device }) end
+    local m = mask:compact(y.dtype)
+    if m:size(2) > 1 then m = m:amax(2, { keepdim = true }) end
+    if self.mask_rule == 'grow' then
+      m = grown(self, m, { stride = opts.stride, padding = opts.padding, dilation = opts.dilation,
+        output_padding = opts.output_padding })
+    else
+      m = kept(self, m, sizes)
+    end
+    return masks.wrap(m)
+  end)
+end
+
 local transpose_defaults = { stride = options.any(1), padding = options.any(0), output_padding = options.any(0),
-  dilation = options.any(1), groups = 1, bias = true, dtype = 'float32' }
+  dilation = options.any(1), groups = 1, bias = true, dtype = 'float32', mask_rule = 'keep' }
 
 --- nn.ConvTranspose1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, output_padding = 0, groups = 1,
--- bias = true, dilation = 1, dtype = 'float32'}): the adjoint of a convolution. x (N, C, *S) -> (N, O, *S'),
+-- bias = true, dilation = 1, dtype = 'float32', mask_rule = 'keep'}): the adjoint of a convolution. x (N, C, *S) -> (N, O, *S'),
 --   S' = (S - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
--- weight (C, O / groups, *K). It has no rule for masks: a mask is an error.
+-- weight (C, O / groups, *K).
+-- With a mask: the input's holes count as 0 whatever they hold, and the output is multiplied by the mask that goes on, of one
+-- channel (of several the largest counts). mask_rule = 'keep': each input's mask spreads over the stride x stride positions in
+-- the middle of its kernel (for kernel = stride: all it reaches); 'grow': min(1, the sum of the mask over the inputs that reach
+-- a position). A full mask stays full and changes nothing.
 for dims = 1, 3 do
   local name = 'ConvTranspose' .. dims .. 'd'
   local Conv = class(name, ConvNd)
@@ -200,19 +263,27 @@ for dims = 1, 3 do
       fail("%s: padding: '%s' is not defined for a transposed convolution; expected a number or a table", name, self.padding)
     end
     self.output_padding = each(name, 'output_padding', opts.output_padding, dims, 0)
+    self.mask_rule = options.choice(name, 'mask_rule', opts.mask_rule, { 'keep', 'grow' })
+    self.padding_before, self.padding_after = geometry.padding(name, self.padding, self.kernel_size, self.stride, self.dilation)
     self:materialise()
   end
   function Conv:weight_shape()
     return { self.in_channels, self.out_channels / self.groups, unpack(self.kernel_size) }
   end
   function Conv:forward(x, mask)
-    if mask ~= nil then
-      fail('%s: mask: a transposed convolution has no rule for masks; use nn.Upsample and a convolution', name)
-    end
     local opts = self:functional_options()
     opts.output_padding = self.output_padding
+    if mask ~= nil then
+      Tensor.check(name, 'input', x)
+      mask = masks.of(name, mask, x)
+      if not mask:all_valid() then x = x:select_valid(mask) end
+    end
     local y = F['conv_transpose' .. dims .. 'd'](x, self.weight, self.bias, opts)
-    return y, nil
+    if mask == nil then return y, nil end
+    local full = mask:all_valid()
+    mask = transposed_mask(self, mask, y, opts)
+    if not full then y = y:apply_mask(mask) end
+    return y, mask
   end
   classes[name] = Conv
 end

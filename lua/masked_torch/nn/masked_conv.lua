@@ -131,23 +131,6 @@ local function check_compat_mask(self, mask, x)
   end
 end
 
--- Other padding modes repeat x and its mask alike; nothing is left outside.
-local function pad_by_mode(self, x, mask)
-  local before, after = geometry.padding(name_of(self), self.padding, self.kernel_size, self.stride, self.dilation)
-  local amounts = {}
-  for d = self.dims, 1, -1 do      -- last axis first
-    amounts[#amounts + 1], amounts[#amounts + 2] = before[d], after[d]
-  end
-  local pad = require('masked_torch.nn.functional').pad
-  local opts = { mode = self.padding_mode }
-  if mask then
-    mask = mask:derived('pad ' .. self.padding_mode .. ' ' .. x.dtype .. ' ' .. table.concat(amounts, ','), function()
-      return masks.wrap(pad(mask:compact(x.dtype), amounts, opts))
-    end)
-  end
-  return pad(x, amounts, opts), mask
-end
-
 function Base:forward(x, mask)
   local name, call = name_of(self), {}
   Tensor.check(name, 'input', x)
@@ -167,7 +150,7 @@ function Base:forward(x, mask)
     call.premask, call.eps = 'none', self.eps or 1e-8
   end
   if self.padding_mode ~= 'zeros' then
-    x, mask = pad_by_mode(self, x, mask)
+    x, mask = self:pad_by_mode(x, mask)
     call.padding = 0
   end
   local N = x:size(1)

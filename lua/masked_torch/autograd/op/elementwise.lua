@@ -389,7 +389,8 @@ local function bounds(op, low, high)
   return native.number(op, 'min', low == nil and -math.huge or low), native.number(op, 'max', high == nil and math.huge or high)
 end
 
---- x:clamp(min, max), x:clamp({min =, max =}): min(max(x, min), max); either bound may be nil. Bounds are numbers, or tensors (broadcast). NaN stays NaN.
+--- x:clamp(min, max), x:clamp({min =, max =}): min(max(x, min), max); either bound may be nil. Bounds are numbers,
+-- or tensors (broadcast). NaN stays NaN.
 function method.clamp(x, low, high)
   x = as_tensor('clamp', 'input', x)
   low, high = named_bounds('clamp', low, high)

@@ -37,11 +37,11 @@ local masked_conv = autograd.op{
     ctx.plan, ctx.r = plan, r
     if not q and not m then
       check(K.mt_conv_forward(raw._c, x._c, w._c, handle(b), g))
-      ctx:save(x, w)
+      ctx:save(x, w, nil, Tensor.is_tensor(alpha) and alpha or nil)
       return raw
     end
     check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g))
-    local learnt = Tensor.is_tensor(alpha)
+    local learnt = q and Tensor.is_tensor(alpha)
     if learnt then
       r = same_layout(q)
       check(K.mt_masked_conv_power(r._c, q._c, alpha:item()))
@@ -50,7 +50,7 @@ local masked_conv = autograd.op{
     -- Only the gradient of alpha needs the unfinished result.
     local y = learnt and ctx.needs[4] and same_layout(raw) or raw
     check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(m)))
-    ctx:save(x, w, y ~= raw and raw or nil, learnt and alpha or nil)
+    ctx:save(x, w, y ~= raw and raw or nil, Tensor.is_tensor(alpha) and alpha or nil)
     return y
   end,
   backward = function(ctx, dy)
@@ -81,7 +81,10 @@ local masked_conv = autograd.op{
       db = Tensor.empty('masked_conv', { w:size(1) }, w.dtype, w.device)
       check(K.mt_conv_backward_bias(db._c, gated._c))
     end
-    if needs[4] then
+    if needs[4] and not plan.q then     -- nothing is re-weighted
+      dalpha = same_layout(alpha)
+      check(K.mt_tensor_fill(dalpha._c, 0))
+    elseif needs[4] then
       dalpha = same_layout(alpha)
       check(K.mt_masked_conv_alpha_backward(dalpha._c, dy._c, raw._c, r._c, plan.q._c, handle(m)))
     end
