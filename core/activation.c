@@ -1,10 +1,54 @@
 // activation: see activation.h. Each function stands beside its derivative.
 #ifdef REAL
 
-// y = f(x), dx = g f'(x), both from the double functions below.
+// f(x) and f'(x) in double, for float32 by the vector functions.
+MT_INLINE double FN(elu)(double x, parameters p) { return x > 0 ? x : p.a * FN(mt_wide_expm1)(x); }
+MT_INLINE double FN(elu_slope)(double x, parameters p) { return x > 0 ? 1 : p.a * FN(mt_wide_exp)(x); }
+
+MT_INLINE double FN(softplus)(double x, parameters p) {
+  const double t = p.a * x;
+  const double soft = ((t > 0 ? t : 0) + FN(mt_wide_log1p)(FN(mt_wide_exp)(-fabs(t)))) / p.a;
+  return t > p.b ? x : soft;
+}
+MT_INLINE double FN(softplus_slope)(double x, parameters p) {
+  const double slope = FN(mt_wide_logistic)(p.a * x);
+  return p.a * x > p.b ? 1 : slope;
+}
+
+MT_INLINE double FN(silu)(double x, parameters p) {
+  (void)p;
+  return x * FN(mt_wide_logistic)(x);
+}
+MT_INLINE double FN(silu_slope)(double x, parameters p) {
+  (void)p;
+  const double s = FN(mt_wide_logistic)(x);
+  return s + x * s * FN(mt_wide_logistic)(-x);
+}
+
+MT_INLINE double FN(gelu)(double x, parameters p) {
+  (void)p;
+  return x * 0.5 * erfc(x * -0.70710678118654752440);
+}
+MT_INLINE double FN(gelu_slope)(double x, parameters p) {
+  (void)p;
+  return 0.5 * erfc(x * -0.70710678118654752440) + x * FN(mt_wide_exp)(-0.5 * x * x) * 0.39894228040143267794;
+}
+
+// (1 + tanh(u)) / 2 = logistic(2 u)
+MT_INLINE double FN(gelu_tanh)(double x, parameters p) {
+  (void)p;
+  return x * FN(mt_wide_logistic)(1.59576912160573071176 * (x + 0.044715 * x * x * x));
+}
+MT_INLINE double FN(gelu_tanh_slope)(double x, parameters p) {
+  (void)p;
+  const double t = 1.59576912160573071176 * (x + 0.044715 * x * x * x), s = FN(mt_wide_logistic)(t);
+  return s + x * s * FN(mt_wide_logistic)(-t) * 1.59576912160573071176 * (1 + 3 * 0.044715 * x * x);
+}
+
+// y = f(x), dx = g f'(x)
 #define ACTIVATION(name)                                                          \
-  MT_ROW_1(FN(name##_forward), REAL, REAL, name(x, *(const parameters *)context)) \
-  MT_ROW_2(FN(name##_backward), REAL, REAL, REAL, a *name##_slope(b, *(const parameters *)context))
+  MT_ROW_1(FN(name##_forward), REAL, REAL, FN(name)(x, *(const parameters *)context)) \
+  MT_ROW_2(FN(name##_backward), REAL, REAL, REAL, a *FN(name##_slope)(b, *(const parameters *)context))
 
 MT_ROW_1(FN(relu_forward), REAL, REAL, x < 0 ? 0 : x)
 MT_ROW_2(FN(relu_backward), REAL, REAL, REAL, b > 0 ? a : 0)
@@ -35,52 +79,6 @@ static const mt_loop_row FN(backward)[MT_ACTIVATIONS] = {
 typedef struct {
   double a, b;
 } parameters;
-
-// 1 / (1 + exp(-x)), or exp(x) / (1 + exp(x)) where x < 0: neither overflows, both keep full relative accuracy in their tail.
-// A look-up, not a branch: signs are random.
-MT_INLINE double logistic(double x) {
-  const double e = exp(-fabs(x)), above[2] = {1, e};
-  return above[x < 0] / (1 + e);
-}
-
-MT_INLINE double elu(double x, parameters p) { return x > 0 ? x : p.a * expm1(x); }
-MT_INLINE double elu_slope(double x, parameters p) { return x > 0 ? 1 : p.a * exp(x); }
-
-MT_INLINE double softplus(double x, parameters p) {
-  const double t = p.a * x;
-  return t > p.b ? x : ((t > 0 ? t : 0) + log1p(exp(-fabs(t)))) / p.a;
-}
-MT_INLINE double softplus_slope(double x, parameters p) { return p.a * x > p.b ? 1 : logistic(p.a * x); }
-
-MT_INLINE double silu(double x, parameters p) {
-  (void)p;
-  return x * logistic(x);
-}
-MT_INLINE double silu_slope(double x, parameters p) {
-  (void)p;
-  const double s = logistic(x);
-  return s + x * s * logistic(-x);
-}
-
-MT_INLINE double gelu(double x, parameters p) {
-  (void)p;
-  return x * 0.5 * erfc(x * -0.70710678118654752440);
-}
-MT_INLINE double gelu_slope(double x, parameters p) {
-  (void)p;
-  return 0.5 * erfc(x * -0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
-}
-
-// (1 + tanh(u)) / 2 = logistic(2 u)
-MT_INLINE double gelu_tanh(double x, parameters p) {
-  (void)p;
-  return x * logistic(1.59576912160573071176 * (x + 0.044715 * x * x * x));
-}
-MT_INLINE double gelu_tanh_slope(double x, parameters p) {
-  (void)p;
-  const double t = 1.59576912160573071176 * (x + 0.044715 * x * x * x), s = logistic(t);
-  return s + x * s * logistic(-t) * 1.59576912160573071176 * (1 + 3 * 0.044715 * x * x);
-}
 
 #define MT_SOURCE "activation.c"
 #include "twice.h"

@@ -17,13 +17,6 @@
   MT_INLINE NUMBER FN(name##_slope)(NUMBER g, NUMBER y) { return gradient; } \
   MT_ROW_2(FN(name##_backward), NUMBER, NUMBER, NUMBER, FN(name##_slope)(a, b))
 
-// 1 / (1 + exp(-x)), or exp(x) / (1 + exp(x)) where x < 0: neither overflows, both keep full relative accuracy in their tail.
-// A look-up, not a branch: signs are random, and a mispredicted branch costs more than exp.
-MT_INLINE NUMBER FN(logistic)(NUMBER x) {
-  const NUMBER e = MATH(exp)(-MATH(fabs)(x)), above[2] = {1, e};
-  return above[x < 0] / (1 + e);
-}
-
 #define SIGN(x) ((x) != (x) ? (x) : (NUMBER)(((x) > 0) - ((x) < 0)))
 
 OF_X(neg, -x, -g)
@@ -33,17 +26,17 @@ OF_X(square, x *x, 2 * x * g)
 OF_Y(reciprocal, 1 / x, -g *y *y)
 OF_Y(sqrt, MATH(sqrt)(x), g / (2 * y))
 OF_Y(rsqrt, 1 / MATH(sqrt)(x), -g / 2 * y * y * y)
-OF_Y(exp, MATH(exp)(x), g *y)
-OF_Y(expm1, MATH(expm1)(x), g *(y + 1))
-OF_X(log, MATH(log)(x), g / x)
-OF_X(log1p, MATH(log1p)(x), g / (x + 1))
-OF_X(log2, MATH(log2)(x), g / (x * (NUMBER)0.693147180559945309417))
+OF_Y(exp, FN(mt_exp)(x), g *y)
+OF_Y(expm1, FN(mt_expm1)(x), g *(y + 1))
+OF_X(log, FN(mt_log)(x), g / x)
+OF_X(log1p, FN(mt_log1p)(x), g / (x + 1))
+OF_X(log2, FN(mt_log2)(x), g / (x * (NUMBER)0.693147180559945309417))
 OF_X(sin, MATH(sin)(x), g *MATH(cos)(x))
 OF_X(cos, MATH(cos)(x), -g * MATH(sin)(x))
 OF_Y(tan, MATH(tan)(x), g *(1 + y * y))
 OF_X(atan, MATH(atan)(x), g / (1 + x * x))
-OF_Y(tanh, MATH(tanh)(x), g *(1 - y) * (1 + y))
-OF_Y(sigmoid, FN(logistic)(x), g *y *(1 - y))
+OF_Y(tanh, FN(mt_tanh)(x), g *(1 - y) * (1 + y))
+OF_Y(sigmoid, FN(mt_logistic)(x), g *y *(1 - y))
 OF_X(floor, MATH(floor)(x), 0)
 OF_X(ceil, MATH(ceil)(x), 0)
 OF_X(round, MATH(rint)(x), 0)

@@ -16,14 +16,7 @@ static double FN(cross_entropy_term)(const job *j, const REAL *x, REAL *g, const
     const REAL v = x[c * sx];
     largest = !(v <= largest) ? v : largest;
   }
-  double sum = 0;
-  for (int64_t c = 0; c < n; c++) {
-    const REAL e = MATH(exp)(x[c * sx] - largest);
-    sum += (double)e;
-    if (g) {
-      g[c * sg] = e;
-    }
-  }
+  const double sum = FN(mt_exponentials)(g, sg, x, sx, largest, n);
   const double lse = (double)largest + log(sum);
   double term = 0, shares = 0;
   if (probabilities == NULL && j->options->label_smoothing == 0) {
@@ -101,6 +94,7 @@ static void FN(scale_row)(char *const *p, const int64_t *step, int64_t n, const 
 #else
 #include "loop.h"
 #include "reduce_plan.h"
+#include "vector_math.h"
 
 typedef struct {
   mt_reduction x, gradient, target, mask;

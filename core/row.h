@@ -5,10 +5,12 @@
 //   MT_ROW_3(name, Y, A, B, C, expression of a, b, c)
 //
 // Y, X, A, B, C are element types; `context` is visible. The loop is compiled once for neighbouring elements, where it
-// vectorises, and once for any steps (MT_ROW_2 also for an operand that stands still). ivdep: an output is either the very
+// vectorises (vector_math.h has functions that do, and MT_CLONES), and once for any steps (MT_ROW_2 also for an operand that
+// stands still). ivdep: an output is either the very
 // same view as an input or apart from it (mt_check_overlap), so no element depends on an earlier one.
 #pragma once
 #include "loop.h"
+#include "vector_math.h"
 
 #define MT_INLINE static inline __attribute__((always_inline))
 #define MT_PASTE_(a, b) a##b
@@ -22,7 +24,7 @@
       *(Y *)(yp + i * ys) = (Y)(__VA_ARGS__);                                                                           \
     }                                                                                                                   \
   }                                                                                                                     \
-  static void name(char *const *p, const int64_t *step, int64_t n, const void *context) {                              \
+  MT_CLONES static void name(char *const *p, const int64_t *step, int64_t n, const void *context) {                    \
     if (step[0] == sizeof(Y) && step[1] == sizeof(X)) {                                                                 \
       MT_PASTE(name, _steps)(p[0], p[1], sizeof(Y), sizeof(X), n, context);                                                       \
     } else {                                                                                                            \
@@ -40,7 +42,7 @@
       *(Y *)(yp + i * ys) = (Y)(__VA_ARGS__);                                                                           \
     }                                                                                                                   \
   }                                                                                                                     \
-  static void name(char *const *p, const int64_t *step, int64_t n, const void *context) {                              \
+  MT_CLONES static void name(char *const *p, const int64_t *step, int64_t n, const void *context) {                    \
     const bool y_near = step[0] == sizeof(Y), a_near = step[1] == sizeof(A), b_near = step[2] == sizeof(B);             \
     if (y_near && a_near && b_near) {                                                                                   \
       MT_PASTE(name, _steps)(p[0], p[1], p[2], sizeof(Y), sizeof(A), sizeof(B), n, context);                                      \
@@ -64,7 +66,7 @@
       *(Y *)(yp + i * ys) = (Y)(__VA_ARGS__);                                                                           \
     }                                                                                                                   \
   }                                                                                                                     \
-  static void name(char *const *p, const int64_t *step, int64_t n, const void *context) {                              \
+  MT_CLONES static void name(char *const *p, const int64_t *step, int64_t n, const void *context) {                    \
     if (step[0] == sizeof(Y) && step[1] == sizeof(A) && step[2] == sizeof(B) && step[3] == sizeof(C)) {                 \
       MT_PASTE(name, _steps)(p[0], p[1], p[2], p[3], sizeof(Y), sizeof(A), sizeof(B), sizeof(C), n, context);                     \
     } else {                                                                                                            \

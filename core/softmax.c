@@ -20,9 +20,12 @@ static void FN(forward_line)(const lines *l, REAL *y, const REAL *x, const REAL 
     return;
   }
   double sum = 0;
-  for (int64_t i = 0; i < n; i++) {
-    if (mask == NULL || mask[i * sm] != 0) {
-      const REAL e = MATH(exp)(x[i * sx] - largest);
+  if (mask == NULL) {
+    sum = FN(mt_exponentials)(y, sy, x, sx, largest, n);
+  }
+  for (int64_t i = 0; mask != NULL && i < n; i++) {
+    if (mask[i * sm] != 0) {
+      const REAL e = FN(mt_exp)(x[i * sx] - largest);
       sum += (double)e;
       y[i * sy] = e;
     } else {
@@ -78,7 +81,7 @@ static void FN(backward_task)(void *context, int64_t begin, int64_t end) {
       const double v = y[i * sy], g = dy[i * sdy];
       REAL d = 0;
       if (y[i * sy] != outside) {
-        d = (REAL)(l->log ? g - (double)MATH(exp)((REAL)v) * sum : v * (g - sum));
+        d = (REAL)(l->log ? g - (double)FN(mt_exp)((REAL)v) * sum : v * (g - sum));
       }
       dx[i * sdx] = d;
     }
@@ -87,6 +90,7 @@ static void FN(backward_task)(void *context, int64_t begin, int64_t end) {
 
 #else
 #include "reduce_plan.h"
+#include "vector_math.h"
 
 typedef struct {
   mt_reduction y, x, mask;
