@@ -60,16 +60,23 @@ local function whole(name, low, high)
   end
   return value
 end
+-- What a value of an option makes go wrong is reported with the option, without a traceback.
+local function from_option(name, fn, ...)
+  local ok, result = pcall(fn, ...)
+  if ok then return result end
+  parser:error(('--%s: %s'):format(name, (tostring(result):gsub('^[^\n]-:%d+: ', ''))))
+end
 local factor, base, width_factor = whole('factor', 1, 16), whole('base', 1, 16), whole('width', 1, 1024)
 local unit = factor ^ depth
 local activation = options.activation and (options.activation[1] or 'ReLU')
-if activation and not nn[activation] then parser:error(('--activation: unknown %q'):format(activation)) end
+if activation and nn.class_files[activation] ~= 'activation' then parser:error(('--activation: unknown %q'):format(activation)) end
 local bias = options.bias and (options.bias[1] or 'default')
 if bias and bias ~= 'default' and bias ~= 'normal' then parser:error('--bias: expected nothing or "normal"') end
 local format = options.out:match('%.(%a+)$')
 if format ~= 'png' and format ~= 'svg' and format ~= 'pdf' then
   parser:error('--out: the name must end in .png, .svg or .pdf')
 end
+whole('size', 1, 16384)
 local rows = {}
 for name in options.operators:gmatch('[^,]+') do
   if not operators[name] then
@@ -77,8 +84,11 @@ for name in options.operators:gmatch('[^,]+') do
   end
   rows[#rows + 1] = name
 end
-if options.threads then torch.set_num_threads(options.threads) end
-torch.manual_seed(options.seed)
+if #rows == 0 then parser:error('--operators: expected at least one of ' .. table.concat(operator_names, ', ')) end
+if options.threads then from_option('threads', torch.set_num_threads, options.threads) end
+from_option('seed', torch.manual_seed, options.seed)
+local device = { device = options.device }
+from_option('device', torch.zeros, 1, device)
 
 -- ---- image and mask --------------------------------------------------------------------------------------------
 
@@ -102,7 +112,7 @@ local function load_image(path)
   return (t - t:mean()) / t:std()
 end
 
-local image = options.image and load_image(options.image) or torch.randn(1, 3, options.size, options.size)
+local image = options.image and from_option('image', load_image, options.image) or torch.randn(1, 3, options.size, options.size)
 local _, channels, height, width = image:sizes()
 if height % unit ~= 0 or width % unit ~= 0 or height * width == 0 then
   parser:error(('the image is %d x %d; with --depth %d both sides must be multiples of %d'):format(height, width, depth, unit))
@@ -127,13 +137,17 @@ local holes = {
 }
 
 local function make_mask(kind)
-  local share = tonumber(kind:match('^random:(.*)$'))
-  if share then
-    if not (share >= 0 and share <= 1) then parser:error('--mask: random:P needs a share P from 0 to 1') end
+  local text = kind:match('^random:(.*)$')
+  if text then
+    local share = tonumber(text)
+    if not (share and share >= 0 and share <= 1) then parser:error('--mask: random:P needs a share P from 0 to 1') end
     return torch.rand(1, 1, height, width):ge(share):float():expand(1, channels, height, width):contiguous()
   end
   if not holes[kind] then
-    local t = load_array(kind)
+    if not kind:find('[./]') then
+      parser:error(('--mask: unknown %q (known: clockwise, half, quarter, channels, grid, random:P, or a file)'):format(kind))
+    end
+    local t = from_option('mask', load_array, kind)
     if t:size(3) ~= height or t:size(4) ~= width or t:size(2) ~= 1 and t:size(2) ~= channels then
       parser:error(('--mask: %s is (%s), the image (%s)'):format(kind, table.concat(t:size(), ', '),
         table.concat(image:size(), ', ')))
@@ -152,8 +166,8 @@ local function make_mask(kind)
   return torch.tensor{ values }
 end
 
-local mask = make_mask(options.mask):to{ device = options.device }
-local input = image:to{ device = options.device }:apply_mask(mask)
+local mask = make_mask(options.mask):to(device)
+local input = image:to(device):apply_mask(mask)
 
 -- ---- networks --------------------------------------------------------------------------------------------------
 
@@ -178,14 +192,16 @@ if bias == 'normal' then
     if name:find('bias$') then nn.init.normal_(p) end
   end
 end
-if options.weights then networks.conv:load_state_dict((torch.io.safetensors.load(options.weights))) end
+if options.weights then
+  from_option('weights', function() networks.conv:load_state_dict((torch.io.safetensors.load(options.weights))) end)
+end
 for _, name in ipairs(rows) do
   if not networks[name] then
     networks[name] = build(name)
     -- A gated convolution has weights of its own besides.
     networks[name]:load_state_dict(networks.conv:state_dict(), { strict = name ~= 'gated' })
   end
-  networks[name]:to{ device = options.device }:eval()
+  networks[name]:to(device):eval()
 end
 
 -- ---- activations -----------------------------------------------------------------------------------------------

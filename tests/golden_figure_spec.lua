@@ -108,10 +108,15 @@ describe('the activation figure', function()
       ["--size 8 --depth 3 --mask '" .. cut .. "'"] = '(1, 3, 16, 16), the image (1, 3, 8, 8)', ['--depth 0'] = '--depth',
       ['--mask missing.png'] = 'missing.png: No such file', ['--foo'] = '--foo',
       ['--out x.gif'] = '--out', ['--activation Relu'] = '--activation: unknown "Relu"', ['--mask random:2'] = '--mask',
-      ['--size 2.5'] = 'randn', ['--size x'] = '--size' } do
+      ['--size 2.5'] = '--size: expected a whole number', ['--size 0'] = '--size: expected',
+      ['--mask nope'] = '--mask: unknown "nope"', ['--mask random:x'] = '--mask: random:P', ["--operators ''"] = '--operators: expected',
+      ['--weights missing'] = '--weights: safetensors.load: missing: No such file', ['--threads 0'] = '--threads: ',
+      ['--seed 0.5'] = '--seed: ', ['--device gpu'] = "--device: zeros: device: expected 'cpu'",
+      ['--activation Conv2d'] = '--activation: unknown', ['--size x'] = '--size' } do
       local ok, text = pcall(run, options)
       assert.is_false(ok)
       assert.is_not_nil(text:find(message, 1, true), text)
+      assert.is_nil(text:find('traceback', 1, true), text)
     end
   end)
 end)
