@@ -39,3 +39,4 @@
 #include "shuffle.h"
 #include "upsample.h"
 #include "norm.h"
+#include "optim.h"

@@ -1,0 +1,216 @@
+// optim_norm: what optim.h says about lists of gradients: norm, scale, clamp, non_finite, shared.
+#ifdef REAL
+
+// Each adds |x|^p of a row to the lanes of `sum`. Element k of a piece belongs to lane k % LANES whatever the rows are, so the order
+// of the sum depends on the shape alone; several lanes keep the machine's adders busy.
+static void FN(squares)(lanes *sum, const char *at, int64_t step, int64_t n) {
+  const REAL *row = (const REAL *)at;
+  int64_t i = 0;
+  if (step == sizeof(REAL)) {
+    for (; i < n && sum->position % LANES != 0; i++) {
+      sum->lane[sum->position++ % LANES] += (double)row[i] * (double)row[i];
+    }
+    for (; i + LANES <= n; i += LANES, sum->position += LANES) {
+      for (int32_t k = 0; k < LANES; k++) {
+        sum->lane[k] += (double)row[i + k] * (double)row[i + k];
+      }
+    }
+  }
+  for (; i < n; i++) {
+    const double x = *(const REAL *)(at + i * step);
+    sum->lane[sum->position++ % LANES] += x * x;
+  }
+}
+
+static void FN(powers)(lanes *sum, const char *at, int64_t step, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    const double x = fabs((double)*(const REAL *)(at + i * step));
+    sum->lane[sum->position++ % LANES] += sum->p == 1 ? x : pow(x, sum->p);
+  }
+}
+
+static void FN(largest)(lanes *sum, const char *at, int64_t step, int64_t n) {
+  double most = sum->lane[0];
+  for (int64_t i = 0; i < n; i++) {
+    const double x = fabs((double)*(const REAL *)(at + i * step));
+    most = most >= x || most != most ? most : x;  // NaN wins
+  }
+  sum->lane[0] = most;
+}
+
+static void FN(norm_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  lanes *sum = (lanes *)(uintptr_t)context;  // one piece, one thread: the row may count in it
+  if (sum->p == 2) {
+    FN(squares)(sum, p[1], step[1], n);
+  } else if (isinf(sum->p)) {
+    FN(largest)(sum, p[1], step[1], n);
+  } else {
+    FN(powers)(sum, p[1], step[1], n);
+  }
+}
+
+static void FN(scale_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const REAL factor = (REAL) * (const double *)context;
+  for (int64_t i = 0; i < n; i++) {
+    *(REAL *)(p[0] + i * step[0]) *= factor;
+  }
+}
+
+static void FN(clamp_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const REAL limit = (REAL) * (const double *)context;
+  for (int64_t i = 0; i < n; i++) {
+    REAL *x = (REAL *)(p[0] + i * step[0]);
+    *x = *x > limit ? limit : *x < -limit ? -limit : *x;
+  }
+}
+
+// x - x is 0 for a finite x, NaN for the others.
+static void FN(finite_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  bool *bad = (bool *)(uintptr_t)context;
+  int32_t found = 0;
+  if (step[0] == sizeof(REAL)) {
+    const REAL *row = (const REAL *)p[0];
+    for (int64_t i = 0; i < n; i++) {
+      found |= row[i] - row[i] != 0;
+    }
+  } else {
+    for (int64_t i = 0; i < n; i++) {
+      const REAL x = *(const REAL *)(p[0] + i * step[0]);
+      found |= x - x != 0;
+    }
+  }
+  *bad = *bad || found;
+}
+
+#else
+#include "optim_list.h"
+#include "row.h"
+
+enum { LANES = 8 };
+typedef struct {
+  double lane[LANES];
+  double p;
+  int64_t position;
+} lanes;
+
+#define MT_SOURCE "optim_norm.c"
+#include "twice.h"
+
+// Sums of lanes and of pieces: compensated, since a list can have very many pieces (Neumaier, 1974).
+typedef struct {
+  double sum, lost;
+} total;
+
+static void add(total *t, double x) {
+  const double s = t->sum + x;
+  if (isfinite(s)) {
+    t->lost += fabs(t->sum) >= fabs(x) ? (t->sum - s) + x : (x - s) + t->sum;
+  }
+  t->sum = s;
+}
+
+typedef struct {
+  double *of_piece;
+  double p;
+} norm_context;
+
+static void norm_piece(const mt_loop *loop, const mt_tensor *t, int64_t i, int64_t chunk, int64_t begin, int64_t end, void *context) {
+  const norm_context *c = context;
+  lanes sum = {.p = c->p};
+  (void)i;
+  mt_loop_range(loop, begin, end, MT_REAL_FN(t->dtype, norm_row), &sum);
+  total all = {0, 0};
+  for (int32_t k = 0; k < LANES; k++) {
+    add(&all, sum.lane[k]);
+  }
+  c->of_piece[chunk] = all.sum + all.lost;
+}
+
+int mt_optim_norm(double *norm, int64_t count, mt_tensor *const *gradients, double p) {
+  const mt_optim_list list = {.op = "grad_norm", .count = count, .operands = 1, .tensors = {gradients}, .names = {"gradient"},
+    .row_major = true};
+  int64_t chunks;
+  if (!(p > 0)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "grad_norm: norm_type: expected a number above 0, got %g", p);
+  }
+  MT_TRY(mt_optim_list_check(&list, &chunks));
+  MT_SCRATCH(double, of_piece, chunks);
+  if (!of_piece) {
+    return MT_ERROR_MEMORY;
+  }
+  norm_context c = {of_piece, p};
+  const int status = mt_optim_list_run(&list, norm_piece, &c);
+  if (status == MT_OK) {
+    total all = {0, 0};
+    for (int64_t i = 0; i < chunks; i++) {
+      if (isinf(p)) {  // NaN wins
+        all.sum = all.sum >= of_piece[i] || all.sum != all.sum ? all.sum : of_piece[i];
+      } else {
+        add(&all, of_piece[i]);
+      }
+    }
+    const double sum = all.sum + all.lost;
+    *norm = isinf(p) || p == 1 ? sum : p == 2 ? sqrt(sum) : pow(sum, 1 / p);
+  }
+  mt_free(of_piece);
+  return status;
+}
+
+int mt_optim_scale(int64_t count, mt_tensor *const *gradients, double factor) {
+  const mt_optim_list list = {.op = "clip_grad_norm_", .count = count, .operands = 1, .writes = 1, .tensors = {gradients},
+    .names = {"gradient"}};
+  return mt_optim_list_rows(&list, scale_row_f32, scale_row_f64, &factor, 0);
+}
+
+int mt_optim_clamp(int64_t count, mt_tensor *const *gradients, double limit) {
+  const mt_optim_list list = {.op = "clip_grad_value_", .count = count, .operands = 1, .writes = 1, .tensors = {gradients},
+    .names = {"gradient"}};
+  if (!(limit >= 0)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "clip_grad_value_: clip_value: expected a number of at least 0, got %g", limit);
+  }
+  return mt_optim_list_rows(&list, clamp_row_f32, clamp_row_f64, &limit, 0);
+}
+
+static void finite_piece(const mt_loop *loop, const mt_tensor *t, int64_t i, int64_t chunk, int64_t begin, int64_t end,
+                         void *context) {
+  int64_t *tensor_of_piece = context;
+  bool bad = false;
+  mt_loop_range(loop, begin, end, MT_REAL_FN(t->dtype, finite_row), &bad);
+  tensor_of_piece[chunk] = bad ? i + 1 : 0;
+}
+
+int mt_optim_non_finite(int64_t *first, int64_t count, mt_tensor *const *tensors) {
+  const mt_optim_list list = {.op = "has_non_finite", .count = count, .operands = 1, .tensors = {tensors}, .names = {"tensor"}};
+  int64_t chunks;
+  MT_TRY(mt_optim_list_check(&list, &chunks));
+  MT_SCRATCH(int64_t, tensor_of_piece, chunks);
+  if (!tensor_of_piece) {
+    return MT_ERROR_MEMORY;
+  }
+  const int status = mt_optim_list_run(&list, finite_piece, tensor_of_piece);
+  *first = 0;
+  for (int64_t i = 0; status == MT_OK && i < chunks && *first == 0; i++) {
+    *first = tensor_of_piece[i];
+  }
+  mt_free(tensor_of_piece);
+  return status;
+}
+
+int mt_optim_shared(int64_t *a, int64_t *b, int64_t count, mt_tensor *const *tensors) {
+  const mt_optim_list list = {.op = "optim", .count = count, .operands = 1, .tensors = {tensors}, .names = {"parameter"}};
+  int64_t chunks;
+  MT_TRY(mt_optim_list_check(&list, &chunks));
+  *a = *b = 0;
+  for (int64_t i = 0; i < count; i++) {
+    for (int64_t j = i + 1; j < count; j++) {
+      if (tensors[i]->storage == tensors[j]->storage && mt_check_overlap("optim", tensors[i], tensors[j], false) != MT_OK) {
+        *a = i + 1;
+        *b = j + 1;
+        return MT_OK;
+      }
+    }
+  }
+  return MT_OK;
+}
+
+#endif

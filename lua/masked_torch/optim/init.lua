@@ -1,0 +1,28 @@
+--- optim: optimisers, limits for gradients, averages of weights, learning rate schedules.
+--
+--     local opt = torch.optim.AdamW(net:parameters(), { lr = 1e-3, weight_decay = 0.01 })
+--     local schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, 1000)
+--     for step = 1, 1000 do
+--       opt:zero_grad()
+--       loss_of(net):backward()
+--       torch.optim.clip_grad_norm_(net:parameters(), 1)
+--       opt:step()
+--       schedule:step()
+--     end
+--
+-- Classes: SGD, Adam, AdamW, RMSprop, Adan (all of them an Optimizer), EMA; lr_scheduler holds the schedules.
+-- Functions: clip_grad_norm_, clip_grad_value_, grad_norm, has_non_finite.
+
+local files = { Optimizer = 'optimizer', SGD = 'sgd', Adam = 'adam', AdamW = 'adam', RMSprop = 'rmsprop', Adan = 'adan', EMA = 'ema',
+  clip_grad_norm_ = 'clip', clip_grad_value_ = 'clip', grad_norm = 'clip', has_non_finite = 'clip' }
+
+return setmetatable({}, { __index = function(t, key)
+  local value
+  if key == 'lr_scheduler' then
+    value = require 'masked_torch.optim.lr_scheduler'
+  elseif files[key] then
+    value = require('masked_torch.optim.' .. files[key])[key]
+  end
+  if value ~= nil then rawset(t, key, value) end
+  return value
+end })
