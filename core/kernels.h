@@ -20,6 +20,8 @@
 #pragma once
 #include "tensor.h"
 #include "runtime.h"
+#include "checksum.h"
+#include "signals.h"
 #include "random.h"
 #include "elementwise.h"
 #include "activation.h"

@@ -26,6 +26,7 @@ if not pcall(ffi.typeof, 'struct mt_statx') then
     int fchmod(int fd, unsigned int mode);
     int rename(const char *from, const char *to);
     int unlink(const char *path);
+    int link(const char *from, const char *to);
     int mkdir(const char *path, unsigned int mode);
     int getpid(void);
     char *strerror(int number);
@@ -194,6 +195,41 @@ function file.write(op, path, fn)
     error(message, 0)
   end
   sync_folder(path)
+end
+
+--- file.link(op, from, to): `to` becomes a second name of the file `from`, atomically, in place of what had that name. False, and
+-- nothing has changed, where the file system has no hard links.
+function file.link(op, from, to)
+  file.check_path(op, from)
+  file.check_path(op, to)
+  counter = counter + 1
+  local name = ('%s.%d-%d.tmp'):format(to, C.getpid(), counter)
+  C.unlink(name)
+  if C.link(from, name) ~= 0 then return false end
+  if C.rename(name, to) ~= 0 then
+    local message = reason()
+    C.unlink(name)
+    fail('%s: %s: %s', op, to, message)
+  end
+  C.unlink(name)     -- rename does nothing where both already are one file
+  sync_folder(to)
+  return true
+end
+
+--- file.remove_abandoned(op, folder, names): removes the temporary files of these names that processes which no longer run left
+-- in a folder when they were killed. Call it before the first write of this process there.
+function file.remove_abandoned(op, folder, names)
+  file.check_path(op, folder)
+  local listed, lfs = pcall(require, 'lfs')
+  if not listed or not lfs.attributes(folder) then return end
+  for entry in lfs.dir(folder) do
+    local name, pid = entry:match('^(.*)%.(%d+)%-%d+%.tmp$')
+    for _, known in ipairs(names) do
+      if name == known and (tonumber(pid) == C.getpid() or not lfs.attributes('/proc/' .. pid)) then
+        C.unlink(folder .. '/' .. entry)
+      end
+    end
+  end
 end
 
 --- file.make_folders(op, path): makes the folders that lead to the file `path`, where they are missing.

@@ -34,7 +34,7 @@ end
 
 -- ---- saving ----------------------------------------------------------------------------------------------------
 
-local function describe(root)
+local function describe(op, root_name, root)
   local tensors, name_of, open = {}, {}, {}
 
   local function tensor_name(t, names)
@@ -61,24 +61,24 @@ local function describe(root)
       if not json.invalid_utf8(v) then return v end
       return array('b', (v:gsub('.', function(c) return ('%02x'):format(c:byte()) end)))
     elseif Tensor.is_tensor(v) then
-      Tensor.check('save', path, v)
+      Tensor.check(op, path, v)
       return array('t', tensor_name(v, names))
     elseif kind ~= 'table' then
-      fail('save: %s: a %s cannot be saved; tables of tensors, numbers, strings and booleans can', path, kind)
+      fail('%s: %s: a %s cannot be saved; tables of tensors, numbers, strings and booleans can', op, path, kind)
     elseif getmetatable(v) ~= nil then
-      fail('save: %s: a %s cannot be saved, only plain tables%s', path,
+      fail('%s: %s: a %s cannot be saved, only plain tables%s', op, path,
         getmetatable(v).__name or 'table with a metatable', v.state_dict and '; save its :state_dict()' or '')
     elseif open[v] then
-      fail('save: %s: the table contains itself', path)
+      fail('%s: %s: the table contains itself', op, path)
     elseif #names >= DEPTH then
-      fail('save: %s: nested more than %d deep', path, DEPTH)
+      fail('%s: %s: nested more than %d deep', op, path, DEPTH)
     end
     open[v] = true
     local keys, n = {}, 0
     for key in pairs(v) do
       local key_kind = type(key)
       if key_kind ~= 'string' and key_kind ~= 'number' and key_kind ~= 'boolean' then
-        fail('save: %s: a key is a %s; strings, numbers and booleans can be saved', path, key_kind)
+        fail('%s: %s: a key is a %s; strings, numbers and booleans can be saved', op, path, key_kind)
       end
       n = n + 1
       keys[n] = key
@@ -96,7 +96,13 @@ local function describe(root)
     return out
   end
 
-  return encode(root, 'value', {}), tensors
+  return encode(root, root_name, {}), tensors
+end
+
+--- tensors, metadata = value.pack(op, name, v): what safetensors.save writes for a value; errors name op and name.key.key
+function value.pack(op, name, v)
+  local structure, tensors = describe(op, name, v)
+  return tensors, { [KEY] = json.encode(structure), [VERSION_KEY] = VERSION }
 end
 
 --- torch.save(path, value): value is a nested table of tensors, numbers, strings and booleans (or one of these). Numbers come
@@ -105,19 +111,15 @@ end
 -- themselves are errors that name the key. The file is whole or absent.
 function value.save(path, v)
   if v == nil then fail('save: value: nothing to save (nil); the call is torch.save(path, value)') end
-  local structure, tensors = describe(v)
-  safetensors.save(path, tensors, { [KEY] = json.encode(structure), [VERSION_KEY] = VERSION })
+  safetensors.save(path, value.pack('save', 'value', v))
 end
 
 -- ---- loading ---------------------------------------------------------------------------------------------------
 
---- torch.load(path, {device = 'cpu'}): what torch.save wrote. For any other safetensors file: its tensors by name, and its
--- metadata.
-function value.load(path, opts)
-  opts = options.parse('load', { device = 'cpu' }, opts)
-  local tensors, metadata = safetensors.load(path, { device = opts.device })
-  if not metadata[KEY] then return tensors, metadata end
-  local function bad(...) fail('load: %s: structure: %s', path, select('#', ...) > 1 and string.format(...) or (...)) end
+--- value.unpack(op, path, tensors, metadata): the value again; nil where the metadata holds none.
+function value.unpack(op, path, tensors, metadata)
+  if not metadata[KEY] then return nil end
+  local function bad(...) fail('%s: %s: structure: %s', op, path, select('#', ...) > 1 and string.format(...) or (...)) end
   if metadata[VERSION_KEY] ~= VERSION then
     bad('version %s; this library reads version %s', tostring(metadata[VERSION_KEY]):sub(1, 20), VERSION)
   end
@@ -154,6 +156,16 @@ function value.load(path, opts)
     bad('an unknown form')
   end
   return decode(structure)
+end
+
+--- torch.load(path, {device = 'cpu'}): what torch.save wrote. For any other safetensors file: its tensors by name, and its
+-- metadata.
+function value.load(path, opts)
+  opts = options.parse('load', { device = 'cpu' }, opts)
+  local tensors, metadata = safetensors.load(path, { device = opts.device })
+  local v = value.unpack('load', path, tensors, metadata)
+  if v == nil then return tensors, metadata end
+  return v
 end
 
 return value

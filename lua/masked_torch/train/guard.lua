@@ -1,0 +1,88 @@
+--- guard: Ctrl-C ends a training run in order. The step in progress finishes, the run is saved, the terminal says how to go on.
+--
+--     torch.train.interrupt(function(guard)
+--       for step = first, last do
+--         ...
+--         guard:poll(step)
+--       end
+--     end, { save = function() folder:save(fields()) return folder:path 'last' end, resume = 'luajit run.lua --resume' })
+--
+-- Ctrl-C (SIGINT), SIGTERM and SIGHUP are noted while the guard is active; kernels run to their end. A second Ctrl-C leaves at
+-- once: what was saved before is whole. The process ends with status 128 + the signal's number: 130, 143, 129.
+
+local class = require 'masked_torch.class'
+local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
+
+local fail, check, C = native.fail, native.check, native.cpu
+
+local names = { [1] = 'SIGHUP', [2] = 'Ctrl-C', [15] = 'SIGTERM' }
+
+local Guard = class('Guard')
+local active
+
+local defaults = { save = options.any(nil), resume = options.none, log = options.any(nil), exit = options.any(os.exit) }
+
+--- torch.train.guard([options]): begins to guard. save(): called when the run is to end; it saves and may return the path;
+-- resume: the command that goes on; log: a torch.train.logger (default: standard error); exit(status) replaces os.exit.
+-- One guard at a time.
+function Guard:__init(opts)
+  opts = options.parse('guard', defaults, opts)
+  for _, key in ipairs{ 'save', 'exit' } do
+    if opts[key] ~= nil and type(opts[key]) ~= 'function' then
+      fail('guard: %s: expected a function, got %s', key, type(opts[key]))
+    end
+  end
+  if opts.resume ~= nil and type(opts.resume) ~= 'string' then
+    fail('guard: resume: expected a string, got %s', type(opts.resume))
+  end
+  if active then fail('guard: another guard is active; close it first') end
+  self.save, self.resume, self.log, self.exit = opts.save, opts.resume, opts.log, opts.exit
+  check(C.mt_guard_install())
+  active = self
+end
+
+--- guard:pending(): 'Ctrl-C', 'SIGTERM' or 'SIGHUP' when one has arrived, otherwise nil.
+function Guard:pending()
+  if active ~= self then return nil end
+  local number = C.mt_guard_pending()
+  if number == 0 then return nil end
+  return names[number] or 'signal ' .. number, number
+end
+
+--- guard:poll([step]): between two steps. When a signal has arrived it saves, says so, and ends the process. Otherwise nothing.
+function Guard:poll(step)
+  local name, number = self:pending()
+  if not name then return end
+  local function say(format, ...)
+    local text = format:format(...)
+    if self.log then self.log:write('info', '%s', text) else io.stderr:write(text, '\n') end
+  end
+  say('%s: stopping%s', name, step and (' after step %d'):format(step) or '')
+  if self.save then
+    local path = self.save()
+    say('saved%s%s', type(path) == 'string' and ' ' .. path or '', self.resume and '; go on with: ' .. self.resume or '')
+  end
+  self:close()
+  io.stdout:flush()
+  self.exit(128 + number)
+end
+
+--- guard:close(): signals do again what they did before.
+function Guard:close()
+  if active ~= self then return end
+  active = nil
+  check(C.mt_guard_restore())
+end
+
+--- torch.train.interrupt(fn, [options]): fn(guard) with a guard that is closed afterwards, whatever happens. Returns fn's results.
+local function interrupt(fn, opts)
+  if type(fn) ~= 'function' then fail('interrupt: fn: expected a function, got %s', type(fn)) end
+  local guard = Guard(opts)
+  local results = { pcall(fn, guard) }
+  guard:close()
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, table.maxn(results))
+end
+
+return { guard = Guard, interrupt = interrupt }

@@ -1,0 +1,26 @@
+--- train: what a training run needs around its loop. Each part works alone; the loop stays the script's own.
+--
+--     train.progress, train.bar    progress bars            train.log           lines that do not break the bars
+--     train.means                  running means            train.epoch_lines   the two log lines of an epoch
+--     train.checkpoint             save, load, last, best   train.guard         Ctrl-C finishes the step, saves, ends
+--     train.tensorboard            event files              train.csv, train.jsonl   tables of numbers
+--     train.steps                  for step, batch in ...   train.check_loss    a loss that is not finite stops the run
+--     train.count                  parameters and MACs      train.manifest      what ran where, as JSON
+
+local functions = {
+  progress = 'progress', bar = 'progress', log = 'log', logger = 'log', means = 'means', epoch_lines = 'means',
+  guard = 'guard', interrupt = 'guard', csv = 'table_log', jsonl = 'table_log', steps = 'loop', check_loss = 'loop',
+  count = 'count', manifest = 'manifest',
+}
+local modules = { checkpoint = true, tensorboard = true, terminal = true, wire = true }
+
+return setmetatable({}, { __index = function(t, key)
+  local value
+  if functions[key] then
+    value = require('masked_torch.train.' .. functions[key])[key]
+  elseif modules[key] then
+    value = require('masked_torch.train.' .. key)
+  end
+  if value ~= nil then rawset(t, key, value) end
+  return value
+end })
