@@ -68,12 +68,10 @@ function png.load(path, opts)
   return pixels.planar('png.load', t, opts.dtype)
 end
 
---- png.save(path, tensor): (C, H, W) with 1 to 4 channels or (H, W); floats in 0..1 (clamped, rounded to 1/255) or uint8.
--- The file is whole or absent.
-function png.save(path, t)
-  file.check_path('png.save', path)
-  local packed = pixels.pack('png.save', t)
-  local L = lib('png.save')
+-- The bytes of the file: a buffer and their number.
+local function encode(op, t, bad)
+  local packed = pixels.pack(op, t)
+  local L = lib(op)
   local height, width, channels = packed:sizes()
   local im = image()
   im.width, im.height, im.format = width, height, format_of[channels]
@@ -84,8 +82,22 @@ function png.save(path, t)
   local done = L.png_image_write_to_memory(im, buffer, size, 0, packed._c.data, 0, nil)
   local message = ffi.string(im.message)
   L.png_image_free(im)
-  if done == 0 then native.fail('png.save: %s: %s', path, message) end
-  file.write('png.save', path, function(write) write(buffer, tonumber(size[0])) end)
+  if done == 0 then bad(message) end
+  return buffer, tonumber(size[0])
+end
+
+--- png.save(path, tensor): (C, H, W) with 1 to 4 channels or (H, W); floats in 0..1 (clamped, rounded to 1/255) or uint8.
+-- The file is whole or absent.
+function png.save(path, t)
+  file.check_path('png.save', path)
+  local buffer, size = encode('png.save', t, function(message) native.fail('png.save: %s: %s', path, message) end)
+  file.write('png.save', path, function(write) write(buffer, size) end)
+end
+
+--- png.encode(tensor): the bytes of the file as a string.
+function png.encode(t)
+  local buffer, size = encode('png.encode', t, function(message) native.fail('png.encode: %s', message) end)
+  return ffi.string(buffer, size)
 end
 
 return png

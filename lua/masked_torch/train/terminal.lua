@@ -14,13 +14,26 @@ if not pcall(ffi.typeof, 'struct mt_window_size') then
   ]]
 end
 local C = ffi.C
-local TIOCGWINSZ, MONOTONIC, STDERR = 0x5413, 1, 2
+local TIOCGWINSZ, REALTIME, MONOTONIC, STDERR = 0x5413, 0, 1, 2
 local window, time = ffi.new 'struct mt_window_size', ffi.new 'struct mt_time'
 
---- terminal.now(): seconds of a clock that never goes back; its zero means nothing.
-function terminal.now()
-  C.clock_gettime(MONOTONIC, time)
+local function read(clock)
+  C.clock_gettime(clock, time)
   return tonumber(time.seconds) + tonumber(time.nanoseconds) * 1e-9
+end
+
+--- terminal.now(): seconds of a clock that never goes back; its zero means nothing.
+function terminal.now() return (read(MONOTONIC)) end
+
+--- terminal.wall_time(): seconds since 1970, with their fraction.
+function terminal.wall_time() return (read(REALTIME)) end
+
+--- terminal.host_name()
+function terminal.host_name()
+  local handle = io.open('/proc/sys/kernel/hostname', 'r')
+  local name = handle and handle:read('*l')
+  if handle then handle:close() end
+  return name or 'localhost'
 end
 
 --- terminal.is_interactive(): can standard error move its cursor?
