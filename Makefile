@@ -129,6 +129,7 @@ symbols: all  ## what the library exports
 
 .PHONY: coverage
 coverage:  ## line coverage of the C core by the tests
+	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
 	@$(MAKE) --no-print-directory config=coverage test
 	gcovr --root . --filter core/ build/coverage
 

@@ -27,7 +27,7 @@ describe('convolution layers', function()
         nn.ConvTranspose2d(3, 4, 3, { stride = 2, padding = 1, output_padding = 1 }),
       ['LazyConv2d(0, 4, kernel_size=(3, 3), stride=(1, 1))'] = nn.LazyConv2d(4, 3),
       ['Linear(in_features=3, out_features=4, bias=True)'] = nn.Linear(3, 4),
-      ['LazyLinear(in_features=None, out_features=4, bias=False)'] = nn.LazyLinear(4, { bias = false }),
+      ['LazyLinear(in_features=0, out_features=4, bias=False)'] = nn.LazyLinear(4, { bias = false }),
     } do
       assert.are.equal(text, tostring(layer))
     end
@@ -73,6 +73,9 @@ describe('convolution layers', function()
     local linear = nn.LazyLinear(3)
     assert.same({ 2, 3 }, linear(torch.zeros(2, 5)):size())
     assert.are.equal(5, linear.in_features)
+    assert.are.equal('Linear(in_features=5, out_features=3, bias=True)', tostring(linear))
+    assert.are.equal('Conv2d(4, 6, kernel_size=(3, 3), stride=(1, 1), groups=2)', tostring(lazy))
+    assert.are.equal(tostring(lazy), tostring(other))
   end)
 
   it('parameters are of the dtype asked for', function()

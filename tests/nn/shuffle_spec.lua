@@ -39,6 +39,14 @@ describe('shuffle layers', function()
     assert.are.equal('MaskedShuffle1d(upscale_factor=2)', tostring(nn.MaskedShuffle1d(2)))
   end)
 
+  it("have PyTorch's names too", function()
+    local x = torch.randn(1, 4, 4, 6)
+    assert.same_bits(nn.Unshuffle2d(2)(x), (nn.PixelUnshuffle(2)(x)))
+    assert.same_bits(nn.Shuffle2d(2)(x), (nn.PixelShuffle(2)(x)))
+    assert.are.equal('PixelShuffle(upscale_factor=2)', tostring(nn.PixelShuffle(2)))
+    assert.are.equal('PixelUnshuffle(downscale_factor=3)', tostring(nn.PixelUnshuffle(3)))
+  end)
+
   it('refuse sizes that do not divide', function()
     assert.fails(function() nn.Unshuffle1d(2)(tensor { { { 1, 2, 3 } } }) end, 'Length must be divisible by the downscale factor',
       '(1, 1, 3)')

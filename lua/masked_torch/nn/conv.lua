@@ -69,6 +69,7 @@ function ConvNd:materialise()
   self.weight = Tensor.empty(name, self:weight_shape(), self.dtype)
   if self.has_bias then self.bias = Tensor.empty(name, { self.out_channels }, self.dtype) end
   self:reset_parameters()
+  if self.becomes then setmetatable(self, self.becomes) end   -- a lazy layer that knows its channels is lazy no more
 end
 
 --- Draws the parameters anew: uniform in +-1 / sqrt(fan_in).
@@ -174,21 +175,22 @@ for dims = 1, 3 do
 end
 
 --- nn.LazyConv1d/2d/3d(out_channels, kernel_size, options): in_channels comes from the first input, or from the state that
--- is loaded. Until then there are no parameters: make the optimiser afterwards.
+-- is loaded; from then on it is a Conv. Until then there are no parameters: make the optimiser afterwards.
 for dims = 1, 3 do
   local name = 'LazyConv' .. dims .. 'd'
   local Conv = class(name, classes['Conv' .. dims .. 'd'])
+  Conv.becomes = classes['Conv' .. dims .. 'd']
   function Conv:__init(out_channels, kernel_size, opts)
     self:setup(name, dims, nil, out_channels, kernel_size, opts)
   end
   function Conv:forward(x, mask)
     if not self.weight then
       Tensor.check(name, 'input', x)
-      if x:dim() < 2 then fail('%s: input: expected (N, C, *S), got %s', name, Tensor.shape_text(x)) end
+      if x:dim() ~= dims + 2 then fail('%s: input: expected %d dimensions, got %s', name, dims + 2, Tensor.shape_text(x)) end
       self.in_channels = x:size(2)
       self:materialise()
     end
-    return forward(self, x, mask)
+    return self:forward(x, mask)
   end
   function Conv:before_load(state, prefix)
     local weight = state[prefix .. 'weight']

@@ -27,7 +27,8 @@ local stems = {
   pool = 'MaxPool1d MaxPool2d MaxPool3d AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool2d ' ..
     'AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d',
   shuffle = 'Unshuffle1d Unshuffle2d Unshuffle3d Shuffle1d Shuffle2d Shuffle3d ' ..
-    'MaskedUnshuffle1d MaskedUnshuffle2d MaskedUnshuffle3d MaskedShuffle1d MaskedShuffle2d MaskedShuffle3d',
+    'MaskedUnshuffle1d MaskedUnshuffle2d MaskedUnshuffle3d MaskedShuffle1d MaskedShuffle2d MaskedShuffle3d ' ..
+    'PixelUnshuffle PixelShuffle',
   upsample = 'Upsample',
 }
 

@@ -51,12 +51,12 @@ function Linear:forward(x, mask)
 end
 
 function Linear:extra_repr()
-  return ('in_features=%s, out_features=%d, bias=%s'):format(self.in_features or 'None', self.out_features,
+  return ('in_features=%d, out_features=%d, bias=%s'):format(self.in_features or 0, self.out_features,
     self.has_bias and 'True' or 'False')
 end
 
 --- nn.LazyLinear(out_features, {bias = true, dtype = 'float32'}): a Linear that takes in_features from its first input, or
--- from the state it loads. Until then it has no parameters: make the optimiser afterwards.
+-- from the state it loads, and is a Linear from then on. Until then it has no parameters: make the optimiser afterwards.
 local LazyLinear = class('LazyLinear', Linear)
 
 function LazyLinear:__init(out_features, opts)
@@ -69,6 +69,7 @@ function LazyLinear:forward(x, mask)
     if x:dim() < 1 then native.fail('LazyLinear: input: expected at least one dimension, got a single number') end
     self.in_features = x:size(-1)
     materialise(self)
+    setmetatable(self, Linear)
   end
   return Linear.forward(self, x, mask)
 end
@@ -78,6 +79,7 @@ function LazyLinear:before_load(state, prefix)
   if not self.weight and Tensor.is_tensor(weight) and weight:dim() == 2 then
     self.in_features = weight:size(2)
     materialise(self)
+    setmetatable(self, Linear)
   end
 end
 

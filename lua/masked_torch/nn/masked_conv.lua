@@ -13,7 +13,7 @@
 -- All: Class1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
 -- padding_mode = 'zeros', dtype = 'float32', ...}); layer(x, mask) -> y, mask. Parameters weight (out, in / groups, *kernel) and
 -- bias (out) are those of the plain convolution, whose weights load as they are. LazyClass1d/2d/3d(out_channels, ...) takes
--- in_channels from its first input, or from the state that is loaded; until then it has no parameters.
+-- in_channels from its first input, or from the state that is loaded, and becomes a Class; until then it has no parameters.
 -- Keep the mask for padding, grow it for holes: rule = 'keep' | 'grow' where a row has the option `rule`.
 
 local class = require 'masked_torch.class'
@@ -203,13 +203,16 @@ for family, preset in pairs(presets) do
     classes[name] = Class
 
     local Lazy = class('Lazy' .. name, Class)
+    Lazy.becomes = Class
     function Lazy:__init(out_channels, kernel_size, opts)
       begin(self, nil, out_channels, kernel_size, opts)
     end
     function Lazy:forward(x, mask)
       if not self.weight then
         Tensor.check(name_of(self), 'input', x)
-        if x:dim() < 2 then fail('%s: input: expected (N, C, *S), got %s', name_of(self), Tensor.shape_text(x)) end
+        if x:dim() ~= dims + 2 then
+          fail('%s: input: expected %d dimensions, got %s', name_of(self), dims + 2, Tensor.shape_text(x))
+        end
         self.in_channels = x:size(2)
         self:materialise()
       end

@@ -61,4 +61,8 @@ for dims = 1, 3 do
   end
 end
 
+--- nn.PixelUnshuffle(downscale_factor), nn.PixelShuffle(upscale_factor): the same under PyTorch's names, for any number of axes.
+define('PixelUnshuffle', 'downscale_factor', F.pixel_unshuffle, unshuffle_mask)
+define('PixelShuffle', 'upscale_factor', F.pixel_shuffle, shuffle_mask)
+
 return classes
