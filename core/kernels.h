@@ -42,3 +42,6 @@
 #include "upsample.h"
 #include "norm.h"
 #include "optim.h"
+#include "mapped.h"
+#include "sampler.h"
+#include "loader.h"

@@ -1,5 +1,6 @@
 // tensor: creation, views, reference counts, copies between layouts and types.
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #include "common.h"
 #include "loop.h"
@@ -135,7 +136,11 @@ void mt_tensor_release(mt_tensor *t) {
     return;
   }
   if (__atomic_sub_fetch(&t->storage->references, 1, __ATOMIC_ACQ_REL) == 0) {
-    mt_free(t->storage->data);
+    if (t->storage->mapped) {
+      munmap(t->storage->data, (size_t)t->storage->mapped);
+    } else {
+      mt_free(t->storage->data);
+    }
     mt_free(t->storage);
   }
   mt_free(t);

@@ -20,6 +20,7 @@ typedef struct mt_storage {
   int64_t version;     // counts in-place changes; autograd compares it before it uses a saved tensor
   int32_t references;
   int32_t device;      // CUDA device number; -1 is the CPU
+  int64_t mapped;      // the bytes of a memory-mapped file that data is (mapped.h); 0: allocated memory
 } mt_storage;
 
 typedef struct mt_tensor {

@@ -1,0 +1,32 @@
+--- data: datasets, samplers, loaders and text sources.
+--
+--     local data = torch.data
+--     local tokens = data.text.bytes('book.txt')
+--     local train = data.SlidingWindowDataset(tokens, 1, 128)
+--     local loader = data.Loader(train, {batch_size = 1024, shuffle = true, drop_last = true,
+--       collate = data.collate.sequences{pad = 'left', multiple = 16}})
+--     for batch in loader do ... batch.sequence, batch.mask, batch.target ... end
+--
+-- A dataset is anything with `length()` and `get(i)`, i from 1; a sample is a table whose keys name its parts.
+
+local where = {
+  Dataset = 'dataset', TensorDataset = 'dataset', Subset = 'dataset', ConcatDataset = 'dataset', MapDataset = 'dataset',
+  random_split = 'dataset',
+  Tokens = 'tokens',
+  SlidingWindowDataset = 'window', CollectionSlidingWindowDataset = 'window', MemoryMapSlidingWindowDataset = 'window',
+  NextTokenDataset = 'window',
+  SequentialSampler = 'sampler', RandomSampler = 'sampler', BatchSampler = 'sampler', BucketSampler = 'sampler',
+  Loader = 'loader', FashionMNIST = 'fashion_mnist',
+}
+local modules = { collate = true, text = true, tokenizer = true }
+
+return setmetatable({}, { __index = function(t, key)
+  local value
+  if modules[key] then
+    value = require('masked_torch.data.' .. key)
+  elseif where[key] then
+    value = require('masked_torch.data.' .. where[key])[key]
+  end
+  if value ~= nil then rawset(t, key, value) end
+  return value
+end })
