@@ -1,0 +1,70 @@
+--- window: masked_torch's language model as published: one prediction per window of tokens.
+--
+-- Frozen random embedding and positions -> ApplyMask -> depth x (unshuffle by 2, masked convolution; ReLU and batch norm between)
+-- -> mean over the valid positions -> linear head. Windows are padded on the left. It sees the whole window at once, so it
+-- cannot be sampled with a cache; causal.lua can.
+
+local torch = require 'masked_torch'
+local class = require 'masked_torch.class'
+local options = require 'masked_torch.options'
+local nn = torch.nn
+
+local Window = class('AutoregressiveLanguageModel', nn.Module)
+
+local defaults = { vocabulary = 256, depth = 4, scale = 64, base = 2, downscale_factor = 2, activation = 'ReLU', context = 1024,
+  width = 128, momentum = 0.03, eps = 1e-5, compat = false }
+
+--- Window{vocabulary = 256, depth = 4, scale = 64, base = 2, downscale_factor = 2, activation = 'ReLU', context = 1024,
+-- width = 128, momentum = 0.03, eps = 1e-5, compat = false}: layer i has scale * base^i channels. context: the longest window (the
+-- length of the table of positions); width: of the embedding. compat: masked_torch's arithmetic, whose batch norm lets padding
+-- leak into the logits; without it they do not depend on the padding.
+function Window:__init(opts)
+  nn.Module.__init(self)
+  opts = options.parse('language_model.window', defaults, opts)
+  self.opts = opts
+  self.unit, self.context = opts.downscale_factor ^ opts.depth, opts.context
+  self:register_buffer('pe', torch.randn(opts.width, opts.context))
+  self.embedding = nn.Embedding(opts.vocabulary, opts.width, { freeze = true })
+  local layers, channels = { nn.ApplyMask() }, opts.width
+  local conv_opts = { padding = 1, compat = opts.compat, eps = opts.compat and 1e-8 or nil }
+  for i = 0, opts.depth - 1 do
+    if i > 0 then
+      layers[#layers + 1] = nn.MaskedBatchNorm1d(channels, { eps = opts.eps, momentum = opts.momentum, compat = opts.compat })
+    end
+    local outputs = opts.scale * opts.base ^ i
+    layers[#layers + 1] = nn.MaskedUnshuffle1d(opts.downscale_factor)
+    local conv = nn.MaskedConv1d(channels * opts.downscale_factor, outputs, 3, conv_opts)
+    nn.init.zeros_(conv.bias)
+    layers[#layers + 1] = conv
+    if i < opts.depth - 1 then layers[#layers + 1] = nn.Masked(nn[opts.activation]()) end
+    channels = outputs
+  end
+  layers[#layers + 1] = nn.MaskedSpatialMean{ compat = opts.compat }
+  self.sequential = nn.MaskedSequential(layers)
+  self.head = nn.Linear(channels, opts.vocabulary)
+  nn.init.zeros_(self.head.bias)
+end
+
+--- model(tokens, lengths) -> logits (N, vocabulary) of the token after each window. tokens: int64 (N, L), padded on the left;
+-- lengths: int64 (N), nil when all are L. An L that is no multiple of factor^depth gets more padding.
+function Window:forward(tokens, lengths)
+  local n, length = tokens:size(1), tokens:size(2)
+  local missing = -length % self.unit
+  if missing > 0 then
+    lengths = lengths or torch.full({ n }, length, { dtype = 'int64' })
+    tokens = torch.cat({ torch.ones(n, missing, { dtype = 'int64' }), tokens }, 2)
+    length = length + missing
+  end
+  if length > self.context then
+    error(('language_model.window: tokens: %d positions, the table has %d'):format(length, self.context), 0)
+  end
+  local x = self.embedding(tokens):transpose(2, 3) + self.pe:narrow(2, self.context - length + 1, length):unsqueeze(1)
+  local mask = lengths and torch.mask.lengths(lengths, length, { align = 'right' })
+  if self.opts.compat then
+    mask = (mask or torch.mask.full{ n, 1, length }):expand(n, x:size(2))
+  end
+  local features = self.sequential(x, mask)
+  return (self.head(features))
+end
+
+return Window
