@@ -81,7 +81,8 @@ describe('checkpoint', function()
       '0.weight: the file has (3, 2, 3), the module (4, 2, 3)', '1.running_mean: the file has (3), the module (4)')
     states_equal(before, net:state_dict())
     assert.are.equal(1, opt.step_count)
-    assert.fails(function() checkpoint.load(path, { model = longer }) end, 'missing: 2.weight, 2.bias', 'unexpected: 0.bias, 0.weight', '1.weight')
+    assert.fails(function() checkpoint.load(path, { model = longer }) end, 'missing: 2.weight, 2.bias',
+      'unexpected: 0.bias, 0.weight', '1.weight')
     assert.fails(function() checkpoint.load(path, { model = fitting, scheduler = optimizer(1) }) end, 'has no scheduler',
       'it has default_generator, model, optimizer, step')
     assert.are.same({ seed = 5, stream = 0, offset = 0 }, torch.get_rng_state())
