@@ -5,7 +5,10 @@
 --     local layer = Linear(3, 4)
 --
 -- class(name, parent) returns the class and its parent. Methods and metamethods are inherited by copying them at the time of
--- the call, so define a class after its parent is complete. `object:is(Class)` walks the chain.
+-- the call, so define a class after its parent is complete. `object:is(Class)` walks the chain. A constructor without `...` refuses arguments that it
+-- does not have.
+
+local native = require 'masked_torch.native'
 
 local function is(object, class)
   local c = getmetatable(object)
@@ -14,6 +17,18 @@ local function is(object, class)
     c = c.__parent
   end
   return false
+end
+
+-- Lua drops arguments too many without a word; a constructor with a fixed number of parameters refuses them.
+local function check_count(name, init, ...)
+  local info = debug.getinfo(init, 'u')
+  if info.isvararg then return end
+  for i = info.nparams, select('#', ...) do
+    local value = select(i, ...)
+    if value ~= nil then
+      native.fail('%s: one argument too many: %s', name, type(value) == 'table' and 'a table' or tostring(value))
+    end
+  end
 end
 
 return function(name, parent)
@@ -26,6 +41,7 @@ return function(name, parent)
   setmetatable(class, {
     __call = function(_, ...)
       local object = setmetatable({}, class)
+      check_count(name, class.__init, ...)
       object:__init(...)
       return object
     end,

@@ -119,7 +119,7 @@ end
 --- Identity(...): returns what it is given; its arguments are ignored.
 local Identity = class('Identity', Module)
 
-function Identity:__init()
+function Identity:__init(...)   -- luacheck: no unused args
   Module.__init(self)
 end
 

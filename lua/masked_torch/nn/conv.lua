@@ -138,6 +138,28 @@ function ConvNd:pad_by_mode(x, mask)
   return F.pad(x, amounts, opts), mask
 end
 
+--- ConvNd.make_lazy(Lazy, dims): Lazy, a subclass of what it becomes, takes in_channels from its first input or a state.
+function ConvNd.make_lazy(Lazy, dims)
+  Lazy.becomes = Lazy.__parent
+  function Lazy:forward(x, mask)
+    if not self.weight then
+      local name = getmetatable(self).__name
+      Tensor.check(name, 'input', x)
+      if x:dim() ~= dims + 2 then fail('%s: input: expected %d dimensions, got %s', name, dims + 2, Tensor.shape_text(x)) end
+      self.in_channels = x:size(2)
+      self:materialise()
+    end
+    return Lazy.__parent.forward(self, x, mask)
+  end
+  function Lazy:before_load(state, prefix)
+    local weight = state[prefix .. 'weight']
+    if not self.weight and Tensor.is_tensor(weight) and weight:dim() == dims + 2 then
+      self.in_channels = weight:size(2) * self.groups
+      self:materialise()
+    end
+  end
+end
+
 -- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
 -- the output is masked by it; that is the masked operator without re-weighting.
 local function forward(self, x, mask)
@@ -179,26 +201,10 @@ end
 for dims = 1, 3 do
   local name = 'LazyConv' .. dims .. 'd'
   local Conv = class(name, classes['Conv' .. dims .. 'd'])
-  Conv.becomes = classes['Conv' .. dims .. 'd']
   function Conv:__init(out_channels, kernel_size, opts)
     self:setup(name, dims, nil, out_channels, kernel_size, opts)
   end
-  function Conv:forward(x, mask)
-    if not self.weight then
-      Tensor.check(name, 'input', x)
-      if x:dim() ~= dims + 2 then fail('%s: input: expected %d dimensions, got %s', name, dims + 2, Tensor.shape_text(x)) end
-      self.in_channels = x:size(2)
-      self:materialise()
-    end
-    return self:forward(x, mask)
-  end
-  function Conv:before_load(state, prefix)
-    local weight = state[prefix .. 'weight']
-    if not self.weight and Tensor.is_tensor(weight) and weight:dim() == dims + 2 then
-      self.in_channels = weight:size(2) * self.groups
-      self:materialise()
-    end
-  end
+  ConvNd.make_lazy(Conv, dims)
   classes[name] = Conv
 end
 

@@ -203,28 +203,10 @@ for family, preset in pairs(presets) do
     classes[name] = Class
 
     local Lazy = class('Lazy' .. name, Class)
-    Lazy.becomes = Class
     function Lazy:__init(out_channels, kernel_size, opts)
       begin(self, nil, out_channels, kernel_size, opts)
     end
-    function Lazy:forward(x, mask)
-      if not self.weight then
-        Tensor.check(name_of(self), 'input', x)
-        if x:dim() ~= dims + 2 then
-          fail('%s: input: expected %d dimensions, got %s', name_of(self), dims + 2, Tensor.shape_text(x))
-        end
-        self.in_channels = x:size(2)
-        self:materialise()
-      end
-      return Class.forward(self, x, mask)
-    end
-    function Lazy:before_load(state, prefix)
-      local weight = state[prefix .. 'weight']
-      if not self.weight and Tensor.is_tensor(weight) and weight:dim() == dims + 2 then
-        self.in_channels = weight:size(2) * self.groups
-        self:materialise()
-      end
-    end
+    ConvNd.make_lazy(Lazy, dims)
     classes['Lazy' .. name] = Lazy
   end
 end
