@@ -32,6 +32,7 @@
 #include "softmax.h"
 #include "loss.h"
 #include "embedding.h"
+#include "bpe.h"
 #include "dropout.h"
 #include "linear.h"
 #include "conv.h"
