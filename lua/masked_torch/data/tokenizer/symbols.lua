@@ -60,12 +60,12 @@ end
 function Bytes:token(id) return string.char(self:check_id('token', id) - 1) end
 
 --- The id of one byte; nil for anything else.
-function Bytes:id(bytes)
+function Bytes.id(_, bytes)
   Tokenizer.check_text('id', 'bytes', bytes)
   return #bytes == 1 and bytes:byte() + 1 or nil
 end
 
-function Bytes:serialize()
+function Bytes.serialize(_)
   return json.encode{ format = 'masked_torch.tokenizer', type = 'bytes' }
 end
 
