@@ -22,7 +22,7 @@ local RATIO = 1032
 local function parse(f, source, largest)
   local bytes = ffi.new('uint8_t[32]')
   local function header(count, what)
-    if count > largest then f:fail(0, 'the file is too short for %s', what) end
+    if source.at + count > largest then f:fail(source.at, 'the file is too short for %s', what) end
     source:read_into(bytes, source.at, count)
   end
   header(4, 'an IDX header')
