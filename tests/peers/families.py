@@ -240,7 +240,7 @@ def children_of_chain(x, dtype):
     """A MaskedSequential's children for data like x, and the tags they need."""
     dims, children, tags, left = x.dim() - 2, [], set(), x
     conv = pick("MaskedConv", "PartialConv")
-    for _ in range(rng.randint(1, 6)):
+    while not children or chance(0.75):
         name = pick("conv", "conv", "bn", "act", "act", "apply", "unmask", "unshuffle")
         c, size = left.shape[1], left.shape[2:]
         if name == "conv":
