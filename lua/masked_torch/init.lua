@@ -6,6 +6,11 @@
 -- The table holds the tensor functions; sub-tables hold the rest: nn, optim, data, io, plot, train, mask, autograd.
 -- They are loaded when they are first used.
 
+-- LuaJIT up to 2023, Debian 12's among them, compiles loops over a table literal inside hot loops wrongly, now and then
+-- (LuaJIT/LuaJIT#980): `for _, what in ipairs{ 'y', 'mask' }` gave 'y' twice. It forwards loads from the literal; without that
+-- optimisation, which costs nothing measurable here, results are right. Rolling releases (2.1.<date>) have the correction.
+if jit.version:find('beta') and jit.opt then jit.opt.start('-fwd') end
+
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 local autograd = require 'masked_torch.autograd'
