@@ -89,10 +89,13 @@ def compute(case):
     if f32:
         others = [results(given), results(perturbed(given, 2.0**-24))]
     else:
-        others = [results(perturbed(given, 2.0**-52))]
+        others = [results(perturbed(given, 2.0**-52)) for _ in range(4)]
     case["tol"] = {k: tolerance(v, [o[k] for o in others], f32) for k, v in expected.items()}
-    if not f32 and any(8 * deviation(v, others[0][k]) > case["tol"][k] for k, v in expected.items()):
-        raise Redraw
+    if not f32:
+        # 1e-12 of a small remainder of larger numbers is less than their rounding.
+        if any(0 < tol < 2.0**-46 for tol in case["tol"].values()) or \
+                any(8 * deviation(v, o[k]) > case["tol"][k] for k, v in expected.items() for o in others):
+            raise Redraw
     if any(v.is_floating_point() and not bool(torch.isfinite(v).all()) for v in expected.values()):
         case["nan"] = True
         # NaN of an empty batch norm channel is not carried through the layers that follow: holes select, also there.
