@@ -37,6 +37,8 @@ describe('steps', function()
       return function() i = i + 1 return list[i] end
     end
     assert.are.equal('3c1 4a2 5b2', collect{ loader = loader, first = 3, last = 5 })
+    local at = setmetatable({ epoch = 7 }, { __call = function() return 'x' end })
+    assert.are.equal('4x7', collect{ loader = at, first = 4, last = 4 })
     left = { {}, { 'a' } }
     assert.are.equal('4a3', collect{ loader = loader, first = 4, last = 4, epoch = 2 })
   end)

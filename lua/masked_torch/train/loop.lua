@@ -24,19 +24,21 @@ local function begin_epoch(loader)
   end
 end
 
-local defaults = { loader = options.any(nil), first = 1, last = options.any(math.huge), epoch = 1, guard = options.any(nil),
-  bar = options.any(nil), epochs = options.any(math.huge) }
+local defaults = { loader = options.any(nil), first = options.any(1), last = options.any(math.huge), epoch = options.any(nil),
+  epochs = options.any(math.huge), guard = options.any(nil), bar = options.any(nil) }
 
 --- for step, batch, epoch in torch.train.steps{loader =, ...} do: goes through the loader again and again.
 -- loader: an object with iterate(), which returns an iterator over the batches of one epoch (continued in the middle where the
 -- object was restored in the middle), a function that returns such an iterator, an object that is an iterator itself (called
 -- until it returns nil, then called for the next epoch), or a list of batches. first, last: the numbers of the first and
--- the last step (1, no end); epoch, epochs: the number of the first epoch and of the last (1, no end). After each step, before
--- the next batch is taken, guard:poll(step) and bar:update(1).
+-- the last step (1, no end); epoch, epochs: the number of the first epoch (loader.epoch where it has one, or 1) and of the
+-- last (no end). After each step, before the next batch is taken, bar:update(1) and guard:poll(step).
 -- An epoch without a batch is an error: the loop would never end.
 local function steps(opts)
   opts = options.parse('steps', defaults, opts)
   local loader, step, epoch = opts.loader, native.integer('steps', 'first', opts.first) - 1, opts.epoch
+  if epoch == nil then epoch = type(loader) == 'table' and type(loader.epoch) == 'number' and loader.epoch or 1 end
+  native.integer('steps', 'epoch', epoch)
   if type(loader) ~= 'function' and (type(loader) ~= 'table' or Tensor.is_tensor(loader)) then
     fail('steps: loader: expected a loader, a function or a list of batches, got %s', type(loader))
   end
