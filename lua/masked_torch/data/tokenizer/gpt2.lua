@@ -27,7 +27,8 @@ end
 local function read_merges(op, path)
   local text = file.read(op, path, gpt2.MAX_BYTES)
   local merges, number = {}, 0
-  for line in (text:sub(-1) == '\n' and text or text .. '\n'):gmatch('([^\n]*)\n') do
+  if text ~= '' and text:sub(-1) ~= '\n' then text = text .. '\n' end
+  for line in text:gmatch('([^\n]*)\n') do
     number = number + 1
     line = line:gsub('\r$', '')
     if not (number == 1 and line:find('^#version')) then

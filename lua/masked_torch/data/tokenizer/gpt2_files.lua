@@ -33,11 +33,15 @@ local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 local function fetch(op, source, path, digest)
   local temporary = ('%s.%d.part'):format(path, ffi.C.getpid())
   file.make_folders(op, path)
-  local status = os.execute(('curl --fail --silent --show-error --location --max-time 120 --max-filesize 16777216 -o %s %s'):format(
-    quoted(temporary), quoted(source)))
-  if status ~= 0 and status ~= true then
+  local pipe = io.popen(('curl --fail --silent --show-error --location --max-time 120 ' ..
+    '--max-filesize 16777216 -o %s %s 2>&1; echo " $?"'):format(quoted(temporary), quoted(source)))
+  local said = pipe:read('*a')
+  pipe:close()
+  local reason, status = said:match('^(.-)%s*(%d+)%s*$')
+  if status ~= '0' then
     os.remove(temporary)
-    fail('%s: %s cannot be fetched (curl gave %s); without a network, place that file as %s', op, source, tostring(status), path)
+    fail('%s: %s cannot be fetched (%s); without a network, place that file as %s', op, source,
+      reason and reason ~= '' and reason or 'curl gave ' .. tostring(status), path)
   end
   local text = file.read(op, temporary, 16 * 2 ^ 20)
   os.remove(temporary)
