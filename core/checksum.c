@@ -57,7 +57,7 @@ __attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t c, con
 }
 #endif
 
-uint32_t mt_crc32c(uint32_t before, const void *bytes, int64_t count, int32_t hardware) {
+uint32_t mt_checksum_crc32c(uint32_t before, const void *bytes, int64_t count, int32_t hardware) {
   uint32_t c = ~before;
 #if defined(__x86_64__)
   if (hardware && __builtin_cpu_supports("sse4.2")) {

@@ -21,7 +21,7 @@
 #include "tensor.h"
 #include "runtime.h"
 #include "checksum.h"
-#include "signals.h"
+#include "guard.h"
 #include "random.h"
 #include "elementwise.h"
 #include "activation.h"

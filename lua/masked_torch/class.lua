@@ -5,8 +5,8 @@
 --     local layer = Linear(3, 4)
 --
 -- class(name, parent) returns the class and its parent. Methods and metamethods are inherited by copying them at the time of
--- the call, so define a class after its parent is complete. `object:is(Class)` walks the chain. A constructor without `...` refuses arguments that it
--- does not have.
+-- the call, so define a class after its parent is complete. `object:is(Class)` walks the chain.
+-- A constructor without `...` refuses arguments that it does not have.
 
 local native = require 'masked_torch.native'
 

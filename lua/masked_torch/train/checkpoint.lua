@@ -88,11 +88,11 @@ end
 
 local function hex(crc) return ('%08x'):format(tonumber(crc)) end
 
-local function text_sum(text) return hex(C.mt_crc32c(0, text, #text, 1)) end
+local function text_sum(text) return hex(C.mt_checksum_crc32c(0, text, #text, 1)) end
 
 local function tensor_sum(t)
   local c = widen.contiguous(t)
-  local crc = C.mt_crc32c(0, c._c.data, c:numel() * c:element_size(), 1)
+  local crc = C.mt_checksum_crc32c(0, c._c.data, c:numel() * c:element_size(), 1)
   return hex(crc), c       -- c lives until here
 end
 

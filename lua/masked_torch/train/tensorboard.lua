@@ -33,7 +33,7 @@ local DT_STRING = 7
 
 -- TensorFlow's masking, so that a checksum of data that holds checksums still works.
 local function masked_crc(bytes)
-  local crc = C.mt_crc32c(0, bytes, #bytes, 1)
+  local crc = C.mt_checksum_crc32c(0, bytes, #bytes, 1)
   return bit.tobit(bit.ror(bit.tobit(crc), 15) + 0xa282ead8)
 end
 

@@ -1,4 +1,4 @@
-// signals: see signals.h. The handler writes one flag; everything else happens in Lua between two steps.
+// guard: see guard.h. The handler writes one flag; everything else happens in Lua between two steps.
 #include <signal.h>
 
 #include "common.h"

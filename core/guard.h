@@ -1,4 +1,4 @@
-// signals: a request to stop that waits for the end of the training step. Unlike the cancel flag (runtime.h) it does not stop
+// guard: a request to stop that waits for the end of the training step. Unlike the cancel flag (runtime.h) it does not stop
 // kernels.
 #pragma once
 #include <stdint.h>
