@@ -79,10 +79,10 @@ UPDATE(rmsprop, 4, K(lr) K(alpha) K(rest) K(eps) K(decay) K(momentum) K(sign)
   AT(0) = p - lr * u;
 })
 
-UPDATE(adan, 5, K(beta1) K(beta2) K(beta3) K(rest1) K(rest2) K(rest3) K(size1) K(size2) K(root) K(eps) K(shrink) K(divisor) K(sign)
-       const bool first = c->first;, {
+UPDATE(adan, 5, K(beta1) K(beta2) K(beta3) K(rest1) K(rest2) K(rest3) K(size1) K(size2) K(root) K(eps) K(shrink) K(divisor)
+       K(sign) K(after), {
   const REAL g = sign * AT(1);
-  const REAL d = first ? 0 : AT(5) + g;
+  const REAL d = (AT(5) + g) * after;
   const REAL m = beta1 * AT(2) + rest1 * g;
   const REAL k = beta2 * AT(3) + rest2 * d;
   const REAL t = beta2 * d + g;
@@ -128,8 +128,7 @@ typedef struct {
   bool centered, moves;
 } rmsprop_numbers;
 typedef struct {
-  double beta1, beta2, beta3, rest1, rest2, rest3, size1, size2, root, eps, shrink, divisor, sign;
-  bool first;
+  double beta1, beta2, beta3, rest1, rest2, rest3, size1, size2, root, eps, shrink, divisor, sign, after;
 } adan_numbers;
 typedef struct {
   double rest;
@@ -236,7 +235,7 @@ int mt_optim_adan(int64_t count, mt_tensor *const *parameters, mt_tensor *const 
     numbers[i] = (adan_numbers){.beta1 = beta1, .beta2 = beta2, .beta3 = beta3, .rest1 = 1 - beta1, .rest2 = 1 - beta2,
       .rest3 = 1 - beta3, .size1 = lr / (1 - pow(beta1, step[i])), .size2 = lr * beta2 / (1 - pow(beta2, step[i])),
       .root = sqrt(1 - pow(beta3, step[i])), .eps = eps, .shrink = no_prox ? 1 - lr * weight_decay : 1,
-      .divisor = no_prox ? 1 : 1 + lr * weight_decay, .sign = sign_of(maximize), .first = step[i] == 1};
+      .divisor = no_prox ? 1 : 1 + lr * weight_decay, .sign = sign_of(maximize), .after = step[i] > 1};  // a factor: a choice would not vectorise
   }
   const int status = mt_optim_list_rows(&list, adan_f32, adan_f64, numbers, sizeof(adan_numbers));
   mt_free(numbers);

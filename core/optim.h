@@ -33,7 +33,8 @@ int mt_optim_rmsprop(int64_t count, mt_tensor *const *parameters, mt_tensor *con
                      mt_tensor *const *grad_avgs, mt_tensor *const *buffers, double lr, double alpha, double eps,
                      double weight_decay, double momentum, int32_t maximize);
 
-// Adan (Xie, Zhou, Li, Lin, Yan, 2022), d = step == 1 ? 0 : g + n where n holds the negated gradient of the step before:
+// Adan (Xie, Zhou, Li, Lin, Yan, 2022), d = g + n where n holds the negated gradient of the step before
+// (finite in the first step, where d = 0 (g + n)):
 // m = beta1 m + (1 - beta1) g;  k = beta2 k + (1 - beta2) d;  v = beta3 v + (1 - beta3) (g + beta2 d)^2;
 // a = sqrt(v) / sqrt(1 - beta3^step) + eps;  u = lr / (1 - beta1^step) m / a + lr beta2 / (1 - beta2^step) k / a;
 // p = (p - u) / (1 + lr weight_decay), or with no_prox p (1 - lr weight_decay) - u;  n = -g.
