@@ -6,6 +6,7 @@
 
 local torch = require 'masked_torch'
 local class = require 'masked_torch.class'
+local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local nn = torch.nn
 
@@ -45,24 +46,26 @@ function Window:__init(opts)
   nn.init.zeros_(self.head.bias)
 end
 
---- model(tokens, lengths) -> logits (N, vocabulary) of the token after each window. tokens: int64 (N, L), padded on the left;
+--- model(tokens, [lengths]) -> logits (N, vocabulary) of the token after each window. tokens: int64 (N, L), padded on the left;
 -- lengths: int64 (N), nil when all are L. An L that is no multiple of factor^depth gets more padding.
 function Window:forward(tokens, lengths)
-  local n, length = tokens:size(1), tokens:size(2)
-  local missing = -length % self.unit
+  if tokens:size(2) > self.context then
+    native.fail('language_model.window: tokens: %d positions, the table has %d', tokens:size(2), self.context)
+  end
+  local missing = -tokens:size(2) % self.unit
   if missing > 0 then
-    lengths = lengths or torch.full({ n }, length, { dtype = 'int64' })
-    tokens = torch.cat({ torch.ones(n, missing, { dtype = 'int64' }), tokens }, 2)
-    length = length + missing
+    lengths = lengths or torch.full({ tokens:size(1) }, tokens:size(2), { dtype = 'int64' })
+    tokens = torch.cat({ torch.ones(tokens:size(1), missing, { dtype = 'int64' }), tokens }, 2)
   end
-  if length > self.context then
-    error(('language_model.window: tokens: %d positions, the table has %d'):format(length, self.context), 0)
-  end
-  local x = self.embedding(tokens):transpose(2, 3) + self.pe:narrow(2, self.context - length + 1, length):unsqueeze(1)
+  return self:run((self.embedding(tokens)), lengths)
+end
+
+--- The same from the embedded tokens (N, L, width), L a multiple of factor^depth.
+function Window:run(x, lengths)
+  local n, length = x:size(1), x:size(2)
+  x = x:transpose(2, 3) + self.pe:narrow(2, self.context - length + 1, length):unsqueeze(1)
   local mask = lengths and torch.mask.lengths(lengths, length, { align = 'right' })
-  if self.opts.compat then
-    mask = (mask or torch.mask.full{ n, 1, length }):expand(n, x:size(2))
-  end
+  if self.opts.compat then mask = (mask or torch.mask.full{ n, 1, length }):expand(n, x:size(2)) end
   local features = self.sequential(x, mask)
   return (self.head(features))
 end
