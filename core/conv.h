@@ -4,8 +4,9 @@
 //   x (N, C, *S)   w (O, C / groups, *K)   b (O) or NULL   y (N, O, *S')
 //   S' = (S + pad_before + pad_after - dilation * (K - 1) - 1) / stride + 1, rounded down; outside the image x is 0.
 //
-// Every output element is the sum over (tap, channel) in that order, one accumulator, bias last: it depends neither
-// on its neighbours nor on the batch, and a tap over zeros leaves it unchanged to the bit. Gradients of weights and
+// Every output element is summed alone over (tap, channel) in that order, in blocks of whole taps up to 256 terms (or of 256
+// channels of a tap), bias last: it depends neither on its neighbours nor on the batch, and a tap over zeros leaves it
+// unchanged to the bit. Gradients of weights and
 // bias add up row by row of the image, rows in order, samples in order, so padding of zeros at the end of rows or
 // of the image leaves them unchanged too. Results are best allocated channels-last.
 // (Weights that are Inf or NaN may or may not show where a tap lies outside the image.)

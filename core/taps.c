@@ -252,6 +252,7 @@ static bool is_depthwise(const mt_taps *t) {
 // A tap that some pixel needs.
 typedef struct {
   int64_t index, x;                // its number among the caller's; its element offset
+  int64_t first, after;            // the used taps [first, after) of its block
 } used_tap;
 
 typedef struct {
@@ -265,22 +266,29 @@ typedef struct {
   void *packed;
 } sum_plan;
 
-// Terms are gathered in blocks: several whole taps, or a part of one. Where the block of term k begins, and its length.
+// Terms are gathered and summed in blocks: several whole taps, or a part of one. Where the block of term k begins, and its
+// length. Blocks are cut by the taps' numbers among all, not among those in use: a tap that this image does not need leaves
+// the blocks of the others, and so every bit, as they are.
 static int64_t block_begin(const sum_plan *s, int64_t k) {
   const int64_t channels = s->taps->channels;
-  if (channels <= MT_TILE_K) {
-    const int64_t whole = MT_TILE_K / channels * channels;
-    return k / whole * whole;
-  }
-  return k - k % channels % MT_TILE_K;
+  return channels <= MT_TILE_K ? s->tap[k / channels].first * channels : k - k % channels % MT_TILE_K;
 }
 
 static int64_t block_terms(const sum_plan *s, int64_t k0) {
   const int64_t channels = s->taps->channels;
-  if (channels <= MT_TILE_K) {
-    return MT_MIN(MT_TILE_K / channels * channels, s->k - k0);
+  return channels <= MT_TILE_K ? s->tap[k0 / channels].after * channels - k0 : MT_MIN(MT_TILE_K, channels - k0 % channels);
+}
+
+static void cut_blocks(sum_plan *s) {
+  const int64_t whole = MT_MAX(1, MT_TILE_K / MT_MAX(1, s->taps->channels));  // taps of a block
+  for (int64_t j = 0, after; j < s->count; j = after) {
+    for (after = j + 1; after < s->count && s->tap[after].index / whole == s->tap[j].index / whole; after++) {
+    }
+    for (int64_t i = j; i < after; i++) {
+      s->tap[i].first = j;
+      s->tap[i].after = after;
+    }
   }
-  return MT_MIN(MT_TILE_K, channels - k0 % channels);
 }
 
 // Neighbours in memory that a block takes from a pixel.
@@ -403,6 +411,7 @@ static void use_taps(sum_plan *s) {
     }
   }
   s->k = s->count * t->channels;
+  cut_blocks(s);
 }
 
 int mt_taps_sum(const mt_taps *t) {

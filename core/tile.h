@@ -3,7 +3,8 @@
 // A call works on up to `rows` rows (pixels, or channels of a weight gradient) times one panel of lanes (output
 // channels). Every (row, lane) has one accumulator that takes its terms one by one, each with one fused multiply-add
 // (a multiplication and an addition in the portable build), so its bits depend on its own terms only: not on the
-// size of the call, nor on the width of the vectors. avx512 and avx2 give the same bits.
+// size of the call, nor on the width of the vectors. avx512 and avx2 give the same bits. Long sums come in calls of at most
+// MT_TILE_K terms, which bounds the rounding error.
 #pragma once
 #include "common.h"
 
@@ -23,7 +24,7 @@ typedef struct mt_tile {
   const char *isa;
   int32_t rows;       // rows that fill the registers; calls may bring any number
   int32_t lanes[2];   // widest panel; halves are panels too, down to 16 bytes
-  // acc[m * ld + l] takes the terms a[m * STEP + i] * w[i * lanes + l], i = 0 .. k-1, after what it holds.
+  // acc[m * ld + l] += sum over i = 0 .. k-1 of a[m * STEP + i] * w[i * lanes + l], itself summed from 0.
   void (*chain[2])(void *acc, int64_t ld, const void *a, const void *w, int64_t k, int64_t rows, int64_t lanes);
   // acc[m * ld + l] += sum over i = 0 .. k-1 of a[i * a_step + m] * b[i * b_step + l], itself summed from 0.
   void (*outer[2])(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,

@@ -25,7 +25,7 @@ INLINE VECTOR WIDTH(fma)(REAL a, VECTOR b, VECTOR c) {
 INLINE void WIDTH(chain_rows)(const int rows, REAL *acc, int64_t ld, const REAL *a, const REAL *w, int64_t k) {
   VECTOR c[ROWS][VECTORS];
   UNROLL for (int m = 0; m < rows; m++) {
-    UNROLL for (int v = 0; v < VECTORS; v++) c[m][v] = LOAD(acc + m * ld + v * STEP);
+    UNROLL for (int v = 0; v < VECTORS; v++) c[m][v] = (VECTOR){0};
   }
   for (int64_t i = 0; i < k; i++) {
     VECTOR b[VECTORS];
@@ -36,7 +36,7 @@ INLINE void WIDTH(chain_rows)(const int rows, REAL *acc, int64_t ld, const REAL 
     }
   }
   UNROLL for (int m = 0; m < rows; m++) {
-    UNROLL for (int v = 0; v < VECTORS; v++) STORE(acc + m * ld + v * STEP, c[m][v]);
+    UNROLL for (int v = 0; v < VECTORS; v++) STORE(acc + m * ld + v * STEP, LOAD(acc + m * ld + v * STEP) + c[m][v]);
   }
 }
 

@@ -190,6 +190,19 @@ describe('masked layers under a full mask', function()
   end)
 end)
 
+describe('images smaller than the kernel', function()
+  it('give the bits that they give in a canvas: taps nobody needs leave the order of the others', function()
+    for _, C in ipairs { 3, 48, 100, 300 } do
+      torch.manual_seed(C)
+      local x, w = torch.randn(2, C, 1, 2), torch.randn(5, C, 3, 3)
+      local canvas = torch.zeros(2, C, 6, 7)
+      canvas[{ {}, {}, { 1, 1 }, { 1, 2 } }] = x
+      local alone, within = F.conv2d(x, w, nil, { padding = 1 }), F.conv2d(canvas, w, nil, { padding = 1 })
+      assert.same_bits(alone, within[{ {}, {}, { 1, 1 }, { 1, 2 } }]:contiguous())
+    end
+  end)
+end)
+
 describe('losses over padded positions', function()
   it('do not see the padding', function()
     local results = {}
