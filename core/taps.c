@@ -113,6 +113,30 @@ static void FN(sum_block)(void *context, int64_t begin, int64_t end) {
 
 // ---- depthwise: one channel and one output per group -------------------------------------------------------------------
 
+// The panels [begin, end) of the only pixel, straight from the caller's weights.
+static void FN(sum_pixel)(void *context, int64_t begin, int64_t end) {
+  const sum_plan *s = context;
+  const mt_taps *t = s->taps;
+  const REAL *w = (const REAL *)t->w + t->w_tap[s->tap[0].index];
+  pixel p;
+  locate(s, &p, 0, 1);
+  for (int64_t panel = begin; panel < end; panel++) {
+    const int64_t first = panel * s->lanes, lanes = mt_tile_panel(s->tile, t->dtype, t->outputs - first);
+    _Alignas(64) REAL acc[CHUNK] = {0};
+    s->tile->outer[MT_TILE_TYPE(t->dtype)](acc, lanes, s->packed, 1, w + first, t->w_channel, s->k, 1, lanes);
+    FN(store)(t, acc, lanes, &p, 1, 0, first, lanes);
+  }
+}
+
+static void FN(gather_pixel)(const sum_plan *s) {
+  const mt_taps *t = s->taps;
+  pixel p;
+  locate(s, &p, 0, 1);
+  for (int64_t j = 0; j < s->count; j++) {
+    FN(copy)((REAL *)s->packed + j * t->channels, (const REAL *)t->x + (p.x + s->tap[j].x), t->channels);
+  }
+}
+
 static void FN(pack_lanewise)(const sum_plan *s) {
   const mt_taps *t = s->taps;
   for (int64_t j = 0; j < s->count; j++) {
@@ -263,7 +287,7 @@ typedef struct {
   int64_t lanes, panels, padded;   // widest panel; panels of a group and all their lanes
   int64_t chunk, chunks;           // lanes of one task
   used_tap *tap;
-  void *packed;
+  void *packed;                    // the weights, of a single pixel the terms
 } sum_plan;
 
 // Terms are gathered and summed in blocks: several whole taps, or a part of one. Where the block of term k begins, and its
@@ -369,6 +393,32 @@ static int sum_depthwise(sum_plan *s) {
   return mt_parallel(s->pixels, MT_MAX(16, 16384 / (MT_MAX(1, s->count) * s->taps->groups)), MT_REAL_FN(dtype, sum_lanewise), s);
 }
 
+// One pixel uses every weight once: where a term's weights of all outputs are neighbours and the terms evenly spaced, packing
+// them would cost more than the sums. The order of the terms is the same.
+static bool is_one_pixel(const sum_plan *s) {
+  const mt_taps *t = s->taps;
+  if (s->pixels != 1 || t->groups != 1 || t->w_output != 1 || s->padded != t->outputs || s->count == 0) {
+    return false;
+  }
+  for (int64_t j = 0; j < s->count; j++) {
+    if (t->w_tap[s->tap[j].index] - t->w_tap[s->tap[0].index] != j * t->channels * t->w_channel) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static int sum_one_pixel(sum_plan *s) {
+  const mt_taps *t = s->taps;
+  if (t->dtype == MT_FLOAT32) {
+    gather_pixel_f32(s);
+  } else {
+    gather_pixel_f64(s);
+  }
+  const bool little = (double)s->k * (double)s->padded < LITTLE;
+  return mt_parallel(s->panels, little ? s->panels : 1, MT_REAL_FN(t->dtype, sum_pixel), s);
+}
+
 static int sum_panels(sum_plan *s) {
   const mt_taps *t = s->taps;
   const int64_t blocks = (s->pixels + MT_TILE_ROWS - 1) / MT_TILE_ROWS, whole = (s->padded + CHUNK - 1) / CHUNK;
@@ -432,10 +482,11 @@ int mt_taps_sum(const mt_taps *t) {
   use_taps(&s);
   int64_t terms;
   int status = MT_ERROR_MEMORY;
-  if (!mt_mul(&terms, s.k, s.padded) || !mt_mul(&terms, terms, t->groups)) {
+  const bool one = is_one_pixel(&s);
+  if (!mt_mul(&terms, s.k, one ? 1 : s.padded) || !mt_mul(&terms, terms, t->groups)) {
     mt_fail(status, "out of memory: the weights of a convolution do not fit in 64 bits");
   } else if ((s.packed = mt_alloc_array(terms, mt_dtype_size(t->dtype))) != NULL) {
-    status = is_depthwise(t) && t->taps <= LANEWISE_TAPS ? sum_depthwise(&s) : sum_panels(&s);
+    status = one ? sum_one_pixel(&s) : is_depthwise(t) && t->taps <= LANEWISE_TAPS ? sum_depthwise(&s) : sum_panels(&s);
   }
   mt_free(s.packed);
   mt_free(s.tap);

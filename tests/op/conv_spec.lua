@@ -309,3 +309,28 @@ describe('misuse of convolution', function()
   refuses('transposed: nothing left', function() F.conv_transpose1d(torch.zeros(1, 1, 2), torch.zeros(1, 1, 3), nil,
     { padding = 2 }) end, 'conv_transpose1d: input:', 'size 0')
 end)
+
+describe('a single position', function()
+  for _, dtype in ipairs{ 'float32', 'float64' } do
+    for _, outputs in ipairs{ 4, 32, 48, 256 } do
+      for _, case in ipairs{ { 3, 0, 1 }, { 1, 0, 1 }, { 5, 1, 1 }, { 5, { { 4, 0 } }, 1 } } do
+        it(('of %d outputs, %d taps, padding %s, %s: weights whose outputs are neighbours give the same bits'):format(outputs, case[1],
+          type(case[2]) == 'table' and 'before' or case[2], dtype),
+          function()
+            local random = Random.new(7)
+            local kernel, padding = case[1], case[2]
+            local length = padding == 0 and kernel or padding == 1 and kernel - 2 or 1
+            local x, b = normal(random, { 1, 37, length }, dtype), normal(random, { outputs }, dtype)
+            local w = normal(random, { outputs, 37, kernel }, dtype)
+            local beside = Tensor.empty('test', { outputs, 37, kernel }, dtype, 'cpu', { 1, outputs, outputs * 37 })
+            native.check(w.K.mt_tensor_copy(beside._c, w._c))
+            local y = F.conv1d(x, w, b, { padding = padding })
+            assert.equal(1, y:size(3))
+            assert.is_true(torch.equal(y, F.conv1d(x, beside, b, { padding = padding })))
+            local wide = F.conv1d(torch.cat({ x, x }, 1), w, b, { padding = padding })
+            assert.is_true(torch.equal(wide:narrow(1, 2, 1), F.conv1d(x, beside, b, { padding = padding })))
+          end)
+      end
+    end
+  end
+end)
