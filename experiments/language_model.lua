@@ -3,7 +3,8 @@
 --     luajit experiments/language_model.lua [train] [options]           --help lists them
 --     luajit experiments/language_model.lua resume --out FOLDER         goes on with the run in FOLDER, to the same bits
 --     luajit experiments/language_model.lua sample --out FOLDER --prompt 'The'
---     luajit experiments/language_model.lua profile
+--     luajit experiments/language_model.lua visualise --out FOLDER      a report as one HTML file
+--     luajit experiments/language_model.lua profile                     parameters and multiplications per layer
 --
 -- causal: gated causal convolutions, a prediction at every position, sampled with a cache. window: masked_torch's published model,
 -- one prediction per window. Both get windows of random length, padded on the left, with their masks. docs/language_model.md has
@@ -15,6 +16,7 @@ package.path = here .. '../lua/?.lua;' .. here .. '../lua/?/init.lua;' .. here .
 local torch = require 'masked_torch'
 local cli = require 'language_model.cli'
 local corpus = require 'language_model.corpus'
+local report = require 'language_model.report'
 local sampling = require 'language_model.sampling'
 local training = require 'language_model.training'
 local train, tokenizers = torch.train, torch.data.tokenizer
@@ -97,20 +99,37 @@ local function sample()
   end
 end
 
+-- ---- visualise -----------------------------------------------------------------------------------------------------------
+
+local function visualise()
+  local model, config, tokenizer = load_model(o.checkpoint)
+  local generator, samples = torch.Generator(o.seed), {}
+  for _, temperature in ipairs(o.temperatures) do
+    local tokens = sampling.generate(model, tokenizer:encode_to_table(o.prompt[1]), { temperature = temperature, top_k = o.top_k,
+      top_p = o.top_p, min_p = o.min_p, floor = o.floor, repetition_penalty = o.repetition_penalty, tokens = o.tokens,
+      generator = generator, context = config.context })
+    samples[#samples + 1] = { ('temperature %.2f'):format(temperature), o.prompt[1] .. tokenizer:decode(tokens) }
+  end
+  local path = o.out .. '/report.html'
+  report.write(path, { model = model, tokenizer = tokenizer, config = config, text = o.prompt[#o.prompt], samples = samples,
+    curve = o.out .. '/curve.csv' })
+  print(path)
+end
+
 -- ---- profile -------------------------------------------------------------------------------------------------------------
 
 local function profile()
   local model = training.build(training.config(o, { vocab_size = 256, serialize = function() return 'bytes' end })):eval()
   local tokens = torch.randint(1, 256, 1, o.context, { dtype = 'int64' })
-  local report = train.count(model, tokens)
-  print(report)
-  print(report:summary())
+  local counts = train.count(model, tokens)
+  print(counts)
+  print(counts:summary())
 end
 
 -- ---- ---------------------------------------------------------------------------------------------------------------------
 
-local commands = { train = train_or_resume, resume = train_or_resume, sample = sample, profile = profile }
-if not commands[o.command] then error('language_model: this version has no command ' .. o.command, 0) end
+local commands = { train = train_or_resume, resume = train_or_resume, sample = sample, visualise = visualise,
+  profile = profile }
 local ok, message = xpcall(commands[o.command], function(e) return type(e) == 'string' and e or debug.traceback(tostring(e)) end)
 if not ok then
   io.stderr:write(message, '\n')

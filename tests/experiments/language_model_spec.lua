@@ -6,6 +6,7 @@ local Window = require 'language_model.window'
 local cached = require 'language_model.cached'
 local cli = require 'language_model.cli'
 local corpus = require 'language_model.corpus'
+local report = require 'language_model.report'
 local sampling = require 'language_model.sampling'
 local training = require 'language_model.training'
 local scratch = require 'support.scratch'
@@ -284,5 +285,42 @@ describe('sampling', function()
     end
     assert.equal(30, #results[1])
     assert.same(results[1], results[2])
+  end)
+end)
+
+describe('contributions', function()
+  it('are gradient x input: they add up to what a linear model says, and end at the receptive field', function()
+    local net = tiny()
+    local tokens = {}
+    for i = 1, 30 do tokens[i] = (i * 7) % 20 + 1 end
+    local values, best, p = report.contributions(net, tokens)
+    assert.equal(30, #values)
+    assert.is_true(best >= 1 and best <= 20 and p > 0 and p <= 1)
+    for i = 1, 30 - net:receptive_field() do assert.equal(0, values[i]) end
+    assert.is_true(values[30] ~= 0)
+    -- Numerically: the derivative along the embedding of one token.
+    local x = net:double().embedding(torch.tensor({ tokens }, { dtype = 'int64' })):detach()
+    local function log_p(scale)
+      local moved = x:clone()
+      local row = moved:select(2, 28)
+      row:mul_(scale)
+      local logits = net:run(moved):select(2, 30)
+      return -F.cross_entropy(logits, torch.tensor({ best }, { dtype = 'int64' })):item()
+    end
+    assert.near((log_p(1 + 1e-5) - log_p(1 - 1e-5)) / 2e-5, values[28], 1e-3)
+  end)
+
+  it('of a window model leave the padding out; a report is one file without the network', function()
+    torch.manual_seed(2)
+    local net = Window{ vocabulary = 256, depth = 2, scale = 4, width = 6, context = 32 }
+    assert.equal(13, #(report.contributions(net, { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 })))
+    local path = scratch.path '.html'
+    report.write(path, { model = net, tokenizer = torch.data.tokenizer.bytes(), config = { model = 'window', context = 16 },
+      text = 'To <be>, or not', curve = 'none', samples = { { 'a', 'b < c' } } })
+    local f = assert(io.open(path))
+    local html = f:read '*a'
+    f:close()
+    assert.matches('&lt;', html)
+    assert.is_nil(html:find('http', 1, true))
   end)
 end)
