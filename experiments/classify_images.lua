@@ -32,13 +32,14 @@ parser:option('--threads', 'Threads (default: one per core).'):convert(tonumber)
 parser:option('--device', 'cpu or cuda.', 'cpu')
 parser:option('--out', 'The checkpoint.', 'out/classify_images.safetensors')
 parser:flag('--quick', 'A small run, under two minutes on two cores.')
+parser:option('--data', 'The folder of Fashion-MNIST (default: where Debian\'s dataset-fashion-mnist puts it).')
 parser:flag('--synthetic', 'Drawn shapes instead of Fashion-MNIST: needs no data.')
 parser:flag('--resume', 'Continue from the checkpoint, with its options.')
 local options = parser:parse()
 
 -- What makes a run what it is. A resumed run takes it from the checkpoint.
 local config = { network = options.network, seed = options.seed, synthetic = options.synthetic or false,
-  images = options.images or (options.quick and 4000 or 20000), epochs = options.epochs, batch = options.batch,
+  images = options.images or (options.quick and 4000 or 20000), epochs = options.epochs, batch = options.batch, data = options.data,
   tests = options.synthetic and 200 or options.quick and 2000 or 10000 }
 for _, name in ipairs{ 'images', 'epochs', 'batch' } do
   local value = config[name]
@@ -98,7 +99,9 @@ end
 
 local function load(is_train)
   if config.synthetic then return draw_shapes(is_train and config.images or config.tests) end
-  return try(data.FashionMNIST, { train = is_train }).tensors
+  local ok, set = pcall(data.FashionMNIST, { train = is_train, folder = config.data })
+  if not ok then try(error, set .. '\nWithout data: --synthetic', 0) end
+  return set.tensors
 end
 local train_set, test_set = mixed_sizes(load(true), config.images), mixed_sizes(load(false), config.tests)
 
@@ -131,7 +134,9 @@ local function test(canvas)
   net:eval()
   local logits = {}
   torch.no_grad(function()
-    for batch in data.Loader(test_set, { batch_size = 250 }) do logits[#logits + 1] = classify(batch, canvas):to{ device = 'cpu' } end
+    for batch in data.Loader(test_set, { batch_size = 250 }) do
+      logits[#logits + 1] = classify(batch, canvas):to{ device = 'cpu' }
+    end
   end)
   net:train()
   return torch.cat(logits, 1)
