@@ -52,6 +52,8 @@ int mt_check_ndim(const char *op, const char *argument, const mt_tensor *t, int3
 int mt_check_shape(const char *op, const char *argument, const mt_tensor *t, int32_t ndim, const int64_t *shape);
 // The same shape and dtype as `like`.
 int mt_check_like(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *like);
+// t broadcasts to `to`: sizes 1 repeat, missing leading dims are added.
+int mt_check_fits(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *to);
 int mt_check_dim(const char *op, int32_t dim, const mt_tensor *t);
 // May be written to: no two indexes share memory.
 int mt_check_output(const char *op, const char *argument, const mt_tensor *t);

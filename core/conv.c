@@ -77,8 +77,10 @@ static int check_geometry(const mt_conv *g) {
 int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g) {
   MT_TRY(check_geometry(g));
   for (int32_t d = 0; d < g->dims; d++) {
+    static const int64_t limit = INT64_MAX / 16;  // as for the sizes of tensors
     int64_t padded, extent;
-    if (in[d] < 0 || !mt_add(&padded, in[d], g->pad_before[d]) || !mt_add(&padded, padded, g->pad_after[d]) ||
+    if (in[d] < 0 || g->pad_before[d] < -limit || g->pad_before[d] > limit || g->pad_after[d] < -limit ||
+        g->pad_after[d] > limit || g->stride[d] > limit || !mt_add(&padded, in[d], g->pad_before[d]) || !mt_add(&padded, padded, g->pad_after[d]) ||
         !mt_mul(&extent, g->dilation[d], g->kernel[d] - 1) || !mt_add(&extent, extent, 1)) {
       return mt_fail(MT_ERROR_ARGUMENT, "%s: the sizes do not fit in 64 bits (input %s, kernel %s)", name_of(g),
                      MT_SIZES(g->dims, in), MT_SIZES(g->dims, g->kernel));
@@ -437,7 +439,7 @@ int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy) {
   }
   MT_TRY(check_typed_shape("conv", "bias", db, dy, 1, dy->shape + 1));
   MT_TRY(check_written("conv", db, dy, dy, NULL));
-  bias_plan b = {.db = db, .dy = dy, .rows = dy->shape[0], .columns = dy->shape[dy->ndim - 1], .step = dy->stride[dy->ndim - 1]};
+  bias_plan b = {.db = db, .dy = dy, .rows = dy->numel > 0 ? dy->shape[0] : 0, .columns = dy->shape[dy->ndim - 1], .step = dy->stride[dy->ndim - 1]};
   for (int32_t d = 2; d < dy->ndim - 1; d++) {
     b.rows *= dy->shape[d];
   }

@@ -142,6 +142,8 @@ int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, dou
   MT_TRY(mt_check_tensor("add", "b", b));
   MT_TRY(mt_check_dtype("add", "a", a, y->dtype));
   MT_TRY(mt_check_dtype("add", "b", b, y->dtype));
+  MT_TRY(mt_check_fits("add", "a", a, y));
+  MT_TRY(mt_check_fits("add", "b", b, y));
   MT_TRY(mt_check_overlap("add", y, a, true));
   MT_TRY(mt_check_overlap("add", y, b, true));
   const float single = (float)alpha;
@@ -175,14 +177,6 @@ MT_ROW_3(where_8, int64_t, uint8_t, int64_t, int64_t, a ? b : c)
 MT_ROW_3(where_4, int32_t, uint8_t, int32_t, int32_t, a ? b : c)
 MT_ROW_3(where_1, uint8_t, uint8_t, uint8_t, uint8_t, a ? b : c)
 
-static int check_fits(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *y) {
-  bool fits = t->ndim <= y->ndim;
-  for (int32_t d = 0; fits && d < t->ndim; d++) {
-    fits = t->shape[d] == 1 || t->shape[d] == y->shape[d + y->ndim - t->ndim];
-  }
-  return fits ? MT_OK : mt_fail(MT_ERROR_ARGUMENT, "%s: %s: %s does not broadcast to %s", op, argument, MT_SHAPE(t), MT_SHAPE(y));
-}
-
 int mt_elementwise_where(mt_tensor *y, const mt_tensor *condition, const mt_tensor *a, const mt_tensor *b) {
   MT_TRY(mt_check_tensor("where", "condition", condition));
   MT_TRY(mt_check_tensor("where", "a", a));
@@ -196,7 +190,7 @@ int mt_elementwise_where(mt_tensor *y, const mt_tensor *condition, const mt_tens
   const mt_tensor *const t[] = {y, condition, a, b};
   const char *const arguments[] = {"output", "condition", "a", "b"};
   for (int i = 1; i < 4; i++) {
-    MT_TRY(check_fits("where", arguments[i], t[i], y));
+    MT_TRY(mt_check_fits("where", arguments[i], t[i], y));
     MT_TRY(mt_check_overlap("where", y, t[i], true));
   }
   const int64_t size = mt_dtype_size(y->dtype);
@@ -208,7 +202,7 @@ int mt_elementwise_sum_to(mt_tensor *out, const mt_tensor *g) {
   MT_TRY(mt_check_output("sum_to", "output", out));
   MT_TRY(mt_check_dtype("sum_to", "output", out, g->dtype));
   MT_TRY(mt_check_overlap("sum_to", out, g, false));
-  MT_TRY(check_fits("sum_to", "output", out, g));
+  MT_TRY(mt_check_fits("sum_to", "output", out, g));
   sum_plan plan = {.g = g->data, .out = out->data, .rows = 1, .row = 1, .inner = 1};
   int32_t row = -1, inner = -1;
   for (int32_t d = 0; d < g->ndim; d++) {

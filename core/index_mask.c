@@ -206,7 +206,7 @@ int mt_index_triangle(mt_tensor *mask, int64_t diagonal, int32_t upper) {
   MT_TRY(mt_check_dtype("triangle", "mask", mask, MT_BOOL));
   MT_TRY(mt_check_ndim("triangle", "mask", mask, 2));
   MT_TRY(mt_check_output("triangle", "mask", mask));
-  for (int64_t i = 0; i < mask->shape[0]; i++) {
+  for (int64_t i = 0; i < mask->shape[0] && mask->numel > 0; i++) {
     for (int64_t j = 0; j < mask->shape[1]; j++) {
       ((uint8_t *)mask->data)[i * mask->stride[0] + j * mask->stride[1]] = upper ? j - i > diagonal : j - i < diagonal;
     }

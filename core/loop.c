@@ -18,6 +18,13 @@ int mt_loop_plan(mt_loop *loop, int32_t operands, const mt_tensor *const *t) {
   }
   for (int32_t k = 0; k < operands; k++) {
     loop->base[k] = t[k]->data;
+    bool fits = t[k]->ndim <= out->ndim;
+    for (int32_t d = 0; fits && d < t[k]->ndim; d++) {
+      fits = t[k]->shape[d] == 1 || t[k]->shape[d] == out->shape[d + out->ndim - t[k]->ndim];
+    }
+    if (!fits) {
+      return mt_fail(MT_ERROR_INTERNAL, "loop: %s does not broadcast to %s", MT_SHAPE(t[k]), MT_SHAPE(out));
+    }
   }
   for (int32_t i = 0; i < n; i++) {
     int32_t d = order[i], m = loop->ndim;
@@ -25,9 +32,6 @@ int mt_loop_plan(mt_loop *loop, int32_t operands, const mt_tensor *const *t) {
     for (int32_t k = 0; k < operands; k++) {
       int32_t dk = d - (out->ndim - t[k]->ndim);
       int64_t size = dk < 0 ? 1 : t[k]->shape[dk];
-      if (size != out->shape[d] && size != 1) {
-        return mt_fail(MT_ERROR_INTERNAL, "loop: %s does not broadcast to %s", MT_SHAPE(t[k]), MT_SHAPE(out));
-      }
       loop->step[k][m] = size == 1 ? 0 : t[k]->stride[dk] * mt_dtype_size(t[k]->dtype);
       merge = merge && loop->step[k][m] == loop->step[k][m - 1] * loop->shape[m - 1];
     }

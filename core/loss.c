@@ -203,10 +203,13 @@ static void store_scalar(mt_tensor *y, double value) {
 
 int mt_loss_classes_forward(mt_tensor *y, mt_tensor *gradient, mt_tensor *total, const mt_tensor *x, const mt_tensor *target,
                             const mt_tensor *weight, const mt_tensor *mask, const mt_loss_classes *options) {
-  const char *op = options->logits ? "cross_entropy" : "nll_loss";
+  const char *op = options == NULL || options->logits ? "cross_entropy" : "nll_loss";
   job j = {.options = options, .bad = INT64_MAX};
   mt_reduction none;
   int64_t shape[MT_MAX_DIMS];
+  if (options == NULL) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: options: expected a value, got nil", op);
+  }
   MT_TRY(mt_check_real(op, "input", x));
   if (x->ndim < 1) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: input: expected (C) or (N, C, ...), got %s", op, MT_SHAPE(x));
@@ -275,6 +278,7 @@ int mt_loss_classes_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor
   MT_TRY(mt_check_output(op, "output", dx));
   MT_TRY(mt_check_dtype(op, "gradient", dy, gradient->dtype));
   MT_TRY(mt_check_dtype(op, "total", total, MT_FLOAT64));
+  MT_TRY(mt_check_ndim(op, "total", total, 0));
   MT_TRY(mt_check_shape(op, "gradient", dy, reduction == MT_LOSS_NONE ? positions_of(shape, gradient) : 0, shape));
   const double scale = reduction == MT_LOSS_MEAN ? 1 / *(const double *)total->data : 1;
   const mt_tensor wide = reduction == MT_LOSS_NONE ? with_classes(dy, gradient) : *dy;

@@ -181,6 +181,9 @@ static int reduce_terms(const char *op, mt_tensor *y, mt_tensor *total, const mt
 
 int mt_loss_elements_forward(mt_tensor *y, mt_tensor *total, const mt_tensor *x, const mt_tensor *target,
                              const mt_tensor *mask, const mt_tensor *pos_weight, const mt_loss_elements *options) {
+  if (options == NULL) {
+    return mt_fail(MT_ERROR_ARGUMENT, "loss: options: expected a value, got nil");
+  }
   const char *op = options->kind >= 0 && options->kind <= MT_LOSS_KL ? names[options->kind] : "loss";
   mt_tensor wide[4];
   MT_TRY(check_inputs(op, wide, x, target, mask, pos_weight));
@@ -201,6 +204,9 @@ int mt_loss_elements_forward(mt_tensor *y, mt_tensor *total, const mt_tensor *x,
 int mt_loss_elements_backward(mt_tensor *d, const mt_tensor *dy, const mt_tensor *total, const mt_tensor *x,
                               const mt_tensor *target, const mt_tensor *mask, const mt_tensor *pos_weight,
                               const mt_loss_elements *options, int32_t of_target) {
+  if (options == NULL) {
+    return mt_fail(MT_ERROR_ARGUMENT, "loss: options: expected a value, got nil");
+  }
   const char *op = options->kind >= 0 && options->kind <= MT_LOSS_KL ? names[options->kind] : "loss";
   mt_tensor wide[4];
   MT_TRY(check_inputs(op, wide, x, target, mask, pos_weight));
@@ -208,6 +214,7 @@ int mt_loss_elements_backward(mt_tensor *d, const mt_tensor *dy, const mt_tensor
   MT_TRY(mt_check_output(op, "output", d));
   MT_TRY(mt_check_dtype(op, "gradient", dy, x->dtype));
   MT_TRY(mt_check_dtype(op, "total", total, MT_FLOAT64));
+  MT_TRY(mt_check_ndim(op, "total", total, 0));
   if (options->reduction == MT_LOSS_NONE) {
     MT_TRY(mt_check_like(op, "gradient", dy, x));
   } else {

@@ -125,8 +125,14 @@ int mt_window_begin(const char *op, mt_window_work *k, const mt_tensor *mask, co
     return mt_fail(MT_ERROR_ARGUMENT, "%s: multiplicity and eps: expected at least 1 and at least 0, got %lld and %g", op,
                    (long long)v->multiplicity, v->eps);
   }
-  int64_t out[3];
+  int64_t out[3], unused;
   MT_TRY(mt_conv_output_size(out, mask->shape + 2, g));
+  int64_t results[6] = {mask->shape[0], mask->shape[1], w ? w->shape[0] : 1};
+  memcpy(results + 3, out, sizeof(int64_t) * (size_t)g->dims);
+  if (!mt_numel(&unused, g->dims + 3, results) || !mt_numel(&unused, g->dims, g->kernel)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: the output size %s or the kernel %s does not fit in 64 bits", op,
+                   MT_SIZES(g->dims, out), MT_SIZES(g->dims, g->kernel));
+  }
   mt_windows *c = &k->c;
   for (int32_t d = 0; d < 3; d++) {
     int32_t s = d - (3 - g->dims);

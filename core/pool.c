@@ -60,7 +60,7 @@ static void FN(max_backward)(void *context, int64_t begin, int64_t end) {
       for (o[1] = 0; o[1] < j->y.size[1]; o[1]++) {
         for (o[2] = 0; o[2] < j->y.size[2]; o[2]++) {
           for (int64_t c = c0; c < c1; c++) {
-            int64_t at = ((const int32_t *)j->index.data)[mt_spatial_offset(&j->index, n, c, o)] - 1;
+            int64_t at = (int64_t)((const int32_t *)j->index.data)[mt_spatial_offset(&j->index, n, c, o)] - 1;
             if (at >= 0 && at < j->pixels) {
               int64_t x = at % j->x.size[2], y = at / j->x.size[2] % j->x.size[1], z = at / j->x.size[2] / j->x.size[1];
               image[c * j->x.step_c + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2]] +=
@@ -244,8 +244,8 @@ static void run_rows(const job *j, int64_t begin, int64_t end, window_task task)
 static int64_t reach(const mt_pool *g, int32_t d) { return g->dilation[d] * (g->kernel[d] - 1) + 1; }
 
 static int check_geometry(const char *op, const mt_pool *g) {
-  if (g->dims < 1 || g->dims > 3) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected 1 to 3 spatial axes, got %d", op, g->dims);
+  if (g == NULL || g->dims < 1 || g->dims > 3) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected 1 to 3 spatial axes, got %d", op, g ? g->dims : 0);
   }
   for (int32_t d = 0; d < g->dims && !g->adaptive; d++) {
     static const int64_t limit = INT64_C(1) << 31;
@@ -264,7 +264,13 @@ static int check_geometry(const char *op, const mt_pool *g) {
 
 int mt_pool_output_size(int64_t *out, const int64_t *in, const mt_pool *g) {
   MT_TRY(check_geometry("pool", g));
+  if (g->adaptive) {
+    return mt_fail(MT_ERROR_ARGUMENT, "pool: an adaptive window has no output size of its own");
+  }
   for (int32_t d = 0; d < g->dims; d++) {
+    if (in[d] > INT64_MAX / 16) {  // more than a tensor can have
+      return mt_fail(MT_ERROR_ARGUMENT, "pool: the sizes %s do not fit in 64 bits", MT_SIZES(g->dims, in));
+    }
     int64_t room = in[d] + 2 * g->padding[d] - reach(g, d);
     if (in[d] < 1 || (room < 0 && !g->ceil_mode) || room <= -g->stride[d]) {
       return mt_fail(MT_ERROR_ARGUMENT, "pool: the window %s with padding %s does not fit into the input's %s",

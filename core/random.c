@@ -39,12 +39,17 @@ static void fill_blocks(void *context, int64_t begin, int64_t end) {
   }
 }
 
+static int check_state(const char *op, const mt_tensor *t, const mt_random *random) {
+  if (random == NULL || random->first < 0 || random->first > INT64_MAX - t->numel) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected a generator state with elements numbered from 0 to 2^63 - 1", op);
+  }
+  return MT_OK;
+}
+
 // Fills t in row-major order; another memory format takes the way over a copy.
 static int fill(const char *op, mt_tensor *t, const mt_random *random, int64_t per_block, emitter emit, const void *context) {
   MT_TRY(mt_check_output(op, "output", t));
-  if (random == NULL || random->first < 0) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected a generator state with a first element of at least 0", op);
-  }
+  MT_TRY(check_state(op, t, random));
   if (t->numel == 0) {
     return MT_OK;
   }
@@ -160,10 +165,10 @@ static void draw(void *context, int64_t begin, int64_t end) {
 static int check_integers(const char *op, const mt_tensor *t, const mt_random *random) {
   MT_TRY(mt_check_output(op, "output", t));
   MT_TRY(mt_check_dtype(op, "output", t, MT_INT64));
-  if (random == NULL || random->first < 0 || !mt_tensor_is_contiguous(t)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected a contiguous output and a generator state, got %s", op, MT_SHAPE(t));
+  if (!mt_tensor_is_contiguous(t)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected a contiguous output, got %s", op, MT_SHAPE(t));
   }
-  return MT_OK;
+  return check_state(op, t, random);
 }
 
 int mt_random_integers(mt_tensor *t, const mt_random *random, int64_t low, int64_t high) {

@@ -392,6 +392,7 @@ int mt_reduce_sum_backward(mt_tensor *dx, const mt_tensor *dy, double scale) {
   MT_TRY(mt_check_dtype("sum", "output", dx, dy->dtype));
   MT_TRY(mt_check_output("sum", "output", dx));
   MT_TRY(mt_check_overlap("sum", dx, dy, true));
+  MT_TRY(mt_check_fits("sum", "gradient", dy, dx));
   return mt_loop_run(2, (const mt_tensor *const[]){dx, dy}, MT_REAL_FN(dy->dtype, scale_row), &scale);
 }
 
@@ -439,6 +440,8 @@ int mt_reduce_var_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
   MT_TRY(mt_check_dtype(op, "gradient", dy, x->dtype));
   MT_TRY(mt_check_like(op, "y", y, dy));
   MT_TRY(mt_check_dtype(op, "mean", mean, MT_FLOAT64));
+  MT_TRY(mt_check_fits(op, "gradient", dy, x));
+  MT_TRY(mt_check_fits(op, "mean", mean, dy));
   const double count = (double)x->numel / (double)MT_MAX(1, y->numel), divisor = fmax(0, count - correction);
   const double scale[2] = {(root ? 1 : 2) / divisor, root};
   return mt_loop_run(5, (const mt_tensor *const[]){dx, dy, x, y, mean}, MT_REAL_FN(x->dtype, var_row), scale);

@@ -117,9 +117,9 @@ static void FN(chosen_task)(void *context, int64_t begin, int64_t end) {
     int64_t in_dx, in_dy, unused, in_index;
     mt_reduction_output(&w->of_dx, o, &in_dx, &in_dy);
     mt_reduction_output(&w->of_x, o, &unused, &in_index);
-    const int64_t at = ((const int64_t *)w->index->data)[in_index] - 1;
-    if (at >= 0 && at < w->of_dx.count) {
-      ((REAL *)w->dx->data)[in_dx + mt_reduction_at(&w->of_dx, at)] = ((const REAL *)w->dy->data)[in_dy];
+    const int64_t at = ((const int64_t *)w->index->data)[in_index];
+    if (at >= 1 && at <= w->of_dx.count) {
+      ((REAL *)w->dx->data)[in_dx + mt_reduction_at(&w->of_dx, at - 1)] = ((const REAL *)w->dy->data)[in_dy];
     }
   }
 }

@@ -182,7 +182,7 @@ int mt_sort_topk(mt_tensor *values, mt_tensor *index, const mt_tensor *x, int32_
   MT_TRY(x->ndim > 0 ? mt_check_dim("topk", dim, x) : MT_OK);
   if (k < 0 || k > line_length(x, dim)) {
     return mt_fail(MT_ERROR_ARGUMENT, "topk: k: expected 0 to %lld, the size of dim %d of %s, got %lld",
-                   (long long)line_length(x, dim), dim + 1, MT_SHAPE(x), (long long)k);
+                   (long long)line_length(x, dim), x->ndim > 0 ? dim + 1 : 1, MT_SHAPE(x), (long long)k);
   }
   return run("topk", &j, dim);
 }
@@ -197,7 +197,7 @@ int mt_sort_kth(mt_tensor *values, mt_tensor *index, const mt_tensor *x, int32_t
   }
   if (k < 0 || k > n) {
     return mt_fail(MT_ERROR_ARGUMENT, "kthvalue: k: expected 1 to %lld, the size of dim %d of %s, got %lld", (long long)n,
-                   dim + 1, MT_SHAPE(x), (long long)k);
+                   x->ndim > 0 ? dim + 1 : 1, MT_SHAPE(x), (long long)k);
   }
   job j = {.x = x, .values = values, .index = index, .take = 1, .skip = k == 0 ? (n - 1) / 2 : k - 1, .median = k == 0};
   return run(op, &j, dim);
@@ -219,11 +219,11 @@ static void scatter_task(void *context, int64_t begin, int64_t end) {
     mt_reduction_output(&s->of_dy, o, &in_dy, &unused);
     mt_reduction_output(&s->of_index, o, &in_index, &unused);
     for (int64_t i = 0; i < s->of_dy.length; i++) {
-      const int64_t place = ((const int64_t *)s->index->data)[in_index + i * s->of_index.stride] - 1;
-      const int64_t to = in_dx + place * s->of_dx.stride, from = in_dy + i * s->of_dy.stride;
-      if (place < 0 || place >= s->of_dx.length) {
+      const int64_t place = ((const int64_t *)s->index->data)[in_index + i * s->of_index.stride];
+      if (place < 1 || place > s->of_dx.length) {
         continue;
       }
+      const int64_t to = in_dx + (place - 1) * s->of_dx.stride, from = in_dy + i * s->of_dy.stride;
       if (s->dx->dtype == MT_FLOAT32) {
         ((float *)s->dx->data)[to] = ((const float *)s->dy->data)[from];
       } else {

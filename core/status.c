@@ -109,9 +109,19 @@ int mt_check_like(const char *op, const char *argument, const mt_tensor *t, cons
   return MT_OK;
 }
 
+int mt_check_fits(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *to) {
+  MT_TRY(mt_check_tensor(op, argument, t));
+  bool fits = t->ndim <= to->ndim;
+  for (int32_t d = 0; fits && d < t->ndim; d++) {
+    fits = t->shape[d] == 1 || t->shape[d] == to->shape[d + to->ndim - t->ndim];
+  }
+  return fits ? MT_OK : mt_fail(MT_ERROR_ARGUMENT, "%s: %s: %s does not broadcast to %s", op, argument, MT_SHAPE(t), MT_SHAPE(to));
+}
+
 int mt_check_dim(const char *op, int32_t dim, const mt_tensor *t) {
   if (dim < 0 || dim >= t->ndim) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: dim %d is outside 1..%d of %s", op, dim + 1, t->ndim, MT_SHAPE(t));
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: dim %lld is outside 1..%d of %s", op, dim + 1LL, t->ndim,
+                   MT_SHAPE(t));
   }
   return MT_OK;
 }

@@ -52,6 +52,9 @@ int mt_tensor_is_dense(const mt_tensor *t) {
   return 1;
 }
 
+// Strides of dims with one element or none are never walked, yet they are converted to bytes.
+static const int64_t STRIDE_LIMIT = INT64_MAX / 16;
+
 // ---- creation and views --------------------------------------------------------------------------------------------
 
 static int check_sizes(const char *op, int64_t *numel, int32_t ndim, const int64_t *shape) {
@@ -70,6 +73,21 @@ static int check_sizes(const char *op, int64_t *numel, int32_t ndim, const int64
   return MT_OK;
 }
 
+// Whether such strides give every one of numel elements a place of its own in [0, numel).
+static bool fills(int64_t numel, int32_t ndim, const int64_t *shape, const int64_t *strides) {
+  mt_tensor t = {.numel = numel, .ndim = ndim};
+  int64_t last = 0, reach;
+  memcpy(t.shape, shape, sizeof(int64_t) * (size_t)ndim);
+  memcpy(t.stride, strides, sizeof(int64_t) * (size_t)ndim);
+  for (int32_t d = 0; d < ndim; d++) {
+    if (strides[d] < 0 || strides[d] > STRIDE_LIMIT ||
+        (numel > 0 && (!mt_mul(&reach, shape[d] - 1, strides[d]) || !mt_add(&last, last, reach)))) {
+      return false;
+    }
+  }
+  return numel == 0 || (last == numel - 1 && mt_tensor_is_dense(&t));
+}
+
 int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *shape, const int64_t *strides) {
   int64_t numel;
   *out = NULL;
@@ -77,6 +95,10 @@ int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *s
     return mt_fail(MT_ERROR_ARGUMENT, "tensor: unknown dtype %d", dtype);
   }
   MT_TRY(check_sizes("tensor", &numel, ndim, shape));
+  if (strides && !fills(numel, ndim, shape, strides)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "tensor: strides %s are not those of a dense layout of %s", MT_SIZES(ndim, strides),
+                   MT_SIZES(ndim, shape));
+  }
   mt_tensor *t = mt_alloc((int64_t)sizeof *t);
   mt_storage *s = t ? mt_alloc((int64_t)sizeof *s) : NULL;
   void *data = s ? mt_alloc(numel * mt_dtype_size(dtype)) : NULL;
@@ -109,8 +131,9 @@ int mt_tensor_view(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int6
     low = -1;
   }
   high = low;
-  for (int32_t d = 0; d < ndim && numel > 0 && low >= 0; d++) {
-    if (strides[d] < 0 || !mt_mul(&reach, shape[d] - 1, strides[d]) || !mt_add(&high, high, reach)) {
+  for (int32_t d = 0; d < ndim && low >= 0; d++) {
+    if (strides[d] < 0 || strides[d] > STRIDE_LIMIT ||
+        (numel > 0 && (!mt_mul(&reach, shape[d] - 1, strides[d]) || !mt_add(&high, high, reach)))) {
       low = -1;
     }
   }
@@ -262,8 +285,8 @@ static int locate(const char *op, char **p, const mt_tensor *t, const int64_t *i
   MT_TRY(mt_check_tensor(op, "input", t));
   for (int32_t d = 0; d < t->ndim; d++) {
     if (i[d] < 0 || i[d] >= t->shape[d]) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: index %lld is outside 1..%lld (dim %d of %s)", op, (long long)i[d] + 1,
-                     (long long)t->shape[d], d + 1, MT_SHAPE(t));
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: index %lld is outside 1..%lld (dim %d of %s)", op,
+                     (long long)i[d] + (i[d] < INT64_MAX), (long long)t->shape[d], d + 1, MT_SHAPE(t));
     }
     offset += i[d] * t->stride[d];
   }

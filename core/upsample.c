@@ -242,6 +242,9 @@ static int check(const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, 
   MT_TRY(mt_spatial_check("upsample", "input", x));
   MT_TRY(mt_check_dtype("upsample", "output", y, x->dtype));
   MT_TRY(mt_check_ndim("upsample", "output", y, x->ndim));
+  if (g == NULL) {
+    return mt_fail(MT_ERROR_ARGUMENT, "upsample: geometry: expected a value, got nil");
+  }
   if (g->dims != x->ndim - 2 || g->mode < 0 || g->mode > MT_UPSAMPLE_ALIGNED || g->rule < 0 || g->rule > MT_UPSAMPLE_COVERAGE) {
     return mt_fail(MT_ERROR_ARGUMENT, "upsample: expected %d spatial axes and a known mode and rule, got %s", g->dims,
                    MT_SHAPE(x));

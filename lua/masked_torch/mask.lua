@@ -130,6 +130,7 @@ end
 -- spatial axes only (*S), becomes a Mask that broadcasts to x (N, C, *S), or an error that names op and both shapes.
 function mask.of(op, m, x)
   if m == nil then return nil end
+  Tensor.check(op, 'input', x)
   if is_tensor(m) then
     Tensor.check(op, 'mask', m)
     -- The Mask lives on the tensor, so that layers given the same tensor share what they derive from it.

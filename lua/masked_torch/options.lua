@@ -60,7 +60,7 @@ function options.parse(op, defaults, given)
     local default = defaults[key]
     if default == nil then
       local near = type(key) == 'string' and options.nearest(key, defaults)
-      native.fail('%s: unknown option %s%s (known: %s)', op, type(key) == 'string' and "'" .. key .. "'" or tostring(key),
+      native.fail('%s: unknown option %s%s (known: %s)', op, type(key) == 'string' and "'" .. key .. "'" or native.show(key),
         near and (" (did you mean '%s'?)"):format(near) or '', listing(defaults))
     end
     if type(default) ~= 'table' and type(value) ~= type(default) then
@@ -84,7 +84,7 @@ function options.choice(op, key, value, choices)
     if value == choice then return value end
   end
   native.fail("%s: %s: expected one of '%s', got %s", op, key, table.concat(choices, "', '"),
-    type(value) == 'string' and "'" .. value .. "'" or tostring(value))
+    type(value) == 'string' and "'" .. value .. "'" or native.show(value))
 end
 
 return options

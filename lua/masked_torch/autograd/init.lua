@@ -30,6 +30,7 @@ end
 
 --- torch.no_grad(fn, ...): fn(...) without recording; its results are returned, an error passes through.
 function autograd.no_grad(fn, ...)
+  native.callable('no_grad', 'fn', fn)
   local previous = enabled
   enabled = false
   return restore(previous, pcall(fn, ...))
@@ -37,6 +38,7 @@ end
 
 --- torch.enable_grad(fn, ...): the opposite, inside no_grad.
 function autograd.enable_grad(fn, ...)
+  native.callable('enable_grad', 'fn', fn)
   local previous = enabled
   enabled = true
   return restore(previous, pcall(fn, ...))
@@ -366,6 +368,7 @@ end
 -- removes it.
 function methods.register_hook(x, hook)
   Tensor.check('register_hook', 'input', x)
+  native.callable('register_hook', 'hook', hook)
   if not x.requires_grad then fail('register_hook: the tensor does not require a gradient') end
   if type(hook) ~= 'function' then fail('register_hook: hook: expected a function, got %s', type(hook)) end
   local list

@@ -112,6 +112,20 @@ end
 
 -- ---- arguments -----------------------------------------------------------------------------------------------
 
+--- A wrong argument as messages show it: numbers and words as they are, anything else by its type.
+function native.show(value)
+  if type(value) == 'string' then return ('%q'):format(value) end
+  local kind = type(value)
+  if kind == 'number' or kind == 'boolean' or kind == 'nil' then return tostring(value) end
+  return 'a ' .. kind
+end
+
+--- A function, or an error.
+function native.callable(op, argument, value)
+  if type(value) ~= 'function' then fail('%s: %s: expected a function, got %s', op, argument, native.show(value)) end
+  return value
+end
+
 --- A whole number in a range, or an error that names the operation and the argument. LuaJIT's FFI would silently
 -- truncate 2.7 and turn NaN into a huge integer.
 function native.integer(op, argument, value, low, high)
@@ -123,7 +137,7 @@ function native.integer(op, argument, value, low, high)
       range = (' of at least %d'):format(low)
     end
     fail('%s: %s: expected a whole number%s, got %s', op, argument, range,
-      type(value) == 'string' and ('%q'):format(value) or tostring(value))
+      native.show(value))
   end
   return value
 end
@@ -139,7 +153,9 @@ end
 --- A dimension as users write it (1..n, or -1..-n from the end) as the 0-based one of the kernels.
 function native.dim(op, dim, ndim)
   if type(dim) ~= 'number' or dim % 1 ~= 0 or dim == 0 or dim > ndim or dim < -ndim then
-    fail('%s: dim: expected a whole number from 1 to %d, or -%d to -1 from the end, got %s', op, ndim, ndim, tostring(dim))
+    if ndim == 0 then fail('%s: dim: the tensor has no dims, got %s', op, native.show(dim)) end
+    fail('%s: dim: expected a whole number from 1 to %d, or -%d to -1 from the end, got %s', op, ndim, ndim,
+      native.show(dim))
   end
   return dim > 0 and dim - 1 or ndim + dim
 end

@@ -36,7 +36,7 @@ local function define(name, fn, parameters, opts)
     if type(first) ~= 'table' then
       given = {}
       for i, value in pairs { first, second } do
-        if not parameters[i] then native.fail('%s: expected %d arguments, got %s', name, #parameters, tostring(value)) end
+        if not parameters[i] then native.fail('%s: expected %d arguments, got %s', name, #parameters, native.show(value)) end
         given[parameters[i][1]] = value
       end
     end
@@ -88,7 +88,7 @@ local function along_dim(name, fn)
     Module.__init(self)
     if type(dim) == 'table' then dim = options.parse(name, { dim = options.none }, dim).dim end
     if type(dim) ~= 'number' or dim % 1 ~= 0 or dim == 0 then
-      native.fail('%s: dim: expected a whole number other than 0, got %s', name, tostring(dim))
+      native.fail('%s: dim: expected a whole number other than 0, got %s', name, native.show(dim))
     end
     self.axis = dim
   end

@@ -91,7 +91,7 @@ end
 
 local function xavier_std(op, x, gain)
   local fan_in, fan_out = init.calculate_fan(floating(op, x))
-  return (gain or 1) * math.sqrt(2 / math.max(1, fan_in + fan_out))
+  return native.number(op, 'gain', gain or 1) * math.sqrt(2 / math.max(1, fan_in + fan_out))
 end
 
 --- U(-b, b), b = gain * sqrt(6 / (fan_in + fan_out)). (Glorot and Bengio 2010)
@@ -108,6 +108,7 @@ end
 --- A (semi-)orthogonal matrix times gain; dims after the first are flattened. (Saxe et al. 2013)
 -- Gram-Schmidt, twice, in double precision on a normal matrix: for the small matrices of a layer.
 function init.orthogonal_(x, gain)
+  gain = native.number('orthogonal_', 'gain', gain or 1)
   local shape = floating('orthogonal_', x):size()
   if #shape < 2 then fail('orthogonal_: tensor: expected at least 2 dimensions, got %s', Tensor.shape_text(x)) end
   local rows, columns = shape[1], 1
@@ -132,7 +133,7 @@ function init.orthogonal_(x, gain)
   local flat = {}
   for r = 1, rows do
     for c = 1, columns do
-      flat[#flat + 1] = (gain or 1) * (rows <= columns and vectors[r][c] or vectors[c][r])
+      flat[#flat + 1] = gain * (rows <= columns and vectors[r][c] or vectors[c][r])
     end
   end
   local values = Tensor.as_view('orthogonal_', Tensor.from_table('orthogonal_', flat, x.dtype), shape, Tensor.row_major(shape), 0)

@@ -91,7 +91,7 @@ function Module.__newindex(self, key, value)
   end
   if type(key) == 'number' then
     if key ~= #self + 1 or not is_module(value) then
-      fail('%s: [%s]: expected a module for position %d, got %s', name_of(self), tostring(key), #self + 1,
+      fail('%s: [%s]: expected a module for position %d, got %s', name_of(self), native.show(key), #self + 1,
         is_module(value) and name_of(value) or type(value))
     end
     rawset(self, key, value)
@@ -167,6 +167,13 @@ local function each_child(self, visit)
   end
 end
 
+local function check_prefix(self, method, prefix)
+  if prefix ~= nil and type(prefix) ~= 'string' then
+    fail('%s:%s: prefix: expected a string, got %s', name_of(self), method, native.show(prefix))
+  end
+  return prefix
+end
+
 local function walk(self, prefix, seen, visit)
   if seen[self] then return end
   seen[self] = true
@@ -208,7 +215,9 @@ function Module:parameters()
 end
 
 --- for name, parameter in net:named_parameters() do ... end
-function Module:named_parameters(prefix) return iterate(gather(self, '_parameters', prefix)) end
+function Module:named_parameters(prefix)
+  return iterate(gather(self, '_parameters', check_prefix(self, 'named_parameters', prefix)))
+end
 
 --- All buffers (running statistics ...).
 function Module:buffers()
@@ -217,12 +226,12 @@ function Module:buffers()
 end
 
 --- for name, buffer in net:named_buffers() do ... end
-function Module:named_buffers(prefix) return iterate(gather(self, '_buffers', prefix)) end
+function Module:named_buffers(prefix) return iterate(gather(self, '_buffers', check_prefix(self, 'named_buffers', prefix))) end
 
 --- for name, module in net:named_modules() do ... end: the module itself first, under the empty name.
 function Module:named_modules(prefix)
   local names, values = {}, {}
-  walk(self, prefix or '', {}, function(path, module)
+  walk(self, check_prefix(self, 'named_modules', prefix) or '', {}, function(path, module)
     names[#names + 1], values[#values + 1] = path, module
   end)
   return iterate(names, values)
@@ -253,6 +262,7 @@ end
 
 --- Calls fn(module) for everything below the module and then for itself. Returns the module.
 function Module:apply(fn)
+  native.callable(name_of(self) .. ':apply', 'fn', fn)
   each_child(self, function(_, child) child:apply(fn) end)
   fn(self)
   return self

@@ -146,7 +146,7 @@ local function get(t, key)
       place[0] = slice.position('index', t, 1, key)
       return read(t)
     elseif t._c.ndim == 0 then
-      fail('index: a tensor without dims has no position %s; use :item()', tostring(key))
+      fail('index: a tensor without dims has no position %s; use :item()', native.show(key))
     end
     local y = methods.select(t, 1, key)
     return y
@@ -169,7 +169,7 @@ end
 local function set(t, key, value)
   Tensor.check('index', 'input', t)
   if type(key) == 'number' then
-    if t._c.ndim == 0 then fail('index: a tensor without dims has no position %s; use :fill_()', tostring(key)) end
+    if t._c.ndim == 0 then fail('index: a tensor without dims has no position %s; use :fill_()', native.show(key)) end
     local position = slice.position('index', t, 1, key)
     if t._c.ndim == 1 and type(value) == 'number' and not t.requires_grad then
       autograd.check_in_place('index', t)

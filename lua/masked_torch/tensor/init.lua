@@ -47,7 +47,7 @@ end
 
 function Tensor.check_dtype(op, dtype)
   if dtype ~= nil and not DTYPE_CODE[dtype] then
-    fail("%s: dtype: expected one of 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', got %s", op, tostring(dtype))
+    fail("%s: dtype: expected one of 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', got %s", op, native.show(dtype))
   end
   return dtype
 end
@@ -58,7 +58,7 @@ function Tensor.check_device(op, device)
   if type(device) == 'string' and device:find('^cuda:?%d*$') then
     fail('%s: device: %s is not available: this build has no CUDA library (make cuda)', op, device)
   end
-  fail("%s: device: expected 'cpu', 'cuda' or 'cuda:<n>', got %s", op, tostring(device))
+  fail("%s: device: expected 'cpu', 'cuda' or 'cuda:<n>', got %s", op, native.show(device))
 end
 
 --- An uninitialised tensor: shape is a Lua table, dtype a string, strides nil (row-major) or a Lua table of a dense layout.
@@ -143,6 +143,7 @@ end
 
 --- The same elements without history: shares memory, does not require a gradient.
 function methods.detach(x)
+  Tensor.check('detach', 'input', x)
   return Tensor.as_view('detach', x, shape_of(x), x:stride(), 0)
 end
 
@@ -150,6 +151,7 @@ end
 local released = ffi.new('mt_tensor')
 released.dtype = -1
 function methods.release(x)
+  if not is_tensor(x) then Tensor.check('release', 'input', x) end
   local c = x._c
   if c ~= released then
     x._c = released
@@ -179,7 +181,7 @@ end
 
 -- ---- properties ----------------------------------------------------------------------------------------------
 
-function methods.dim(x) return x._c.ndim end
+function methods.dim(x) return Tensor.check('dim', 'input', x)._c.ndim end
 methods.ndimension = methods.dim
 
 --- x:size() -> table of sizes; x:size(dim) -> number.
@@ -206,9 +208,9 @@ end
 
 function methods.numel(x) return tonumber(Tensor.check('numel', 'input', x)._c.numel) end
 function methods.is_contiguous(x) return C.mt_tensor_is_contiguous(Tensor.check('is_contiguous', 'input', x)._c) == 1 end
-function methods.is_floating_point(x) return Tensor.floating[x.dtype] == true end
-function methods.element_size(x) return DTYPE_SIZE[x.dtype] end
-function methods.is_leaf(x) return x.grad_fn == nil end
+function methods.is_floating_point(x) return Tensor.floating[Tensor.check('is_floating_point', 'input', x).dtype] == true end
+function methods.element_size(x) return DTYPE_SIZE[Tensor.check('element_size', 'input', x).dtype] end
+function methods.is_leaf(x) return Tensor.check('is_leaf', 'input', x).grad_fn == nil end
 
 --- The storage's version: every in-place change counts it up.
 function Tensor.version(x) return tonumber(x._c.storage.version) end

@@ -30,7 +30,7 @@ function show.set_print_options(given)
   native.integer(op, 'line_width', new.line_width, 10)
   if not (new.threshold >= 0) then native.fail('%s: threshold: expected a number of at least 0, got %s', op, new.threshold) end
   if new.sci_mode ~= 'auto' and type(new.sci_mode) ~= 'boolean' then
-    native.fail("%s: sci_mode: expected true, false or 'auto', got %s", op, tostring(new.sci_mode))
+    native.fail("%s: sci_mode: expected true, false or 'auto', got %s", op, native.show(new.sci_mode))
   end
   local previous = settings
   if new.sci_mode == 'auto' then new.sci_mode = nil end

@@ -77,10 +77,13 @@ end
 
 -- A 1-D tensor of f(0), ..., f(n - 1).
 local function sequence(op, n, opts, f)
-  local values = ffi.new('double[?]', math.max(1, n))
-  for i = 0, n - 1 do values[i] = f(i) end
-  local t = Tensor.empty(op, { n }, opts.dtype, opts.device)
-  check(t.K.mt_tensor_write(t._c, values))
+  local t, piece = Tensor.empty(op, { n }, opts.dtype, opts.device), 65536
+  local values = ffi.new('double[?]', piece)
+  for from = 0, n - 1, piece do
+    local count = math.min(piece, n - from)
+    for i = 0, count - 1 do values[i] = f(from + i) end
+    check(t.K.mt_tensor_write(Tensor.as_view(op, t, { count }, { 1 }, from)._c, values))
+  end
   return sizes.finish(t, opts)
 end
 

@@ -264,7 +264,10 @@ local function check_arguments(op, x, w, b, opts)
   if C % groups ~= 0 then fail('%s: input: %d channels cannot be split into %d groups', op, C, groups) end
   check_parameter(op, 'weight', w, x, ('(out, %d, one size for each of %d axes)'):format(C / groups, dims),
     w:dim() == dims + 2 and w:size(2) == C / groups and w:size(1) % groups == 0)
-  if b ~= nil then check_parameter(op, 'bias', b, x, ('(%d)'):format(w:size(1)), b:dim() == 1 and b:size(1) == w:size(1)) end
+  if b ~= nil then
+    Tensor.check(op, 'bias', b)
+    check_parameter(op, 'bias', b, x, ('(%d)'):format(w:size(1)), b:dim() == 1 and b:size(1) == w:size(1))
+  end
   return dims
 end
 

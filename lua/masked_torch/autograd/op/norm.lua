@@ -132,7 +132,7 @@ local function named(op, names, defaults, ...)
       if i ~= select('#', ...) then fail('%s: the table of options must be the last argument', op) end
       for key, v in pairs(value) do given[key] = v end
     elseif value ~= nil then
-      if names[i] == nil then fail('%s: too many arguments: %s', op, tostring(value)) end
+      if names[i] == nil then fail('%s: too many arguments: %s', op, native.show(value)) end
       given[names[i]] = value
     end
   end

@@ -87,7 +87,7 @@ function torch.set_rng_state(state) default:set_state(state) end
 local function generator_of(op, opts)
   local generator = opts.generator
   if generator == nil then return default end
-  if type(generator) ~= 'table' or generator.next_call == nil then
+  if getmetatable(generator) ~= Generator then
     fail('%s: generator: expected a torch.Generator, got %s', op, type(generator))
   end
   return generator

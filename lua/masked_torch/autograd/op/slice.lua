@@ -184,7 +184,7 @@ end
 -- 1-based position, negative from the end, as the 0-based one.
 local function position(op, x, dim, i)
   local size = tonumber(x._c.shape[dim - 1])
-  if type(i) ~= 'number' or i % 1 ~= 0 then fail('%s: index: expected a whole number, got %s', op, tostring(i)) end
+  if type(i) ~= 'number' or i % 1 ~= 0 then fail('%s: index: expected a whole number, got %s', op, native.show(i)) end
   if i == 0 or i > size or i < -size then
     fail('%s: index %d is outside 1..%d (dim %d of %s)', op, i, size, dim, shape_text(x))
   end

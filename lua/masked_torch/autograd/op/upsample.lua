@@ -40,7 +40,7 @@ local function factors(value, dims)
     if type(value) == 'table' then v = value[d] end
     if type(v) ~= 'number' or not (v > 0 and v < math.huge) or type(value) == 'table' and #value ~= dims then
       fail('interpolate: scale_factor: expected a positive number or a table of %d, got %s', dims,
-        type(value) == 'table' and ('a table of %d'):format(#value) or tostring(value))
+        type(value) == 'table' and ('a table of %d'):format(#value) or native.show(value))
     end
     list[d] = v
   end

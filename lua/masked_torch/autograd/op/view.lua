@@ -27,7 +27,11 @@ local function copy_list(list)
   return result
 end
 
-local function text(list) return '(' .. table.concat(list, ', ') .. ')' end
+local function text(list)
+  local words = {}
+  for i = 1, #list do words[i] = native.show(list[i]) end
+  return '(' .. table.concat(words, ', ') .. ')'
+end
 
 -- Sizes as arguments or as one table.
 local function sizes_of(op, first, ...)
@@ -254,7 +258,9 @@ function method.unflatten(x, dim, sizes)
   Tensor.check('unflatten', 'input', x)
   local shape = shape_of(x)
   dim = native.dim('unflatten', dim, #shape) + 1
-  if type(sizes) ~= 'table' or #sizes == 0 then fail('unflatten: sizes: expected a table of sizes, got %s', tostring(sizes)) end
+  if type(sizes) ~= 'table' or #sizes == 0 then
+    fail('unflatten: sizes: expected a table of sizes, got %s', native.show(sizes))
+  end
   local piece, known, unknown = copy_list(sizes), 1, nil
   for i = 1, #sizes do
     if native.integer('unflatten', 'sizes', sizes[i], -1) == -1 and not unknown then unknown = i else known = known * sizes[i] end
