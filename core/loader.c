@@ -15,6 +15,9 @@ static int check_line(const char *argument, const mt_tensor *t, int64_t n) {
 }
 
 static int check_gather(const mt_gather *g) {
+  if (g == NULL) {
+    return mt_fail(MT_ERROR_ARGUMENT, "loader: gather: expected a value, got nil");
+  }
   MT_TRY(mt_check_output("loader", "output", g->out));
   MT_TRY(mt_check_tensor("loader", "source", g->source));
   if (g->out->ndim < 1 || !mt_tensor_is_contiguous(g->out) || !mt_tensor_is_contiguous(g->source)) {

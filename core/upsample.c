@@ -251,7 +251,7 @@ static int check(const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, 
   }
   bool fits = y->shape[0] == x->shape[0] && y->shape[1] == x->shape[1];
   for (int32_t d = 2; d < x->ndim; d++) {
-    fits = fits && x->shape[d] >= 1 && y->shape[d] >= 1 && g->scale[d - 2] >= 0;
+    fits = fits && x->shape[d] >= 1 && y->shape[d] >= 1 && g->scale[d - 2] >= 0 && isfinite(g->scale[d - 2]);
   }
   if (!fits) {
     return mt_fail(MT_ERROR_ARGUMENT, "upsample: expected sizes of at least 1, got %s -> %s", MT_SHAPE(x), MT_SHAPE(y));

@@ -142,8 +142,9 @@ local operators = {
 for _, name in ipairs(sorted(operators)) do add('operator.' .. name, operators[name], 'tensor') end
 
 -- A class: built, and when that succeeds its forward and one of its methods called.
-local module_methods = { 'forward', 'to', 'train', 'eval', 'parameters', 'named_parameters',
-  'state_dict', 'load_state_dict', 'zero_grad', 'apply', 'requires_grad_', 'register_buffer', 'register_parameter', 'add_module', 'children', 'modules', 'float', 'double' }
+local module_methods = { 'forward', 'to', 'train', 'eval', 'parameters', 'named_parameters', 'state_dict',
+  'load_state_dict', 'zero_grad', 'apply', 'requires_grad_', 'register_buffer', 'register_parameter', 'add_module',
+  'children', 'modules', 'float', 'double' }
 for _, name in ipairs(sorted(torch.nn.class_files)) do
   local class = torch.nn[name]
   if class and name ~= 'Parameter' then
@@ -173,8 +174,10 @@ local function slip(message)
   if message:find("on 'int64_t'", 1, true) then return nil end   -- LuaJIT's own arithmetic comes before a tensor's
   local place, rest = message:match('^([^\n]-:%d+): (.*)')
   if place and place:sub(1, #package_path) == package_path then return message end
-  if not (rest or message):find('^[%a_][%w_%.]*[^\n]-: ') and not (rest or message):find('^out of memory') then return message end
-  for _, text in ipairs { 'attempt to', 'bad argument', 'cannot convert', 'table index is', 'stack overflow', 'loop: ', 'table:? 0x' } do
+  rest = rest or message
+  if not rest:find('^[%a_][%w_%.]*[^\n]-: ') and not rest:find('^out of memory') then return message end
+  for _, text in ipairs { 'attempt to', 'bad argument', 'cannot convert', 'table index is', 'stack overflow', 'loop: ',
+    'table:? 0x' } do
     if message:find(text) then return message end
   end
 end

@@ -102,7 +102,8 @@ function recipes.upsample(random)
   for d = 1, g.dims do g.out[d], scale[d] = random(9), random(2) == 1 and 0 or random(4) / 2 end
   local x, y, mask = spatial(g.N, g.C, g.S), spatial(g.N, g.C, g.out), smaller({ g.N, g.C }, random)
   return { x = tensor(x), dx = tensor(x), y = tensor(y), dy = tensor(y), mask = tensor(spatial(mask[1], mask[2], g.S)),
-    out = tensor(spatial(mask[1], mask[2], g.out)), g = { dims = g.dims, mode = random(3) - 1, rule = random(3) - 1, scale = scale } }
+    out = tensor(spatial(mask[1], mask[2], g.out)),
+    g = { dims = g.dims, mode = random(3) - 1, rule = random(3) - 1, scale = scale } }
 end
 
 function recipes.shuffle(random, kernel)
