@@ -1,6 +1,6 @@
 --- fuzz_shapes: valid arguments of the kernels, for tests/fuzz_kernels_spec.lua to spoil.
 --
--- fuzz_shapes(kernel, random) -> a function of a parameter's name that gives { shape =, dtype = } of a tensor, a number, or a
+-- fuzz_shapes.arguments(kernel, random) -> a table that gives for a parameter's name { shape =, dtype = } of a tensor, a number, or a
 -- table of a struct's fields; nil: anything. Shapes that belong together come out of one call.
 
 local REAL, DOUBLE, INT64, INT32, BOOL = 'real', 1, 2, 3, 5
@@ -298,7 +298,12 @@ function recipes.tensor(random)
     src = tensor(x, random(6) - 1), a = tensor(x), b = tensor(x), value = 2 }
 end
 
-return function(kernel, random)
-  local stem = kernel:match('^mt_(masked_conv)') or kernel:match('^mt_(%a+)')
-  return recipes[stem] and recipes[stem](random, kernel) or {}
-end
+local function stem_of(kernel) return kernel:match('^mt_(masked_conv)') or kernel:match('^mt_(%a+)') end
+
+local fuzz_shapes = {}
+
+function fuzz_shapes.known(kernel) return recipes[stem_of(kernel)] ~= nil end
+
+function fuzz_shapes.arguments(kernel, random) return recipes[stem_of(kernel)](random, kernel) end
+
+return fuzz_shapes
