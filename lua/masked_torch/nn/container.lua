@@ -16,7 +16,7 @@ local function fill(self, ...)
     n = #list
     for key in pairs(list) do
       if type(key) ~= 'number' or key < 1 or key > n or key % 1 ~= 0 then
-        fail('%s: expected an array of modules, got the key %s', name, native.show(key))
+        fail('%s: expected an array of modules, got the key %s', name, tostring(key))
       end
     end
   end
@@ -95,7 +95,7 @@ function ModuleDict:__init(entries)
     if type(key) == 'string' then
       names[#names + 1] = key
     elseif type(value) ~= 'table' or Module.is_module(value) then
-      fail("ModuleDict: expected { 'name', module } at position %s", native.show(key))
+      fail("ModuleDict: expected { 'name', module } at position %s", tostring(key))
     end
   end
   table.sort(names)
