@@ -98,6 +98,10 @@ end
 function gradcheck.gradcheck(fn, inputs, opts)
   opts = options.parse('gradcheck', { eps = 1e-3, tolerance = 1e-8, seed = 1, raise = false }, opts)
   local autograd = require 'masked_torch.autograd'
+  native.callable('gradcheck', 'fn', fn)
+  if type(inputs) ~= 'table' or Tensor.is_tensor(inputs) then
+    native.fail('gradcheck: inputs: expected a table of arguments, got %s', native.show(inputs))
+  end
   inputs = { n = inputs.n or #inputs, unpack(inputs, 1, inputs.n or #inputs) }
   local function failed(format, ...)
     local message = 'gradcheck: ' .. format:format(...)

@@ -368,7 +368,6 @@ end
 -- removes it.
 function methods.register_hook(x, hook)
   Tensor.check('register_hook', 'input', x)
-  native.callable('register_hook', 'hook', hook)
   if not x.requires_grad then fail('register_hook: the tensor does not require a gradient') end
   if type(hook) ~= 'function' then fail('register_hook: hook: expected a function, got %s', type(hook)) end
   local list

@@ -120,9 +120,12 @@ function native.show(value)
   return 'a ' .. kind
 end
 
---- A function, or an error.
+--- A function or something that can be called like one (a module), or an error.
 function native.callable(op, argument, value)
-  if type(value) ~= 'function' then fail('%s: %s: expected a function, got %s', op, argument, native.show(value)) end
+  local meta = type(value) == 'table' and getmetatable(value)
+  if type(value) ~= 'function' and not (type(meta) == 'table' and meta.__call) then
+    fail('%s: %s: expected a function, got %s', op, argument, native.show(value))
+  end
   return value
 end
 
