@@ -1,6 +1,7 @@
 -- experiments/classify_images.lua, on drawn shapes: what it claims, and that an interrupted run ends like one that was not.
 local process = require 'support.process'
 
+local checkpoint = require('masked_torch').train.checkpoint
 local SCRIPT = 'experiments/classify_images.lua'
 
 local function temporary()
@@ -67,13 +68,22 @@ describe('classify_images', function()
     end, 60))
     process.signal(pid, process.SIGINT)
     assert.are.same({ 'exit', 130 }, { process.wait(pid, 60) })
-    local step = require('masked_torch').train.checkpoint.verify(cut).step
-    assert.is_true(step < 80, 'the run was over before the signal')
+    assert.is_true(checkpoint.verify(cut).step < 80, 'the run was over before the signal')
 
     local out
     how, out, err = run('--resume', '--out', cut)
     assert.are.equal('exit 0', how, err)
     assert.are.equal(expected, out)
+    -- The table is too coarse: the weights tell.
+    local a, b = checkpoint.verify(whole), checkpoint.verify(cut)
+    assert.are.equal(80, a.step)
+    assert.are.equal(a.step, b.step)
+    local compared = 0
+    for name, value in pairs(a.model) do
+      assert.same_bits(value, b.model[name])
+      compared = compared + 1
+    end
+    assert.is_true(compared > 20)
   end)
 
   it('tells what is wrong in a line', function()
