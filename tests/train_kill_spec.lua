@@ -1,4 +1,5 @@
 -- kill -9 at random moments while a run saves after every step. MASKED_TORCH_KILLS sets how many (40).
+local lfs = require 'lfs'
 local torch = require 'masked_torch'
 local process = require 'support.process'
 
@@ -27,9 +28,15 @@ describe('a run that is killed', function()
     local keep = checkpoint.folder(path)
     local step, chance = 0, torch.Generator(os.time())
     local killed, moved, seen_best = 0, 0, math.huge
-    for _ = 1, kills do
+    for round = 1, kills do
+      local before = lfs.attributes(keep:path 'last', 'ino')
       local pid = process.start('tests/support/train_child.lua', path, 1e6, 1)
-      process.sleep(0.02 + 0.13 * torch.rand(1, { generator = chance }):item())
+      -- Every other time at any moment, start-up included; else some time after a new file has taken its place.
+      for _ = 1, round % 2 == 0 and 5000 or 0 do
+        if lfs.attributes(keep:path 'last', 'ino') ~= before then break end
+        process.sleep(0.002)
+      end
+      process.sleep((round % 2 == 0 and 0.05 or 0.15) * torch.rand(1, { generator = chance }):item())
       process.signal(pid, process.SIGKILL)
       local how = process.wait(pid)
       if how == 'signal' then killed = killed + 1 end
@@ -53,7 +60,7 @@ describe('a run that is killed', function()
     -- At most the temporary file of the last kill is left; the next run removes it.
     checkpoint.folder(path)
     local names = {}
-    for name in require('lfs').dir(path) do names[#names + 1] = name end
+    for name in lfs.dir(path) do names[#names + 1] = name end
     assert.are.equal(2 + 3, #names)
   end)
 end)
