@@ -1,5 +1,6 @@
 --- Every kernel over tensors of the contract, called through FFI with valid arguments of which some are spoilt. Whatever it is
--- given, a kernel returns: a status, and with a status other than 0 a message that begins with a name. Nothing leaks, no guard is damaged; an
+-- given, a kernel returns: a status, and with a status other than 0 a message that begins with a name. Nothing leaks, no guard
+-- is damaged; an
 -- access out of bounds or an overflow is seen by config=sanitize and config=debug.
 --
 --   MASKED_TORCH_FUZZ=200000        how many calls (default 6000)
