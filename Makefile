@@ -73,7 +73,7 @@ run:  ## install what is missing, build, draw the activation figure
 
 # config=sanitize: LuaJIT itself is not instrumented, so the runtimes are loaded before it.
 RUN_sanitize := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16 UBSAN_OPTIONS=print_stacktrace=1
 RUN_TESTS := MASKED_TORCH_CONFIG=$(config) $(RUN_$(config))
 TESTS := $(if $(OP),tests/op/$(OP)_spec.lua,$(FILE))
 

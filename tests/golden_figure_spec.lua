@@ -4,7 +4,7 @@ local golden = require 'support.golden'
 local scratch = require 'support.scratch'
 
 local script = golden.root .. '../../experiments/visualize_activations.lua'
-local luajit = os.getenv('LUAJIT') or arg and arg[-1] or 'luajit'
+local luajit = require 'support.interpreter'
 
 -- Runs the script; returns what it printed. Fails with that text when the script fails.
 local function run(arguments)

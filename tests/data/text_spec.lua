@@ -1,3 +1,4 @@
+local interpreter = require 'support.interpreter'
 local lfs = require 'lfs'
 local torch = require 'masked_torch'
 local scratch = require 'support.scratch'
@@ -37,10 +38,10 @@ describe('text', function()
       local ok, message = pcall(require('masked_torch').data.text.kjv)
       io.write(tostring(message))
     ]])
-    local pipe = io.popen(("%s %s '%s'"):format(arg[-1] or 'luajit', script, package.path) .. ' 2>&1')
+    local pipe = io.popen(("%s %s '%s'"):format(interpreter, script, package.path) .. ' 2>&1')
     local with = pipe:read('*a')
     pipe:close()
-    pipe = io.popen(("luajit=$(command -v %s); sh=$(command -v sh); PATH=/nowhere $luajit %s '%s' 2>&1"):format(arg[-1] or 'luajit',
+    pipe = io.popen(("luajit=$(command -v %s); sh=$(command -v sh); PATH=/nowhere $luajit %s '%s' 2>&1"):format(interpreter,
       script, package.path))
     local without = pipe:read('*a')
     pipe:close()
@@ -93,7 +94,7 @@ describe('text', function()
       local ok, message = pcall(require('masked_torch').data.text.tiny_shakespeare, { fetch = true, folder = cache })
       io.write(tostring(message))
     ]])
-    local pipe = io.popen(('PATH=%s:$PATH %s %s \'%s\' "%s" 2>&1'):format(bin, arg[-1] or 'luajit', script, package.path, cache))
+    local pipe = io.popen(('PATH=%s:$PATH %s %s \'%s\' "%s" 2>&1'):format(bin, interpreter, script, package.path, cache))
     local message = pipe:read('*a')
     pipe:close()
     os.remove(curl)
