@@ -36,6 +36,10 @@ function Append:write(bytes)
   check(self, self.handle:flush())
 end
 
+-- Compiled, a write or flush that fails leaves the trace and is done again by the interpreter; the buffer is gone by then, and so
+-- is the error.
+jit.off(Append.write)
+
 --- append:sync(): onto the disk.
 function Append:sync()
   if self.handle then ffi.C.fsync(ffi.C.fileno(self.handle)) end
