@@ -9,7 +9,8 @@ local C = ffi.C
 
 local process = { SIGHUP = 1, SIGINT = 2, SIGKILL = 9, SIGTERM = 15 }
 
---- process.start(script, arguments...): luajit runs the script, its output goes to the files named in process.out, process.err.
+--- process.start(script, arguments...): luajit runs the script, its output goes to the files named in process.out, process.err;
+-- the signals listed in process.ignored are ignored, as nohup does.
 function process.start(script, ...)
   local quoted = {}
   for i, v in ipairs{ script, ... } do quoted[i] = "'" .. tostring(v) .. "'" end
@@ -18,7 +19,9 @@ function process.start(script, ...)
   local argv = ffi.new('const char *[4]', { 'sh', '-c', command })
   local pid = C.fork()
   if pid == 0 then
-    C.signal(process.SIGINT, nil)       -- a runner in the background has it ignored
+    -- A runner in the background has the first ignored, one under nohup the last.
+    for _, number in ipairs{ process.SIGINT, process.SIGTERM, process.SIGHUP } do C.signal(number, nil) end
+    for _, number in ipairs(process.ignored or {}) do C.signal(number, ffi.cast('void (*)(int)', 1)) end
     C.execvp('sh', argv)
     C._exit(127)
   end

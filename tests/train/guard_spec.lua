@@ -10,7 +10,7 @@ local function start(mode)
   os.remove(path)
   os.execute('mkdir ' .. path)
   finally(function()
-    process.err = nil
+    process.err, process.ignored = nil, nil
     os.execute('rm -rf ' .. path)
   end)
   process.err = path .. '/err'
@@ -38,6 +38,15 @@ describe('guard', function()
       assert.is_truthy(said:find(('saved %s/last.safetensors; go on with: luajit child.lua --resume\n'):format(path), 1, true), said)
     end)
   end
+
+  it('leaves a signal ignored that was ignored before: nohup', function()
+    process.ignored = { process.SIGHUP }
+    local pid = start()
+    process.signal(pid, process.SIGHUP)
+    process.sleep(0.1)
+    process.signal(pid, process.SIGTERM)
+    assert.are.same({ 'exit', 143 }, { process.wait(pid) })
+  end)
 
   it('leaves at once on the second Ctrl-C', function()
     local pid, path, exists = start 'slow'
