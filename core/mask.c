@@ -166,41 +166,4 @@ int mt_mask_boxes(mt_tensor *mask, const mt_tensor *sizes) {
   return status;
 }
 
-// ---- summary ----------------------------------------------------------------------------------------------------
-
-int mt_mask_summary(mt_tensor *valid, mt_tensor *sum, int32_t *all_ones, const mt_tensor *mask) {
-  MT_TRY(mt_check_tensor("mask", "mask", mask));
-  if (mask->ndim < 1) {
-    return mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected at least 1 dimension, got %s", MT_SHAPE(mask));
-  }
-  int64_t N = mask->shape[0];
-  MT_TRY(mt_check_shape("mask", "valid", valid, 1, &N));
-  MT_TRY(mt_check_dtype("mask", "valid", valid, MT_FLOAT64));
-  MT_TRY(mt_check_like("mask", "sum", sum, valid));
-  mt_tensor *flat;
-  MT_TRY(mt_tensor_new(&flat, MT_FLOAT64, mask->ndim, mask->shape, NULL));
-  int status = mt_tensor_copy(flat, mask);
-  const double *m = flat->data;
-  int64_t per_sample = N > 0 ? mask->numel / N : 0;
-  *all_ones = 1;
-  for (int64_t n = 0; n < N && status == MT_OK; n++) {
-    int64_t nonzero = 0;
-    double total = 0;
-    for (int64_t i = 0; i < per_sample; i++, m++) {
-      if (!(*m >= 0 && *m <= 1)) {
-        status = mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected values from 0 to 1, got %g in sample %lld of %s", *m,
-                         (long long)n + 1, MT_SHAPE(mask));
-        break;
-      }
-      nonzero += *m != 0;
-      total += *m;
-      *all_ones &= *m == 1;
-    }
-    ((double *)valid->data)[n * valid->stride[0]] = (double)nonzero;
-    ((double *)sum->data)[n * sum->stride[0]] = total;
-  }
-  mt_tensor_release(flat);
-  return status;
-}
-
 #endif

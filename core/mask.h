@@ -21,7 +21,13 @@ int mt_mask_lengths(mt_tensor *mask, const mt_tensor *lengths, int32_t align_rig
 int mt_mask_boxes(mt_tensor *mask, const mt_tensor *sizes);
 
 // Of a mask (N, ...) of any dtype: valid (N) float64 = elements other than 0 of each sample, sum (N) float64 = their sum
-// in row-major order, *all_ones = 1 when every element is 1. An error when a value is NaN or outside 0..1.
+// in row-major order (NULL: not wanted), *all_ones = 1 when every element is 1. An error when a value is NaN or outside 0..1.
 int mt_mask_summary(mt_tensor *valid, mt_tensor *sum, int32_t *all_ones, const mt_tensor *mask);
+
+// Of a mask (N, C, *S) of any dtype, position by position: kinds (N, 1, *S) uint8 = 0 where all channels are 0, 1 where all are
+// 1, MT_MASK_EQUAL where all are one other value, else MT_MASK_MIXED; valid (N, 1, *S) bool = some channel is not 0; counts[4] =
+// positions of each kind. valid and kinds are row-major. An error when a value is NaN or outside 0..1.
+enum { MT_MASK_EQUAL = 2, MT_MASK_MIXED = 3, MT_MASK_KINDS = 4 };
+int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts, const mt_tensor *mask);
 
 #pragma GCC visibility pop

@@ -63,9 +63,7 @@ function mask.full(shape, opts)
   local sizes = {}
   for i = 1, #shape do sizes[i] = native.integer('mask.full', 'shape', shape[i], 0) end
   local device = Tensor.check_device('mask.full', opts.device)
-  local m = new{ kind = 'full', shape = sizes, device = device, K = Tensor.namespace[device] }
-  m.is_all_valid = true
-  return m
+  return new{ kind = 'full', shape = sizes, device = device, K = Tensor.namespace[device] }
 end
 
 local function integer_tensor(op, argument, value, ndim)
@@ -176,7 +174,7 @@ local function refresh(m)
     if not Tensor.floating[m.original.dtype] and m.original.dtype ~= 'bool' then
       check(m.K.mt_tensor_copy(m.origin._c, m.original._c))
     end
-    m.cache, m.dense, m.summary, m.is_all_valid = {}, {}, nil, nil
+    m.cache, m.dense, m.summary, m.scanned = {}, {}, nil, nil
   end
 end
 
@@ -241,6 +239,34 @@ end
 
 function methods.dim(m) return #m.shape end
 
+-- What kernels want to know of the mask, position by position, in one pass over it (mt_mask_kinds): { kinds, valid = tensors
+-- (N or 1, 1, *S), counts = positions of each kind, all_ones }.
+local function scan(m)
+  refresh(m)
+  if not m.scanned then
+    local t = m:compact(m.kind == 'tensor' and m.origin.dtype or 'bool')
+    local shape = shape_of(t)
+    shape[2] = 1
+    local valid = Tensor.empty('mask', shape, 'bool', m.device)
+    local kinds = Tensor.empty('mask', shape, 'uint8', m.device)
+    local counts = ffi.new('int64_t[4]')
+    check(t.K.mt_mask_kinds(valid._c, kinds._c, counts, t._c))
+    local n = {}
+    for i = 0, 3 do n[i] = tonumber(counts[i]) end
+    m.scanned = { valid = valid, kinds = kinds, counts = n, all_ones = n[0] + n[2] + n[3] == 0 }
+  end
+  return m.scanned
+end
+
+--- m:valid() -> bool tensor (N or 1, 1, *S), contiguous, true where some channel is not 0: where there is work to do. nil where
+-- that is everywhere. Computed once; not to be changed.
+function methods.valid(m)
+  if m.kind == 'full' then return nil end
+  local s = scan(m)
+  if s.counts[0] == 0 then return nil end
+  return s.valid
+end
+
 local function summary(m)
   refresh(m)
   if not m.summary then
@@ -249,7 +275,7 @@ local function summary(m)
     local sum = Tensor.empty('mask', { m.shape[1] }, 'float64', m.device)
     local all = ffi.new('int32_t[1]')
     check(t.K.mt_mask_summary(valid._c, sum._c, all, t._c))
-    m.summary = { valid = valid:totable(), sum = sum:totable(), all = all[0] == 1 }
+    m.summary = { valid = valid:totable(), sum = sum:totable() }
   end
   return m.summary
 end
@@ -268,7 +294,7 @@ end
 --- m:all_valid(): true when every element is exactly 1, that is, when the mask changes nothing.
 function methods.all_valid(m)
   if m.kind == 'full' then return true end
-  return summary(m).all
+  return scan(m).all_ones
 end
 
 --- m:bool(), m:float(), m:double(): dense tensors; m:totable(): nested tables of numbers.

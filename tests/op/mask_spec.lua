@@ -58,6 +58,42 @@ describe('a mask', function()
     assert.is_false(torch.mask.lengths({ 3, 2 }, 3):all_valid())
     assert.is_false(torch.mask.wrap(tensor({ { { 1, 0.5 } } })):all_valid())
   end)
+  it('says where there is work: some channel is not 0', function()
+    assert.is_nil(torch.mask.full({ 2, 1, 3 }):valid())
+    assert.is_nil(torch.mask.lengths({ 3, 3 }, 3):valid())
+    assert.is_nil(torch.mask.wrap(tensor({ { { 1, 0.5 }, { 0, 1 } } })):valid())
+    local v = torch.mask.lengths({ 3, 2 }, 3):valid()
+    assert.are.equal('bool', v.dtype)
+    assert.are.same({ { { true, true, true } }, { { true, true, false } } }, v:totable())
+    local m = torch.mask.wrap(tensor({ { { 1, 0, 0.5, 0 }, { 1, 0, 0.5, 0.25 }, { 1, 0, 0.5, 0 } } }))
+    assert.are.same({ { { true, false, true, true } } }, m:valid():totable())
+    assert.are.equal(m:valid(), m:valid())
+    assert.are.same({ 1, 1, 4 }, m:expand(2, 3):valid():size())
+  end)
+  it('tells the kinds of positions apart in any memory order', function()
+    local check = require('masked_torch.native').check
+    local function kinds(t)
+      local shape = t:size()
+      shape[2] = 1
+      local valid, kind = Tensor.empty('test', shape, 'bool'), Tensor.empty('test', shape, 'uint8')
+      local counts = require('ffi').new('int64_t[4]')
+      check(t.K.mt_mask_kinds(valid._c, kind._c, counts, t._c))
+      return kind:totable(), { tonumber(counts[0]), tonumber(counts[1]), tonumber(counts[2]), tonumber(counts[3]) }
+    end
+    for _, dtype in ipairs{ 'float32', 'float64' } do
+      local t = tensor({ { { { 1, 0, 0.5, 0, 1 } }, { { 1, 0, 0.5, 0.25, 0 } }, { { 1, 0, 0.5, 0, 1 } } } }, dtype)
+      for _, source in ipairs{ t, t:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3) } do
+        local list, counts = kinds(source)
+        assert.are.same({ { { { 1, 0, 2, 3, 3 } } } }, list)
+        assert.are.same({ 1, 1, 1, 2 }, counts)
+      end
+      assert.fails(function() kinds(tensor({ { { 1, 0 }, { 0, nan } } }, dtype)) end, 'from 0 to 1', 'nan', 'sample 1')
+      assert.fails(function() kinds(tensor({ { { 1, 1 } }, { { 1, 1.5 } } }, dtype)) end, 'got 1.5 in sample 2')
+    end
+    local list, counts = kinds(torch.mask.boxes({ { 1, 2 } }, { 2, 2 }):bool())
+    assert.are.same({ { { { 1, 1 }, { 0, 0 } } } }, list)
+    assert.are.same({ 2, 2, 0, 0 }, counts)
+  end)
   it('notices that its tensor changed in place', function()
     local t = tensor({ { { 1, 1 } } })
     local m = torch.mask.wrap(t)
