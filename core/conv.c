@@ -10,7 +10,11 @@ static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
     for (int64_t row = 0; row < b->rows; row++) {
       const REAL *p = (const REAL *)b->dy->data + row_offset(b->dy, row) + o * b->dy->stride[1];
       double part[BIAS_LANES] = {0};
+      const uint8_t *active = b->active ? (const uint8_t *)b->active->data + row_offset(b->active, row) : NULL;
       for (int64_t i = 0; i < b->columns; i++, p += b->step) {
+        if (active && !active[i * b->active_step]) {
+          continue;
+        }
         for (int64_t l = 0; l < lanes; l++) part[l] += p[l * b->dy->stride[1]];
       }
       for (int64_t l = 0; l < lanes; l++) sum[l] += part[l];
@@ -27,18 +31,18 @@ static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
 enum { BIAS_LANES = 16 };
 
 typedef struct {
-  const mt_tensor *db, *dy;
-  int64_t rows, columns, step;
+  const mt_tensor *db, *dy, *active;
+  int64_t rows, columns, step, active_step;
 } bias_plan;
 
-// Element offset of the first pixel of row `row` (all samples' rows counted in order) of an (N, C, *S) tensor.
+// Element offset of the first pixel of row `row` (all samples' rows counted in order) of an (N or 1, C, *S) tensor.
 static int64_t row_offset(const mt_tensor *t, int64_t row) {
   int64_t offset = 0;
   for (int32_t d = t->ndim - 2; d >= 2; d--) {
     offset += row % t->shape[d] * t->stride[d];
     row /= t->shape[d];
   }
-  return offset + row * t->stride[0];
+  return offset + (t->shape[0] == 1 ? 0 : row * t->stride[0]);
 }
 
 #define MT_SOURCE "conv.c"
@@ -135,13 +139,30 @@ static int check_written(const char *op, const mt_tensor *out, const mt_tensor *
   return c ? mt_check_overlap(op, out, c, false) : MT_OK;
 }
 
+// A map of the pixels of t (N, C, *S): (N or 1, 1, *S), or NULL.
+static int set_map(const char *op, const char *argument, mt_taps_map *map, const mt_tensor *m, int32_t dtype,
+                   const mt_tensor *t) {
+  *map = (mt_taps_map){0};
+  if (m == NULL) {
+    return MT_OK;
+  }
+  MT_TRY(mt_check_dtype(op, argument, m, dtype));
+  int64_t shape[MT_MAX_DIMS];
+  memcpy(shape, t->shape, sizeof shape);
+  shape[0] = m->ndim > 0 && m->shape[0] == 1 ? 1 : t->shape[0];
+  shape[1] = 1;
+  MT_TRY(mt_check_shape(op, argument, m, t->ndim, shape));
+  map->data = m->data;
+  map->sample = shape[0] == 1 ? 0 : m->stride[0];
+  for (int32_t d = 2; d < t->ndim; d++) {
+    map->step[d - 2] = m->stride[d];
+  }
+  return MT_OK;
+}
+
 // ---- layouts --------------------------------------------------------------------------------------------------------------
 
-// (N, C, *S) with its channels side by side: t itself with another reference, or a copy.
-static int channels_side_by_side(mt_tensor **out, const mt_tensor *t) {
-  if (t->shape[1] == 1 || t->stride[1] == 1) {
-    return mt_tensor_view(out, t, t->ndim, t->shape, t->stride, 0);
-  }
+static int new_channels_last(mt_tensor **out, const mt_tensor *t) {
   int64_t stride[MT_MAX_DIMS], step = t->shape[1];
   for (int32_t d = t->ndim - 1; d >= 2; d--) {
     stride[d] = step;
@@ -149,7 +170,15 @@ static int channels_side_by_side(mt_tensor **out, const mt_tensor *t) {
   }
   stride[0] = step;
   stride[1] = 1;
-  MT_TRY(mt_tensor_new(out, t->dtype, t->ndim, t->shape, stride));
+  return mt_tensor_new(out, t->dtype, t->ndim, t->shape, stride);
+}
+
+// (N, C, *S) with its channels side by side: t itself with another reference, or a copy.
+static int channels_side_by_side(mt_tensor **out, const mt_tensor *t) {
+  if (t->shape[1] == 1 || t->stride[1] == 1) {
+    return mt_tensor_view(out, t, t->ndim, t->shape, t->stride, 0);
+  }
+  MT_TRY(new_channels_last(out, t));
   const int status = mt_tensor_copy(*out, t);
   if (status != MT_OK) {
     mt_tensor_release(*out);
@@ -205,6 +234,24 @@ static int groups_side_by_side(mt_tensor **out, int64_t *group, const mt_tensor 
   padded->ndim = t->ndim;
   *out = padded;
   return MT_OK;
+}
+
+// *t, or in its place a copy of it that is 0 where map is.
+static int clear_unmapped(mt_tensor **t, const mt_tensor *map) {
+  if (map == NULL) {
+    return MT_OK;
+  }
+  mt_tensor *values, *cleared;
+  MT_TRY(mt_tensor_new(&values, (*t)->dtype, map->ndim, map->shape, NULL));
+  int status = mt_tensor_copy(values, map);
+  status = status ? status : new_channels_last(&cleared, *t);
+  if (status == MT_OK) {
+    status = mt_mask_select(cleared, *t, values);
+    mt_tensor_release(*t);
+    *t = cleared;
+  }
+  mt_tensor_release(values);
+  return status;
 }
 
 // The taps of a geometry and the offsets of their weights; both freed with `offset`.
@@ -287,11 +334,19 @@ static mt_taps taps_over(const mt_tensor *x, const mt_tensor *w, const mt_conv *
   return t;
 }
 
+typedef struct {
+  mt_taps_map valid, active, scale, gate;
+} maps;
+
 // ---- forward ------------------------------------------------------------------------------------------------------------
 
 static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                       tap_list *list) {
+                       const maps *m, tap_list *list) {
   mt_taps t = taps_over(x, w, g);
+  t.valid = m->valid;
+  t.active = m->active;
+  t.scale = m->scale;
+  t.gate = m->gate;
   t.channels = w->shape[1];
   t.outputs = w->shape[0] / g->groups;
   t.w_channel = w->stride[1];
@@ -311,8 +366,10 @@ static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, con
   return mt_taps_sum(&t);
 }
 
-int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g) {
+int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
+                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m) {
   int64_t shape[MT_MAX_DIMS];
+  maps k;
   MT_TRY(check_shapes(shape, x, w, g));
   const char *op = name_of(g);
   if (b) {
@@ -320,12 +377,16 @@ int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const 
   }
   MT_TRY(check_typed_shape(op, "output", y, x, x->ndim, shape));
   MT_TRY(check_written(op, y, x, w, b));
+  MT_TRY(set_map(op, "valid", &k.valid, valid, MT_BOOL, x));
+  MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, y));
+  MT_TRY(set_map(op, "r", &k.scale, r, x->dtype, y));
+  MT_TRY(set_map(op, "m", &k.gate, m, x->dtype, y));
   mt_tensor *rows, *bias = NULL;
   tap_list list = {0, NULL, NULL};
   MT_TRY(channels_side_by_side(&rows, x));
   int status = b ? mt_contiguous(&bias, b) : MT_OK;
   status = status ? status : new_taps(&list, g);
-  status = status ? status : run_forward(y, rows, w, bias, g, &list);
+  status = status ? status : run_forward(y, rows, w, bias, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(bias);
   mt_tensor_release(rows);
@@ -336,8 +397,10 @@ int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const 
 
 // One sum per phase: the pixels of dx that share their remainder modulo the stride share their taps.
 static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                              tap_list *list) {
+                              const maps *m, tap_list *list) {
   mt_taps t = taps_over(dy, w, g);
+  t.valid = m->active;
+  t.active = m->valid;
   int64_t phases = 1;
   t.channels = w->shape[0] / g->groups;
   t.outputs = w->shape[1];
@@ -349,19 +412,22 @@ static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tenso
   t.bias = b ? b->data : NULL;
   for (int32_t d = 0; d < g->dims; d++) {
     t.y_step[d] = dx->stride[d + 2] * g->stride[d];
+    t.active.step[d] *= g->stride[d];
     t.mul[d] = 1;
     phases *= MT_MIN(g->stride[d], dx->shape[d + 2]);
   }
   for (int64_t k = 0; k < phases; k++) {
-    int64_t phase[MT_TAPS_DIMS], rest = k, start = 0;
+    int64_t phase[MT_TAPS_DIMS], rest = k, start = 0, pixel = 0;
     for (int32_t d = g->dims - 1; d >= 0; d--) {
       const int64_t n = MT_MIN(g->stride[d], dx->shape[d + 2]);
       phase[d] = rest % n;
       rest /= n;
       start += phase[d] * dx->stride[d + 2];
+      pixel += phase[d] * m->valid.step[d];
       t.grid[d] = (dx->shape[d + 2] - phase[d] - 1) / g->stride[d] + 1;
     }
     t.y = (char *)dx->data + start * mt_dtype_size(dx->dtype);
+    t.active.data = m->valid.data ? (const uint8_t *)m->valid.data + pixel : NULL;
     adjoint_taps(list, g, w, phase);
     set_taps(&t, list);
     MT_TRY(mt_taps_sum(&t));
@@ -369,8 +435,10 @@ static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tenso
   return MT_OK;
 }
 
-int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g) {
+int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
+                           const mt_tensor *valid, const mt_tensor *active) {
   int64_t shape[MT_MAX_DIMS];
+  maps k;
   MT_TRY(check_shapes(shape, dx, w, g));
   const char *op = name_of(g);
   MT_TRY(check_typed_shape(op, "gradient", dy, dx, dx->ndim, shape));
@@ -378,12 +446,14 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
     MT_TRY(check_typed_shape(op, "bias", b, dx, 1, dx->shape + 1));
   }
   MT_TRY(check_written(op, dx, dy, w, b));
+  MT_TRY(set_map(op, "valid", &k.valid, valid, MT_BOOL, dx));
+  MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, dy));
   mt_tensor *rows, *bias = NULL;
   tap_list list = {0, NULL, NULL};
   MT_TRY(channels_side_by_side(&rows, dy));
   int status = b ? mt_contiguous(&bias, b) : MT_OK;
   status = status ? status : new_taps(&list, g);
-  status = status ? status : run_backward_input(dx, rows, w, bias, g, &list);
+  status = status ? status : run_backward_input(dx, rows, w, bias, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(bias);
   mt_tensor_release(rows);
@@ -393,8 +463,10 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
 // ---- weight gradient ----------------------------------------------------------------------------------------------------
 
 static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, int64_t group, const mt_tensor *x, const mt_conv *g,
-                               tap_list *list) {
+                               const maps *m, tap_list *list) {
   mt_taps t = taps_over(x, dw, g);
+  t.valid = m->valid;
+  t.active = m->active;
   t.channels = dw->shape[1];
   t.outputs = dw->shape[0] / g->groups;
   t.w_channel = dw->stride[1];
@@ -413,33 +485,43 @@ static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, int64_t group
   return mt_taps_gradient(&t);
 }
 
-int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g) {
+int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g,
+                            const mt_tensor *valid, const mt_tensor *active) {
   int64_t shape[MT_MAX_DIMS];
+  maps k;
   MT_TRY(check_shapes(shape, x, dw, g));
   const char *op = name_of(g);
   MT_TRY(check_typed_shape(op, "gradient", dy, x, x->ndim, shape));
   MT_TRY(check_written(op, dw, dy, x, NULL));
+  MT_TRY(set_map(op, "valid", &k.valid, valid, MT_BOOL, x));
+  MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, dy));
   mt_tensor *rows, *gradient = NULL;
   tap_list list = {0, NULL, NULL};
   int64_t group = 0;
   MT_TRY(channels_side_by_side(&rows, x));
   int status = groups_side_by_side(&gradient, &group, dy, g->groups, g->groups > 1 && x->shape[1] == g->groups && dw->shape[0] == g->groups);
+  status = status ? status : clear_unmapped(&rows, valid);
+  status = status ? status : clear_unmapped(&gradient, active);
   status = status ? status : new_taps(&list, g);
-  status = status ? status : run_backward_weight(dw, gradient, group, rows, g, &list);
+  status = status ? status : run_backward_weight(dw, gradient, group, rows, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(gradient);
   mt_tensor_release(rows);
   return status;
 }
 
-int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy) {
+int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy, const mt_tensor *active) {
   MT_TRY(mt_check_real("conv", "gradient", dy));
   if (dy->ndim < 3) {
     return mt_fail(MT_ERROR_ARGUMENT, "conv: gradient: expected (batch, out, size, ...), got %s", MT_SHAPE(dy));
   }
   MT_TRY(check_typed_shape("conv", "bias", db, dy, 1, dy->shape + 1));
   MT_TRY(check_written("conv", db, dy, dy, NULL));
-  bias_plan b = {.db = db, .dy = dy, .rows = dy->numel > 0 ? dy->shape[0] : 0, .columns = dy->shape[dy->ndim - 1], .step = dy->stride[dy->ndim - 1]};
+  mt_taps_map map;
+  MT_TRY(set_map("conv", "active", &map, active, MT_BOOL, dy));
+  const int32_t last = dy->ndim - 1;
+  bias_plan b = {.db = db, .dy = dy, .active = active, .rows = dy->numel > 0 ? dy->shape[0] : 0, .columns = dy->shape[last],
+                 .step = dy->stride[last], .active_step = active ? active->stride[last] : 0};
   for (int32_t d = 2; d < dy->ndim - 1; d++) {
     b.rows *= dy->shape[d];
   }

@@ -10,6 +10,11 @@
 // bias add up row by row of the image, rows in order, samples in order, so padding of zeros at the end of rows or
 // of the image leaves them unchanged too. Results are best allocated channels-last.
 // (Weights that are Inf or NaN may or may not show where a tap lies outside the image.)
+//
+// Masks: every kernel takes them, NULL meaning that everything counts. Bool, one channel, one entry per pixel:
+//   valid  (N or 1, 1, *S)   pixels of x that count; the others are 0, whatever they hold
+//   active (N or 1, 1, *S')  outputs that are computed; the others are 0
+// Work is proportional to what they leave, and skipping changes no bit of the rest.
 #pragma once
 #include "tensor.h"
 
@@ -28,12 +33,18 @@ typedef struct mt_conv {
 // Sizes of the output's spatial axes for an input of spatial sizes `in`; an error when one is below 1.
 int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g);
 
-int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g);
-// dx = the adjoint of x -> y; b, when given, is added (that is the transposed convolution's forward)
-int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g);
-// dw = gradient of w
-int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g);
-// db[o] = sum of dy[n, o, p] over n, p
-int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy);
+// y = (the sum * r + b) * m with r, m (N or 1, 1, *S') or NULL; where r is 0, the first product is. Masked convolution
+// re-weights and gates with them (masked_conv.h).
+int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
+                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m);
+// dx = the adjoint of x -> the sum, from the active dy, at the valid pixels; b, when given, is added there (that is the
+// transposed convolution's forward)
+int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
+                           const mt_tensor *valid, const mt_tensor *active);
+// dw = gradient of w, from the active dy and the valid x
+int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g,
+                            const mt_tensor *valid, const mt_tensor *active);
+// db[o] = sum of dy[n, o, p] over n, active p
+int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy, const mt_tensor *active);
 
 #pragma GCC visibility pop

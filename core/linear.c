@@ -93,7 +93,7 @@ int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, cons
   int status = input_image(&xi, x);
   status = status ? status : weight_image(&wi, w);
   status = status ? status : output_image(&yi, &rows, y);
-  status = status ? status : mt_conv_forward(yi, xi, wi, b, &kernel_of_one);
+  status = status ? status : mt_conv_forward(yi, xi, wi, b, &kernel_of_one, NULL, NULL, NULL, NULL);
   status = status ? status : finish_output(y, rows);
   mt_tensor_release(rows);
   mt_tensor_release(yi);
@@ -110,7 +110,7 @@ int mt_linear_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor
   int status = input_image(&dyi, dy);
   status = status ? status : weight_image(&wi, w);
   status = status ? status : output_image(&dxi, &rows, dx);
-  status = status ? status : mt_conv_backward_input(dxi, dyi, wi, NULL, &kernel_of_one);
+  status = status ? status : mt_conv_backward_input(dxi, dyi, wi, NULL, &kernel_of_one, NULL, NULL);
   status = status ? status : finish_output(dx, rows);
   mt_tensor_release(rows);
   mt_tensor_release(dxi);
@@ -127,7 +127,7 @@ int mt_linear_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tenso
   int status = input_image(&xi, x);
   status = status ? status : input_image(&dyi, dy);
   status = status ? status : weight_image(&dwi, dw);
-  status = status ? status : mt_conv_backward_weight(dwi, dyi, xi, &kernel_of_one);
+  status = status ? status : mt_conv_backward_weight(dwi, dyi, xi, &kernel_of_one, NULL, NULL);
   mt_tensor_release(dwi);
   mt_tensor_release(dyi);
   mt_tensor_release(xi);
@@ -143,7 +143,7 @@ int mt_linear_backward_bias(mt_tensor *db, const mt_tensor *dy) {
   MT_TRY(check_written(db, dy, dy));
   mt_tensor *dyi = NULL;
   int status = input_image(&dyi, dy);
-  status = status ? status : mt_conv_backward_bias(db, dyi);
+  status = status ? status : mt_conv_backward_bias(db, dyi, NULL);
   mt_tensor_release(dyi);
   return status;
 }

@@ -1,14 +1,21 @@
 // taps: sums over (tap, channel) of pixels gathered from a channels-last image. Internal: the forward pass and the input
 // gradient of convolution and of linear layers are such sums, their weight gradients are mt_taps_gradient.
 //
-//   y[n, i, o] = bias[o] + sum over taps j, channels c of x[n, i * mul + offset[j], c] * w[j, c, o]      (per group)
+//   y[n, i, o] = (scale[n, i] * sum over taps j, channels c of x[n, i * mul + offset[j], c] * w[j, c, o] + bias[o]) * gate[n, i]
 //
-// i walks over `grid`; where i * mul + offset[j] is outside `size`, x is 0. One accumulator per output element takes the
-// terms in the order (j, c); a bias comes last. All strides count elements; x's channels must be neighbours.
+// (per group). i walks over `grid`; where i * mul + offset[j] is outside `size`, or not valid, x is 0; where i is not active, y
+// is 0. One accumulator per output element takes the terms in the order (j, c). All strides count elements; x's channels must
+// be neighbours.
 #pragma once
 #include "common.h"
 
 enum { MT_TAPS_DIMS = 3 };
+
+// A number per pixel, or a byte. data NULL: all are 1.
+typedef struct {
+  const void *data;
+  int64_t sample, step[MT_TAPS_DIMS];
+} mt_taps_map;
 
 typedef struct mt_taps {
   int32_t dtype, dims;
@@ -28,10 +35,25 @@ typedef struct mt_taps {
   const int64_t *w_tap;
   int64_t w_group, w_channel, w_output;
   const void *bias;                    // groups * outputs neighbours, or NULL
+  mt_taps_map valid, active;           // bytes: over the image that is read, over the grid
+  mt_taps_map scale, gate;             // reals over the grid
 } mt_taps;
+
+// One channel and one output per group.
+static inline bool mt_taps_depthwise(const mt_taps *t) { return t->groups > 1 && t->channels == 1 && t->outputs == 1; }
+
+// The number of sample n's pixel `at` in a map with data.
+static inline int64_t mt_taps_at(const mt_taps *t, const mt_taps_map *map, int64_t n, const int64_t at[MT_TAPS_DIMS]) {
+  int64_t offset = n * map->sample;
+  for (int32_t d = 0; d < t->dims; d++) {
+    offset += at[d] * map->step[d];
+  }
+  return offset;
+}
 
 int mt_taps_sum(const mt_taps *t);
 
-// w[j, c, o] = sum over n, i of x[n, i * mul + offset[j], c] * y[n, i, o]: the gradient of w when y holds the gradient of
-// the sums; the outputs of a group must be neighbours and followed by readable elements up to mt_tile_padded. The pixels of one row (the last dim) add up in order from 0, then the rows in order.
+// w[j, c, o] = sum over n, active i of x[n, i * mul + offset[j], c] * y[n, i, o]: the gradient of w when y holds the gradient
+// of the sums; the outputs of a group must be neighbours and followed by readable elements up to mt_tile_padded. The pixels of
+// one row (the last dim) add up in order from 0, then the rows in order. scale, gate and bias are not looked at.
 int mt_taps_gradient(const mt_taps *t);

@@ -211,9 +211,9 @@ describe('convolution', function()
     collectgarbage('stop')      -- it would free other tests' tensors while blocks are counted
     local allocations = {}
     for name, call in pairs {
-      forward = function() return C.mt_conv_forward(y._c, x._c, w._c, b._c, g) end,
-      input = function() return C.mt_conv_backward_input(dx._c, y._c, w._c, nil, g) end,
-      weight = function() return C.mt_conv_backward_weight(dw._c, y._c, x._c, g) end,
+      forward = function() return C.mt_conv_forward(y._c, x._c, w._c, b._c, g, nil, nil, nil, nil) end,
+      input = function() return C.mt_conv_backward_input(dx._c, y._c, w._c, nil, g, nil, nil) end,
+      weight = function() return C.mt_conv_backward_weight(dw._c, y._c, x._c, g, nil, nil) end,
     } do
       local blocks, n = C.mt_memory_blocks(), 0
       local status

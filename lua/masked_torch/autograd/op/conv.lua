@@ -17,19 +17,19 @@ end
 
 local function bias_gradient(dy)
   local db = Tensor.empty('conv', { dy:size(2) }, dy.dtype, dy.device)
-  check(dy.K.mt_conv_backward_bias(db._c, dy._c))
+  check(dy.K.mt_conv_backward_bias(db._c, dy._c, nil))
   return db
 end
 
 local function weight_gradient(w, dy, x, g)
   local dw = Tensor.empty('conv', w:size(), w.dtype, w.device)
-  check(x.K.mt_conv_backward_weight(dw._c, dy._c, x._c, g))
+  check(x.K.mt_conv_backward_weight(dw._c, dy._c, x._c, g, nil, nil))
   return dw
 end
 
 local function input_gradient(x, dy, w, g)
   local dx = channels_last('conv', x, x:size(2), geometry.spatial(x))
-  check(x.K.mt_conv_backward_input(dx._c, dy._c, w._c, nil, g))
+  check(x.K.mt_conv_backward_input(dx._c, dy._c, w._c, nil, g, nil, nil))
   return dx
 end
 
@@ -39,7 +39,7 @@ local conv = autograd.op{
   forward = function(ctx, x, w, b, g)
     local op = 'conv' .. g.dims .. 'd'
     local y = channels_last(op, x, w:size(1), geometry.output_size(op, g, geometry.spatial(x)))
-    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, g))
+    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, g, nil, nil, nil, nil))
     ctx:save(x, w)
     ctx.geometry = g
     return y
@@ -57,7 +57,7 @@ local conv_transpose = autograd.op{
   name = 'conv_transpose',
   forward = function(ctx, x, w, b, g, spatial)
     local y = channels_last('conv_transpose' .. g.dims .. 'd', x, w:size(2) * g.groups, spatial)
-    check(x.K.mt_conv_backward_input(y._c, x._c, w._c, b and b._c, g))
+    check(x.K.mt_conv_backward_input(y._c, x._c, w._c, b and b._c, g, nil, nil))
     ctx:save(x, w)
     ctx.geometry = g
     return y
@@ -67,7 +67,7 @@ local conv_transpose = autograd.op{
     local g, dx = ctx.geometry, nil
     if ctx.needs[1] then
       dx = channels_last('conv_transpose', x, x:size(2), geometry.spatial(x))
-      check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g))
+      check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g, nil, nil, nil, nil))
     end
     return dx, ctx.needs[2] and weight_gradient(w, x, dy, g) or nil, ctx.needs[3] and bias_gradient(dy) or nil
   end,

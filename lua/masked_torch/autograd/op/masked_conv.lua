@@ -14,79 +14,81 @@ local Tensor = require 'masked_torch.tensor'
 
 local check, fail = native.check, native.fail
 
-local function handle(t) return t and t._c end
+local function handle(t) return t and t._c or nil end
 
 local function same_layout(x)
   return Tensor.empty_like(x)
 end
 
--- y = gate((conv(cleared x, w)) * q^alpha + b); see masked_conv.h. plan: { geometry =, out = sizes of y's axes, clear = mask
--- tensor and clear_kernel, pass = the gradient of cleared holes passes, q = ratios, r = q^alpha (alpha a number), m = gate }
+-- y = gate((conv(cleared x, w)) * q^alpha + b); see masked_conv.h. plan, all but the first two optional:
+--   geometry, out           mt_conv; sizes of y's axes
+--   valid, active           the pixels of x that count and those of y that are computed (conv.h)
+--   clear, clear_kernel     the mask of x and what applies it, where `valid` does not say everything
+--   pass                    the gradient of cleared holes passes
+--   q, r                    ratios; q^alpha where alpha is a number
+--   m, soft                 the gate; it has other values than 0 and 1
+-- Maps of one channel go into the convolution; r and m of many channels finish its result afterwards.
+local function one_channel(t) return not t or t:size(2) == 1 end
+
 local masked_conv = autograd.op{
   name = 'masked_conv',
   forward = function(ctx, x, w, b, alpha, plan)
-    local K, g = x.K, plan.geometry
+    local K, g, r, m = x.K, plan.geometry, plan.r, plan.soft and plan.m
     if plan.clear then
       local cleared = same_layout(x)
       check(K[plan.clear_kernel](cleared._c, x._c, plan.clear._c))
       x = cleared
     end
-    local shape = { x:size(1), w:size(1), unpack(plan.out) }
-    local raw = Tensor.empty('masked_conv', shape, x.dtype, x.device, Tensor.channels_last(shape))
-    local q, r, m = plan.q, plan.r, plan.m
-    ctx.plan, ctx.r = plan, r
-    if not q and not m then
-      check(K.mt_conv_forward(raw._c, x._c, w._c, handle(b), g))
-      ctx:save(x, w, nil, Tensor.is_tensor(alpha) and alpha or nil)
-      return raw
-    end
-    check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g))
-    local learnt = q and Tensor.is_tensor(alpha)
+    local learnt = plan.q and Tensor.is_tensor(alpha)
     if learnt then
-      r = same_layout(q)
-      check(K.mt_masked_conv_power(r._c, q._c, alpha:item()))
-      ctx.r = r
+      r = same_layout(plan.q)
+      check(K.mt_masked_conv_power(r._c, plan.q._c, alpha:item()))
     end
-    -- Only the gradient of alpha needs the unfinished result.
-    local y = learnt and ctx.needs[4] and same_layout(raw) or raw
-    check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(m)))
-    ctx:save(x, w, y ~= raw and raw or nil, Tensor.is_tensor(alpha) and alpha or nil)
+    local shape = { x:size(1), w:size(1), unpack(plan.out) }
+    local y = Tensor.empty('masked_conv', shape, x.dtype, x.device, Tensor.channels_last(shape))
+    local raw     -- only the gradient of alpha needs the unfinished result
+    if one_channel(r) and one_channel(m) and not (learnt and ctx.needs[4]) then
+      check(K.mt_conv_forward(y._c, x._c, w._c, handle(b), g, handle(plan.valid), handle(plan.active), handle(r), handle(m)))
+    else
+      raw = learnt and ctx.needs[4] and same_layout(y) or y
+      check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g, handle(plan.valid), handle(plan.active), nil, nil))
+      check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(plan.m)))
+    end
+    ctx.plan, ctx.r = plan, r
+    ctx:save(x, w, raw ~= y and raw or nil, Tensor.is_tensor(alpha) and alpha or nil)
     return y
   end,
   backward = function(ctx, dy)
     local x, w, raw, alpha = ctx:saved()
     local plan, r, needs = ctx.plan, ctx.r, ctx.needs
-    local K, g, m = x.K, plan.geometry, plan.m
-    local draw = dy
-    if r or m then
-      draw = same_layout(dy)
-      check(K.mt_masked_conv_finish_backward(draw._c, dy._c, handle(r), handle(m)))
+    local K, g, m, valid, active = x.K, plan.geometry, plan.soft and plan.m, handle(plan.valid), handle(plan.active)
+    local function gated(scale)
+      if not scale and not m then return dy end
+      local result = same_layout(dy)
+      check(K.mt_masked_conv_finish_backward(result._c, dy._c, handle(scale), handle(m)))
+      return result
     end
+    local draw = (needs[1] or needs[2] or needs[3] and not r) and gated(r)
     local dx, dw, db, dalpha
     if needs[1] then
       dx = same_layout(x)
-      check(K.mt_conv_backward_input(dx._c, draw._c, w._c, nil, g))
+      check(K.mt_conv_backward_input(dx._c, draw._c, w._c, nil, g, not plan.pass and valid or nil, active))
       if plan.clear and not plan.pass then check(K[plan.clear_kernel](dx._c, dx._c, plan.clear._c)) end
     end
     if needs[2] then
       dw = same_layout(w)
-      check(K.mt_conv_backward_weight(dw._c, draw._c, x._c, g))
+      check(K.mt_conv_backward_weight(dw._c, draw._c, x._c, g, valid, active))
     end
     if needs[3] then
-      local gated = r and dy or draw      -- the bias is not re-weighted
-      if r and m then
-        gated = same_layout(dy)
-        check(K.mt_masked_conv_finish_backward(gated._c, dy._c, nil, m._c))
-      end
       db = Tensor.empty('masked_conv', { w:size(1) }, w.dtype, w.device)
-      check(K.mt_conv_backward_bias(db._c, gated._c))
+      check(K.mt_conv_backward_bias(db._c, (r and gated() or draw)._c, active))     -- the bias is not re-weighted
     end
     if needs[4] and not plan.q then     -- nothing is re-weighted
       dalpha = same_layout(alpha)
       check(K.mt_tensor_fill(dalpha._c, 0))
     elseif needs[4] then
       dalpha = same_layout(alpha)
-      check(K.mt_masked_conv_alpha_backward(dalpha._c, dy._c, raw._c, r._c, plan.q._c, handle(m)))
+      check(K.mt_masked_conv_alpha_backward(dalpha._c, dy._c, raw._c, r._c, plan.q._c, handle(plan.m)))
     end
     return dx, dw, db, dalpha
   end,
@@ -223,8 +225,10 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   c.key = ('%s %s border %s multi %s eps %.17g out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
     tostring(opts.multichannel), opts.eps, w:size(1))
   if opts.premask ~= 'none' and not full then
-    plan.clear, plan.clear_kernel = c.dense, clear_kernels[opts.premask]
-    plan.pass = opts.premask == 'values'
+    plan.valid, plan.pass = mask:valid(), opts.premask == 'values'
+    if c.dense:size(2) > 1 or opts.premask == 'multiply' and not mask:is_binary() then
+      plan.clear, plan.clear_kernel = c.dense, clear_kernels[opts.premask]
+    end
   end
   if opts.reweight ~= 'none' and alpha ~= 0 then plan.q, plan.r = ratios(c, alpha) end
   if not given and (opts.rule == 'keep' or opts.rule == 'centre') or
@@ -232,7 +236,10 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
     return plan, still_full(given, g, x, out)
   end
   local result = output_mask(c)
-  if opts.gate == 'mask' then plan.m = result:compact(x.dtype) end
+  if opts.gate == 'mask' then
+    plan.m, plan.active = result:compact(x.dtype), result:valid()
+    plan.soft = plan.m:size(2) > 1 or not result:is_binary()
+  end
   return plan, result
 end
 
@@ -335,7 +342,8 @@ local function public(op, expected_dims)
         check_parameter(op, 'gate_bias', gb, x, ('(%d)'):format(w:size(1)),
           Tensor.is_tensor(gb) and gb:dim() == 1 and gb:size(1) == w:size(1))
       end
-      local gate_plan = { geometry = g, out = plan.out, clear = plan.clear, clear_kernel = plan.clear_kernel, pass = plan.pass }
+      local gate_plan = { geometry = g, out = plan.out, valid = plan.valid, clear = plan.clear,
+        clear_kernel = plan.clear_kernel, pass = plan.pass }
       local gate = masked_conv(x, gw, gb, 1, gate_plan)
       y = y * gate:sigmoid()
     elseif opts.gate_weight or opts.gate_bias then

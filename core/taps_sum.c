@@ -1,4 +1,4 @@
-// taps: see taps.h.
+// taps_sum: sums over taps; see taps.h.
 #ifdef REAL
 
 // ---- weights into panels ----------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ static bool FN(gather)(const sum_plan *s, REAL *rows, const pixel *p, int64_t n,
       continue;
     }
     for (int64_t i = 0; i < count; to += pieces[i].count, i++) {
-      if (inside(t, &p[r], s->tap[pieces[i].tap].index)) {
+      if (counts(s, &p[r], pieces[i].tap)) {
         any = true;
         FN(copy)(to, x + (start + pieces[i].x), pieces[i].count);
       } else {
@@ -63,7 +63,17 @@ static bool FN(gather)(const sum_plan *s, REAL *rows, const pixel *p, int64_t n,
 }
 
 // A sum of products so small that they vanish may be -0; +0 is added so that terms that are 0 make no difference.
-INLINE REAL FN(finished)(REAL sum, const REAL *bias, int64_t o) { return bias ? (sum + (REAL)0) + bias[o] : sum + (REAL)0; }
+INLINE REAL FN(finished)(const mt_taps *t, const pixel *p, REAL sum, const REAL *bias, int64_t o) {
+  sum += (REAL)0;
+  if (t->scale.data) {
+    const REAL scale = ((const REAL *)t->scale.data)[p->scale];
+    sum = scale == 0 ? 0 : sum * scale;
+  }
+  if (bias) {
+    sum += bias[o];
+  }
+  return t->gate.data ? sum * ((const REAL *)t->gate.data)[p->gate] : sum;
+}
 
 // Outputs [first, first + count) of group g, for n pixels.
 static void FN(store)(const mt_taps *t, const REAL *acc, int64_t ld, const pixel *p, int64_t n, int64_t g, int64_t first,
@@ -72,12 +82,19 @@ static void FN(store)(const mt_taps *t, const REAL *acc, int64_t ld, const pixel
   REAL *y = (REAL *)t->y + g * t->y_group + first * t->y_channel;
   if (t->y_channel == 1) {
     for (int64_t r = 0; r < n; r++) {
-      for (int64_t o = 0; o < count; o++) y[p[r].y + o] = FN(finished)(acc[r * ld + o], bias, o);
+      for (int64_t o = 0; o < count; o++) y[p[r].y + o] = FN(finished)(t, &p[r], acc[r * ld + o], bias, o);
     }
   } else {
     for (int64_t o = 0; o < count; o++) {
-      for (int64_t r = 0; r < n; r++) y[p[r].y + o * t->y_channel] = FN(finished)(acc[r * ld + o], bias, o);
+      for (int64_t r = 0; r < n; r++) y[p[r].y + o * t->y_channel] = FN(finished)(t, &p[r], acc[r * ld + o], bias, o);
     }
+  }
+}
+
+static void FN(clear_pixel)(const mt_taps *t, const pixel *p) {
+  for (int64_t g = 0; g < t->groups; g++) {
+    REAL *y = (REAL *)t->y + p->y + g * t->y_group;
+    for (int64_t o = 0; o < t->outputs; o++) y[o * t->y_channel] = 0;
   }
 }
 
@@ -157,79 +174,13 @@ static void FN(sum_lanewise)(void *context, int64_t begin, int64_t end) {
     for (int64_t g = 0; g < t->groups; g += CHUNK) {
       const int64_t lanes = MT_MIN(CHUNK, t->groups - g);
       for (int64_t j = 0; j < s->count; j++) {
-        from[j] = p.whole || inside(t, &p, s->tap[j].index) ? (const REAL *)t->x + (p.x + s->tap[j].x + g) : NULL;
+        from[j] = p.whole || counts(s, &p, j) ? (const REAL *)t->x + (p.x + s->tap[j].x + g) : NULL;
       }
       s->tile->lanewise[MT_TILE_TYPE(t->dtype)](acc, from, (const REAL *)s->packed + g, t->groups, s->count, lanes);
       for (int64_t l = 0; l < lanes; l++) {
-        ((REAL *)t->y)[p.y + (g + l) * t->y_group] = FN(finished)(acc[l], t->bias, g + l);
+        ((REAL *)t->y)[p.y + (g + l) * t->y_group] = FN(finished)(t, &p, acc[l], t->bias, g + l);
       }
     }
-  }
-}
-
-// ---- the gradient of the weights --------------------------------------------------------------------------------------
-
-// Adds the rows [row, row + n) of the image for one tap, one tile of channels and one panel of outputs.
-static void FN(outer_rows)(const gradient_plan *s, REAL *acc, int64_t ld, int64_t row, int64_t n, int64_t j, int64_t g,
-                           int64_t c, int64_t channels, int64_t o, int64_t lanes) {
-  const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  for (int64_t r = row; r < row + n; r++) {
-    int64_t x, y;
-    if (!locate_row(s, j, r, &x, &y)) {
-      continue;
-    }
-    const REAL *a = (const REAL *)t->x + x + g * t->channels + c;
-    const REAL *b = (const REAL *)t->y + y + g * t->y_group + o;
-    s->tile->outer[MT_TILE_TYPE(t->dtype)](acc, ld, a, t->mul[last] * t->x_step[last], b, t->y_step[last],
-                                           s->high[j] - s->low[j], channels, lanes);
-  }
-}
-
-// One task: a tap, some channels and outputs of a group, over the plan's present rows. What it has summed so far stays on
-// the stack when these are all rows.
-static void FN(gradient_block)(void *context, int64_t begin, int64_t end) {
-  const gradient_plan *s = context;
-  const mt_taps *t = s->taps;
-  _Alignas(64) REAL stack[GRADIENT_CHANNELS * CHUNK];
-  for (int64_t task = begin; task < end; task++) {
-    const int64_t o0 = task % s->o_chunks * s->o_chunk, rest = task / s->o_chunks;
-    const int64_t c0 = rest % s->c_chunks * s->c_chunk, j = rest / s->c_chunks % t->taps, g = rest / s->c_chunks / t->taps;
-    const int64_t channels = MT_MIN(s->c_chunk, t->channels - c0), outputs = MT_MIN(s->o_chunk, t->outputs - o0);
-    const int64_t padded = mt_tile_padded(s->tile, t->dtype, outputs);
-    REAL *acc = s->sums ? (REAL *)s->sums + task * s->c_chunk * s->o_chunk : stack;
-    if (s->first == 0) {
-      memset(acc, 0, sizeof(REAL) * (size_t)(channels * padded));
-    }
-    for (int64_t c = 0; s->low[j] < s->high[j] && c < channels; c += s->tile->rows) {
-      for (int64_t o = 0, lanes; o < padded; o += lanes) {
-        lanes = mt_tile_panel(s->tile, t->dtype, padded - o);
-        FN(outer_rows)(s, acc + c * padded + o, padded, s->first, s->last - s->first, j, g, c0 + c,
-                       MT_MIN(s->tile->rows, channels - c), o0 + o, lanes);
-      }
-    }
-    REAL *w = (REAL *)(uintptr_t)t->w + t->w_tap[j] + g * t->w_group + c0 * t->w_channel + o0 * t->w_output;
-    for (int64_t o = 0; o < outputs && s->last == s->rows; o++) {
-      for (int64_t c = 0; c < channels; c++) w[o * t->w_output + c * t->w_channel] = acc[c * padded + o];
-    }
-  }
-}
-
-static void FN(gradient_lanewise)(void *context, int64_t begin, int64_t end) {
-  const gradient_plan *s = context;
-  const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  for (int64_t task = begin; task < end; task++) {
-    const int64_t g0 = task % s->o_chunks * CHUNK, j = task / s->o_chunks, lanes = MT_MIN(CHUNK, t->groups - g0);
-    REAL acc[CHUNK] = {0};
-    for (int64_t r = 0, x, y; s->low[j] < s->high[j] && r < s->rows; r++) {
-      if (locate_row(s, j, r, &x, &y)) {
-        s->tile->lanewise_outer[MT_TILE_TYPE(t->dtype)](acc, (const REAL *)t->x + x + g0, t->mul[last] * t->x_step[last],
-                                                        (const REAL *)t->y + y + g0, t->y_step[last],
-                                                        s->high[j] - s->low[j], lanes);
-      }
-    }
-    for (int64_t l = 0; l < lanes; l++) ((REAL *)(uintptr_t)t->w)[t->w_tap[j] + (g0 + l) * t->w_group] = acc[l];
   }
 }
 
@@ -241,9 +192,6 @@ static void FN(gradient_lanewise)(void *context, int64_t begin, int64_t end) {
 
 enum {
   CHUNK = 128,              // output lanes of one task, a multiple of every panel
-  GRADIENT_CHANNELS = 32,   // channels of one task of a weight gradient
-  GRADIENT_PIXELS = 512,    // that the tasks of a weight gradient pass over before they move on together,
-  GRADIENT_BYTES = 1 << 19, // or as many as these bytes hold
   PACK_CHANNELS = 32,       // channels whose taps are packed together
   LANEWISE_TAPS = 512,      // taps of a depthwise sum; more go the general way
   LITTLE = 500000,          // multiplications that are not worth a second thread
@@ -255,7 +203,8 @@ enum {
 typedef struct {
   int64_t x, y;                    // element offsets of its sample and position; x may lie outside the image
   int64_t at[MT_TAPS_DIMS];        // i * mul
-  bool whole;                      // all taps are inside the image
+  int64_t valid, scale, gate;      // where it lies in these maps
+  bool whole;                      // all taps are inside the image and valid
 } pixel;
 
 INLINE bool inside(const mt_taps *t, const pixel *p, int64_t j) {
@@ -267,22 +216,19 @@ INLINE bool inside(const mt_taps *t, const pixel *p, int64_t j) {
   return true;
 }
 
-static bool is_depthwise(const mt_taps *t) {
-  return t->groups > 1 && t->channels == 1 && t->outputs == 1;
-}
-
 // ---- plans --------------------------------------------------------------------------------------------------------------
 
 // A tap that some pixel needs.
 typedef struct {
-  int64_t index, x;                // its number among the caller's; its element offset
+  int64_t index, x, valid;         // its number among the caller's; its offsets in the image and in the map of valid pixels
   int64_t first, after;            // the used taps [first, after) of its block
 } used_tap;
 
 typedef struct {
   const mt_taps *taps;
   const mt_tile *tile;
-  int64_t pixels, count, k;        // pixels of all samples; taps in use; terms of one sum
+  int64_t pixels, count, k;        // active pixels of all samples; taps in use; terms of one sum
+  int64_t *active;                 // their numbers in raster order; NULL: all
   int64_t low[MT_TAPS_DIMS], high[MT_TAPS_DIMS];  // the least and the largest offset of a tap in use
   int64_t lanes, panels, padded;   // widest panel; panels of a group and all their lanes
   int64_t chunk, chunks;           // lanes of one task
@@ -343,22 +289,47 @@ static int64_t join_pieces(piece *runs, const piece *pieces, int64_t count) {
   return n;
 }
 
-// The pixels [first, first + n) of the samples, in raster order.
+// Tap j of the used ones reads a pixel that counts.
+INLINE bool counts(const sum_plan *s, const pixel *p, int64_t j) {
+  const mt_taps *t = s->taps;
+  return inside(t, p, s->tap[j].index) &&
+         (t->valid.data == NULL || ((const uint8_t *)t->valid.data)[p->valid + s->tap[j].valid]);
+}
+
+static void locate_one(const sum_plan *s, pixel *p, int64_t sample, const int64_t index[MT_TAPS_DIMS]) {
+  const mt_taps *t = s->taps;
+  *p = (pixel){.x = sample * t->x_sample, .y = sample * t->y_sample, .whole = true};
+  for (int32_t d = 0; d < t->dims; d++) {
+    p->at[d] = index[d] * t->mul[d];
+    p->x += p->at[d] * t->x_step[d];
+    p->y += index[d] * t->y_step[d];
+    p->whole = p->whole && p->at[d] + s->low[d] >= 0 && p->at[d] + s->high[d] < t->size[d];
+  }
+  p->valid = mt_taps_at(t, &t->valid, sample, p->at);
+  p->scale = mt_taps_at(t, &t->scale, sample, index);
+  p->gate = mt_taps_at(t, &t->gate, sample, index);
+  for (int64_t j = 0; j < s->count && p->whole && t->valid.data; j++) {
+    p->whole = ((const uint8_t *)t->valid.data)[p->valid + s->tap[j].valid];
+  }
+}
+
+static int64_t place(const mt_taps *t, int64_t index[MT_TAPS_DIMS], int64_t number) {
+  for (int32_t d = t->dims - 1; d >= 0; d--) {
+    index[d] = number % t->grid[d];
+    number /= t->grid[d];
+  }
+  return number;
+}
+
+// The active pixels [first, first + n) of the samples, in raster order.
 static void locate(const sum_plan *s, pixel *p, int64_t first, int64_t n) {
   const mt_taps *t = s->taps;
-  int64_t index[MT_TAPS_DIMS], sample = first;
-  for (int32_t d = t->dims - 1; d >= 0; d--) {
-    index[d] = sample % t->grid[d];
-    sample /= t->grid[d];
-  }
+  int64_t index[MT_TAPS_DIMS] = {0}, sample = place(t, index, s->active ? s->active[first] : first);
   for (int64_t r = 0; r < n; r++) {
-    p[r] = (pixel){.x = sample * t->x_sample, .y = sample * t->y_sample, .whole = true};
-    for (int32_t d = 0; d < t->dims; d++) {
-      p[r].at[d] = index[d] * t->mul[d];
-      p[r].x += p[r].at[d] * t->x_step[d];
-      p[r].y += index[d] * t->y_step[d];
-      p[r].whole = p[r].whole && p[r].at[d] + s->low[d] >= 0 && p[r].at[d] + s->high[d] < t->size[d];
+    if (s->active && r > 0) {
+      sample = place(t, index, s->active[first + r]);
     }
+    locate_one(s, &p[r], sample, index);
     int32_t d = t->dims - 1;
     while (d >= 0 && ++index[d] == t->grid[d]) {
       index[d--] = 0;
@@ -367,18 +338,7 @@ static void locate(const sum_plan *s, pixel *p, int64_t first, int64_t n) {
   }
 }
 
-typedef struct {
-  const mt_taps *taps;
-  const mt_tile *tile;
-  int64_t rows, first, last;       // rows of all samples; of them, [first, last) now
-  int64_t c_chunk, c_chunks;       // channels of one task
-  int64_t o_chunk, o_chunks;       // its outputs, at most CHUNK
-  int64_t *low, *high;             // pixels of a row whose tap j is inside the image: [low, high)
-  void *sums;                      // c_chunk * o_chunk per task; NULL when all rows are done at once
-} gradient_plan;
-
-#define MT_SOURCE "taps.c"
-static bool locate_row(const gradient_plan *s, int64_t j, int64_t row, int64_t *x, int64_t *y);
+#define MT_SOURCE "taps_sum.c"
 #include "twice.h"
 
 // ---- sums ---------------------------------------------------------------------------------------------------------------
@@ -397,7 +357,7 @@ static int sum_depthwise(sum_plan *s) {
 // them would cost more than the sums. The order of the terms is the same.
 static bool is_one_pixel(const sum_plan *s) {
   const mt_taps *t = s->taps;
-  if (s->pixels != 1 || t->groups != 1 || t->w_output != 1 || s->padded != t->outputs || s->count == 0) {
+  if (s->pixels != 1 || s->active || t->valid.data || t->groups != 1 || t->w_output != 1 || s->padded != t->outputs || s->count == 0) {
     return false;
   }
   for (int64_t j = 0; j < s->count; j++) {
@@ -456,12 +416,35 @@ static void use_taps(sum_plan *s) {
     for (int32_t d = 0; d < t->dims; d++) {
       const int64_t offset = t->offset[j][d];
       tap->x += offset * t->x_step[d];
+      tap->valid += offset * t->valid.step[d];
       s->low[d] = s->count == 1 ? offset : MT_MIN(s->low[d], offset);
       s->high[d] = s->count == 1 ? offset : MT_MAX(s->high[d], offset);
     }
   }
   s->k = s->count * t->channels;
   cut_blocks(s);
+}
+
+// Numbers the active pixels; clears the others.
+static int list_active(sum_plan *s) {
+  const mt_taps *t = s->taps;
+  s->active = mt_alloc_array(s->pixels, (int64_t)sizeof *s->active);
+  if (s->active == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  int64_t count = 0;
+  for (int64_t i = 0; i < s->pixels; i++) {
+    int64_t index[MT_TAPS_DIMS], sample = place(t, index, i);
+    if (((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, sample, index)]) {
+      s->active[count++] = i;
+    } else {
+      pixel p;
+      locate_one(s, &p, sample, index);
+      MT_REAL_CALL(t->dtype, clear_pixel, t, &p);
+    }
+  }
+  s->pixels = count;
+  return MT_OK;
 }
 
 int mt_taps_sum(const mt_taps *t) {
@@ -474,9 +457,17 @@ int mt_taps_sum(const mt_taps *t) {
   if (s.pixels == 0 || t->outputs == 0) {
     return MT_OK;
   }
+  if (t->active.data) {
+    MT_TRY(list_active(&s));
+    if (s.pixels == 0) {
+      mt_free(s.active);
+      return MT_OK;
+    }
+  }
   s.panels = (s.padded + s.lanes - 1) / s.lanes;
   s.tap = mt_alloc_array(t->taps, (int64_t)sizeof *s.tap);
   if (s.tap == NULL) {
+    mt_free(s.active);
     return MT_ERROR_MEMORY;
   }
   use_taps(&s);
@@ -486,87 +477,11 @@ int mt_taps_sum(const mt_taps *t) {
   if (!mt_mul(&terms, s.k, one ? 1 : s.padded) || !mt_mul(&terms, terms, t->groups)) {
     mt_fail(status, "out of memory: the weights of a convolution do not fit in 64 bits");
   } else if ((s.packed = mt_alloc_array(terms, mt_dtype_size(t->dtype))) != NULL) {
-    status = one ? sum_one_pixel(&s) : is_depthwise(t) && t->taps <= LANEWISE_TAPS ? sum_depthwise(&s) : sum_panels(&s);
+    status = one ? sum_one_pixel(&s) : mt_taps_depthwise(t) && t->taps <= LANEWISE_TAPS ? sum_depthwise(&s) : sum_panels(&s);
   }
   mt_free(s.packed);
   mt_free(s.tap);
-  return status;
-}
-
-// ---- gradient of the weights ----------------------------------------------------------------------------------------------
-
-// The first pixel of row `row` whose tap j is inside the image; false when the tap's row is outside.
-static bool locate_row(const gradient_plan *s, int64_t j, int64_t row, int64_t *x, int64_t *y) {
-  const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  int64_t rest = row, from = s->low[j] * t->mul[last] + t->offset[j][last];
-  *x = from * t->x_step[last];
-  *y = s->low[j] * t->y_step[last];
-  for (int32_t d = last - 1; d >= 0; d--) {
-    const int64_t i = rest % t->grid[d];
-    rest /= t->grid[d];
-    from = i * t->mul[d] + t->offset[j][d];
-    if (from < 0 || from >= t->size[d]) {
-      return false;
-    }
-    *x += from * t->x_step[d];
-    *y += i * t->y_step[d];
-  }
-  *x += rest * t->x_sample;
-  *y += rest * t->y_sample;
-  return true;
-}
-
-static int run_gradient(gradient_plan *s) {
-  const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  for (int64_t j = 0; j < t->taps; j++) {
-    const int64_t mul = t->mul[last], offset = t->offset[j][last];
-    s->low[j] = offset < 0 ? (-offset + mul - 1) / mul : 0;
-    s->high[j] = t->size[last] > offset ? MT_MIN((t->size[last] - offset - 1) / mul + 1, t->grid[last]) : 0;
-  }
-  if (is_depthwise(t)) {
-    s->o_chunks = (t->groups + CHUNK - 1) / CHUNK;
-    return mt_parallel(t->taps * s->o_chunks, 1, MT_REAL_FN(t->dtype, gradient_lanewise), s);
-  }
-  // Some tiles of channels and CHUNK outputs per task; a row of pixels is never split.
-  s->c_chunk = MT_MIN(GRADIENT_CHANNELS / s->tile->rows * s->tile->rows, MT_MAX(1, t->channels));
-  s->c_chunks = (t->channels + s->c_chunk - 1) / s->c_chunk;
-  s->o_chunk = MT_MAX(1, MT_MIN(CHUNK, mt_tile_padded(s->tile, t->dtype, t->outputs)));
-  s->o_chunks = (t->outputs + s->o_chunk - 1) / s->o_chunk;
-  const int64_t tasks = t->groups * t->taps * s->c_chunks * s->o_chunks, size = mt_dtype_size(t->dtype);
-  const int64_t columns = t->grid[last], bytes = size * t->groups * (t->channels + t->outputs);
-  const int64_t rows = MT_MAX(1, MT_MAX(GRADIENT_PIXELS, GRADIENT_BYTES / MT_MAX(1, bytes)) / columns);
-  if (rows < s->rows) {
-    int64_t sums;
-    if (!mt_mul(&sums, tasks, s->c_chunk * s->o_chunk)) {
-      return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
-    }
-    if ((s->sums = mt_alloc_array(sums, size)) == NULL) {
-      return MT_ERROR_MEMORY;
-    }
-  }
-  do {
-    s->last = MT_MIN(s->first + rows, s->rows);
-    const double work = (double)(s->last - s->first) * (double)columns * (double)(t->groups * t->taps * t->channels) *
-                        (double)t->outputs;
-    MT_TRY(mt_parallel(tasks, work < LITTLE ? tasks : 1, MT_REAL_FN(t->dtype, gradient_block), s));
-    s->first = s->last;
-  } while (s->first < s->rows);
-  return MT_OK;
-}
-
-int mt_taps_gradient(const mt_taps *t) {
-  gradient_plan s = {.taps = t, .tile = mt_tile_get(), .rows = t->samples};
-  for (int32_t d = 0; d < t->dims - 1; d++) {
-    s.rows *= t->grid[d];
-  }
-  s.low = mt_alloc_array(t->taps, (int64_t)sizeof *s.low);
-  s.high = s.low ? mt_alloc_array(t->taps, (int64_t)sizeof *s.high) : NULL;
-  const int status = s.high ? run_gradient(&s) : MT_ERROR_MEMORY;
-  mt_free(s.sums);
-  mt_free(s.high);
-  mt_free(s.low);
+  mt_free(s.active);
   return status;
 }
 
