@@ -251,7 +251,7 @@ int mt_window_write(const char *op, mt_tensor *out, const mt_window_work *k, con
   MT_TRY(mt_check_real(op, "output", out));
   MT_TRY(mt_check_ndim(op, "output", out, g->dims + 2));
   int64_t have = c->groups * c->filters, want = out->shape[1];
-  bool fits = out->shape[0] == c->N && want >= have && want % have == 0;
+  bool fits = out->shape[0] == c->N && (have == 0 ? want == 0 : want >= have && want % have == 0);
   for (int32_t d = 0; d < g->dims; d++) {
     fits = fits && out->shape[2 + d] == c->out[3 - g->dims + d];
   }

@@ -58,7 +58,9 @@ local recipes = {}
 function recipes.conv(random)
   local g = windows(random)
   local x, y, w = spatial(g.N, g.C, g.S), spatial(g.N, g.O, g.out), spatial(g.O, g.C / g.groups, g.kernel)
+  local function map(sizes, dtype) return tensor(spatial(random(2) == 1 and 1 or g.N, 1, sizes), dtype) end
   return { x = tensor(x), dx = tensor(x), y = tensor(y), dy = tensor(y), w = tensor(w), dw = tensor(w), b = tensor { g.O },
+    valid = map(g.S, BOOL), active = map(g.out, BOOL), r = map(g.out), m = map(g.out),
     db = tensor { g.O }, g = { dims = g.dims, groups = g.groups, kernel = g.kernel, stride = g.stride, dilation = g.dilation,
       pad_before = g.before, pad_after = g.after } }, g
 end
