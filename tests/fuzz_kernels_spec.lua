@@ -3,7 +3,7 @@
 -- is damaged; an
 -- access out of bounds or an overflow is seen by config=sanitize and config=debug.
 --
---   MASKED_TORCH_FUZZ=200000        how many calls (default 6000)
+--   MASKED_TORCH_FUZZ=200000        how many calls (default 9000)
 --   MASKED_TORCH_FUZZ_SEED=7        another sequence
 --   MASKED_TORCH_FUZZ_ONLY=pool     kernels whose name holds this
 --   MASKED_TORCH_FUZZ_TRACE=1       writes every call to stderr before it is made
@@ -13,7 +13,7 @@ local native = require 'masked_torch.native'
 local shapes = require 'support.fuzz_shapes'
 
 local C = native.cpu
-local calls = tonumber(os.getenv('MASKED_TORCH_FUZZ') or 6000)
+local calls = tonumber(os.getenv('MASKED_TORCH_FUZZ') or 9000)
 local seed = tonumber(os.getenv('MASKED_TORCH_FUZZ_SEED') or 1)
 local only = os.getenv('MASKED_TORCH_FUZZ_ONLY') or ''
 local trace = os.getenv('MASKED_TORCH_FUZZ_TRACE')

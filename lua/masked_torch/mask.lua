@@ -297,23 +297,14 @@ function methods.all_valid(m)
   return scan(m).all_ones
 end
 
---- m:valid() -> bool tensor (N or 1, 1, *S): the positions where some channel is not 0; nil when everything is valid.
-function methods.valid(m)
-  if m:all_valid() then return nil end
-  return m:derived('valid', function()
-    local t = m:compact(m.kind == 'tensor' and m.origin.dtype or 'bool')
-    if t:size(2) > 1 then t = t:max(2, { keepdim = true }) end
-    t = t.dtype == 'bool' and t or t:ne(0)
-    return t:contiguous()
-  end)
-end
-
 --- m:is_binary(): true when every element is 0 or 1.
 function methods.is_binary(m)
   if m.kind ~= 'tensor' or m.origin.dtype == 'bool' then return true end
-  local s = summary(m)
-  for n, count in ipairs(s.valid) do
-    if s.sum[n] ~= count then return false end
+  local s = scan(m)
+  if s.counts[3] == 0 then return s.counts[2] == 0 end
+  local all = summary(m)      -- positions whose channels differ
+  for n, count in ipairs(all.valid) do
+    if all.sum[n] ~= count then return false end
   end
   return true
 end

@@ -3,7 +3,7 @@
 -- fuzz_shapes.arguments(kernel, random) -> a table that gives for a parameter's name { shape =, dtype = } of a tensor, a number, or a
 -- table of a struct's fields; nil: anything. Shapes that belong together come out of one call.
 
-local REAL, DOUBLE, INT64, INT32, BOOL = 'real', 1, 2, 3, 5
+local REAL, DOUBLE, INT64, INT32, UINT8, BOOL = 'real', 1, 2, 3, 4, 5
 
 local function copy(shape)
   local out = {}
@@ -260,6 +260,11 @@ function recipes.mask(random, kernel)
   elseif kernel:find('summary', 1, true) then
     if #x == 0 then x = { 2 } end
     return { mask = tensor(x), valid = tensor({ x[1] }, DOUBLE), sum = tensor({ x[1] }, DOUBLE) }
+  end
+  if kernel:find('kinds', 1, true) then
+    local g = windows(random)
+    return { mask = tensor(spatial(g.N, g.C, g.S)), valid = tensor(spatial(g.N, 1, g.S), BOOL),
+      kinds = tensor(spatial(g.N, 1, g.S), UINT8) }
   end
   return { x = tensor(x), y = tensor(x), mask = tensor(smaller(x, random)), eps = 1e-8 }
 end
