@@ -98,6 +98,8 @@ test-valgrind: all  ## the tests that touch FFI and memory, under valgrind
 
 # Random cases, computed by the original and by us. Peers are for checks: nothing else needs them.
 PEERS := build/peers
+MASKED_TORCH_PYTHON ?= $(PEERS)/masked_torch
+export MASKED_TORCH_PYTHON
 SEED ?= 1
 COUNT ?= 100
 .PHONY: test-peers
@@ -109,6 +111,18 @@ test-peers: all  ## compare with masked_torch on PyTorch, on random cases (scrip
 	  python3 tests/peers/draw_cases.py --seed $(SEED) --count $(COUNT) $(PEERS)/cases
 	GOLDEN=$(PEERS)/cases $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(PARITY:%=tests/golden_%_spec.lua)
 PARITY := conv bn modules ops figure
+
+# QUICK=1: a few rows; ROWS=pattern, THREADS=1,2: only these; SAVE=name: the output to bench/results/<date>-name.txt.
+BENCH_OPTIONS = $(if $(QUICK),--quick) $(if $(ROWS),--rows "$(ROWS)") $(if $(THREADS),--threads $(THREADS)) \
+  $(if $(or $(SAVE),$(QUICK)$(ROWS)$(THREADS)),$(if $(SAVE),--save $(SAVE)),--save all) $(ARGS)
+PEAK := $(BUILD)/bench/libpeak.so
+$(PEAK): bench/peak.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O2 $(WARNINGS) -fPIC -shared -ffp-contract=fast -fvisibility=hidden -o $@ $< -lpthread
+
+.PHONY: bench
+bench: all $(PEAK)  ## measure against PyTorch and masked_torch (scripts/install_peers first; QUICK=1, ROWS=pattern, THREADS=1,2, SAVE=name)
+	$(LUAJIT) bench/run.lua $(BENCH_OPTIONS)
 
 .PHONY: bench-startup
 bench-startup: all  ## start-up time: library and one forward; the default figure from end to end

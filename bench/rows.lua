@@ -1,0 +1,149 @@
+--- rows: what is measured. A row is data; ours.lua and peer.py know how to run its `kind`.
+--
+--   name      'conv forward r56'; make bench ROWS=pattern selects by it (a Lua pattern)
+--   kind      gemm, linear, conv, layer, norm, loss, adam, figure, classifier, language_model
+--   pass      of conv and linear: forward, input, weight
+--   mask      of layer and norm: {kind, share of valid positions}
+--   flops     of one call, as if nothing was masked; 0: not counted
+--   goal      {against, ratio}: what issue 4 asks for. against: 'torch' (the best row of PyTorch), 'masked_torch', 'ours plain'
+--   quick     part of QUICK=1
+--   compile   torch.compile is tried too (it takes its time, so few rows have it)
+
+local rows = {}
+
+local function add(row) rows[#rows + 1] = row end
+
+-- ---- products ----------------------------------------------------------------------------------------------------
+
+for _, s in ipairs{ { 1024, 1024, 1024, quick = true }, { 2048, 2048, 2048 }, { 64, 3136, 576 }, { 128, 784, 1152 }, { 512, 3136, 576 },
+  { 64, 65536, 768 }, { 128, 32768, 384 }, { 512, 8192, 1536 } } do
+  add{ name = ('gemm %dx%dx%d'):format(s[1], s[2], s[3]), kind = 'gemm', M = s[1], N = s[2], K = s[3], flops = 2 * s[1] * s[2] * s[3],
+    quick = s.quick }
+end
+for _, pass in ipairs{ 'forward', 'input', 'weight' } do
+  add{ name = 'linear ' .. pass .. ' head 1024x512>50257', kind = 'linear', pass = pass, N = 1024, I = 512, O = 50257,
+    flops = 2 * 1024 * 512 * 50257 }
+end
+
+-- ---- convolution shapes ----------------------------------------------------------------------------------------------
+
+local function shape(name, N, C, O, size, kernel, more)
+  local s = { shape = name, N = N, C = C, O = O, size = size, kernel = kernel, stride = 1, padding = math.floor(kernel / 2), groups = 1 }
+  for key, value in pairs(more or {}) do s[key] = value end
+  local positions = N
+  for _, n in ipairs(size) do positions = positions * (math.floor((n + 2 * s.padding - kernel) / s.stride) + 1) end
+  s.conv_flops = 2 * positions * O * C / s.groups * kernel ^ #size
+  return s
+end
+
+local shapes = {
+  shape('r56', 32, 64, 64, { 56, 56 }, 3, { quick = true }), shape('r28', 32, 128, 128, { 28, 28 }, 3),
+  shape('r14', 32, 256, 256, { 14, 14 }, 3),
+  shape('lm0', 1024, 256, 64, { 64 }, 3), shape('lm1', 1024, 128, 128, { 32 }, 3), shape('lm2', 1024, 256, 256, { 16 }, 3),
+  shape('lm3', 1024, 512, 512, { 8 }, 3),
+  shape('v0', 1, 12, 4, { 128, 128 }, 3), shape('v1', 1, 16, 8, { 64, 64 }, 3), shape('v2', 1, 32, 16, { 32, 32 }, 3),
+  shape('v3', 1, 64, 32, { 16, 16 }, 3), shape('v4', 1, 128, 64, { 8, 8 }, 3), shape('v5', 1, 256, 128, { 4, 4 }, 3),
+  shape('v6', 1, 512, 256, { 2, 2 }, 3), shape('v7', 1, 1024, 512, { 1, 1 }, 3),
+  shape('stride2', 32, 64, 128, { 56, 56 }, 3, { stride = 2 }), shape('k5', 32, 64, 64, { 28, 28 }, 5),
+  shape('k1', 32, 256, 64, { 56, 56 }, 1), shape('cube16', 8, 32, 32, { 16, 16, 16 }, 3),
+  shape('groups4', 32, 128, 128, { 28, 28 }, 3, { groups = 4 }), shape('depthwise', 32, 128, 128, { 28, 28 }, 3, { groups = 128 }),
+  shape('stem', 16, 3, 64, { 112, 112 }, 7, { stride = 2 }), shape('stem3', 32, 3, 64, { 56, 56 }, 3),
+  shape('batch1', 1, 64, 64, { 56, 56 }, 3),
+}
+local by_name = {}
+for _, s in ipairs(shapes) do by_name[s.shape] = s end
+
+local function title(s)
+  return ('%s %dx%d>%d %s k%d'):format(s.shape, s.N, s.C, s.O, table.concat(s.size, 'x'), s.kernel)
+end
+
+local function with(s, more)
+  local row = {}
+  for key, value in pairs(s) do row[key] = value end
+  for key, value in pairs(more) do row[key] = value end
+  return row
+end
+
+for _, s in ipairs(shapes) do
+  for _, pass in ipairs{ 'forward', 'input', 'weight' } do
+    add(with(s, { name = 'conv ' .. pass .. ' ' .. title(s), kind = 'conv', pass = pass, flops = s.conv_flops }))
+  end
+end
+
+-- ---- layers, forward and backward ------------------------------------------------------------------------------------
+
+local function layer(module, name, mask, more)
+  local s = by_name[name]
+  local text = mask and (' ' .. mask[1] .. (mask[2] and (' %g'):format(mask[2]) or '')) or ''
+  add(with(s, with({ name = ('layer %s%s %s'):format(module, text, title(s)), kind = 'layer', module = module, mask = mask,
+    flops = 3 * s.conv_flops, quick = false }, more or {})))
+end
+
+for _, name in ipairs{ 'r56', 'r28', 'r14', 'lm0', 'lm1', 'lm2', 'lm3', 'k5', 'stride2', 'cube16', 'groups4', 'depthwise' } do
+  local wide = by_name[name].C >= 64 and by_name[name].groups == 1
+  layer('Conv', name, nil, { goal = wide and { against = 'torch', ratio = 1.3 } or nil, quick = name == 'r28',
+    compile = name == 'r28' })
+end
+for _, name in ipairs{ 'r56', 'r28', 'r14', 'lm1', 'lm2' } do
+  layer('MaskedConv', name, { 'full' }, { goal = { against = 'masked_torch', ratio = 2 }, quick = name == 'lm1', compile = name == 'r28' })
+  layer('PartialConv', name, { 'full' }, { goal = { against = 'masked_torch', ratio = 2.8 }, compile = name == 'r28' })
+end
+for _, area in ipairs{ { 0.9 }, { 0.5, 3 }, { 0.25, 5, quick = true }, { 0.1, 10 }, { 0.05, 18 } } do
+  layer('MaskedConv', 'r28', { 'rect', area[1] }, { quick = area.quick,
+    goal = area[2] and { against = 'masked_torch', ratio = area[2] } or nil })
+end
+for _, area in ipairs{ 0.5, 0.1 } do layer('PartialConv', 'r28', { 'rect', area }) end
+layer('MaskedConv', 'r56', { 'rect', 0.5 })
+layer('MaskedConv', 'lm1', { 'left', 0.5 }, { goal = { against = 'masked_torch', ratio = 3 } })
+layer('MaskedConv', 'lm1', { 'zipf' })
+layer('MaskConv', 'r28', { 'rect', 0.5 })
+for _, mask in ipairs{ { 'checker' }, { 'random', 0.5 }, { 'channels' } } do
+  layer('MaskedConv', 'r28', mask, { goal = { against = 'ours plain', ratio = 0.9 } })
+end
+
+local function norm(module, name, mask, more)
+  local s = by_name[name]
+  add(with({ name = ('norm %s + ReLU%s %dx%dx%s'):format(module, mask and ' ' .. mask[1] .. (mask[2] and ' ' .. mask[2] or '') or '',
+    s.N, s.C, table.concat(s.size, 'x')), kind = 'norm', module = module, N = s.N, C = s.C, size = s.size, mask = mask, flops = 0 },
+    more or {}))
+end
+norm('BatchNorm', 'r28', nil, { quick = true, compile = true })
+norm('MaskedBatchNorm', 'r28', { 'full' })
+norm('MaskedBatchNorm', 'r28', { 'rect', 0.5 })
+norm('MaskedBatchNorm', 'lm1', { 'left', 0.5 })
+norm('GroupNorm', 'r28')
+norm('LayerNorm', 'lm1')
+
+-- ---- steps -----------------------------------------------------------------------------------------------------------
+
+add{ name = 'loss cross-entropy and metric 1024x50257', kind = 'loss', N = 1024, V = 50257, flops = 0,
+  goal = { against = 'torch', ratio = 12 } }
+add{ name = 'loss cross-entropy and metric 256x8192', kind = 'loss', N = 256, V = 8192, flops = 0, quick = true }
+add{ name = 'adam published head', kind = 'adam', shapes = { { 50257, 512 }, { 50257 }, { 512, 512, 3 }, { 256, 256, 3 }, { 128, 128, 3 },
+  { 64, 256, 3 }, { 512 }, { 256 }, { 128 }, { 64 } }, flops = 0, goal = { against = 'torch', ratio = 8 } }
+add{ name = 'adam 64 layers of 64x64x3x3', kind = 'adam', repeated = 64, shapes = { { 64, 64, 3, 3 } }, flops = 0, quick = true }
+for _, module in ipairs{ 'Conv', 'MaskedConv', 'PartialConv' } do
+  add{ name = 'figure forward ' .. module .. ' 1x3x256x256, 8 levels', kind = 'figure', module = module, size = 256, levels = 8,
+    flops = 80e6, quick = module == 'MaskedConv', compile = true,
+    goal = module ~= 'Conv' and { against = 'masked_torch', ratio = 8 } or nil }
+end
+add{ name = 'classifier step 128 pictures on a canvas of 28', kind = 'classifier', N = 128, canvas = 28, flops = 0, quick = true }
+add{ name = 'language model step, published', kind = 'language_model', N = 1024, L = 128, vocabulary = 50257, depth = 4, scale = 64,
+  width = 128, flops = 238.6e9, goal = { against = 'masked_torch', ratio = 1.9 }, compile = true }
+add{ name = 'language model step, 64 windows, bytes', kind = 'language_model', N = 64, L = 128, vocabulary = 256, depth = 4, scale = 64,
+  width = 128, flops = 5.1e9 }
+
+--- rows.select{pattern =, quick =} -> the rows that are asked for, in order. Without a pattern, quick takes those marked so.
+function rows.select(o)
+  local chosen = {}
+  for _, row in ipairs(rows) do
+    if o.pattern then
+      if row.name:find(o.pattern) then chosen[#chosen + 1] = row end
+    elseif not o.quick or row.quick then
+      chosen[#chosen + 1] = row
+    end
+  end
+  return chosen
+end
+
+return rows

@@ -1,0 +1,233 @@
+--- run: the benchmark. luajit bench/run.lua [--quick] [--rows PATTERN] [--threads 1,2] [--rounds 7] [--save NAME] [--list]
+--
+-- For every row and number of threads: both sides prepare the same work; then, round by round, every contender runs once (often
+-- enough to last some milliseconds), one after the other. The first round is thrown away. Ratios are taken within a round, their
+-- median counts. The peak of the processor is measured before and after; where it moved by more than 15 %, or is that far
+-- below the best one seen, something else was running: the row is measured again, and marked if that happens each time.
+-- rows.lua: what is measured; ours.lua: our side; peer.py: PyTorch's; statistics.lua: what is computed from the times.
+
+local root = arg[0]:match('^(.*)bench/run%.lua$') or './'
+if root == '' then root = './' end
+package.path = root .. 'lua/?.lua;' .. root .. 'lua/?/init.lua;' .. root .. 'bench/?.lua;' .. root .. 'experiments/?.lua;' .. package.path
+
+local ffi = require 'ffi'
+local torch = require 'masked_torch'
+local native = require 'masked_torch.native'
+local now = require('masked_torch.train.terminal').now
+local child = require 'child'
+local rows = require 'rows'
+local statistics = require 'statistics'
+
+ffi.cdef [[
+double bench_peak(int32_t threads, double seconds);
+int usleep(unsigned microseconds);
+]]
+local peak = ffi.load(root .. 'build/' .. (os.getenv('MASKED_TORCH_CONFIG') or 'release') .. '/bench/libpeak.so')
+
+-- ---- options -------------------------------------------------------------------------------------------------------------
+
+local o = { rounds = 7, threads = { 1, 2 }, attempts = 3, target = 0.04 }
+do
+  local i = 1
+  local function value()
+    i = i + 1
+    return arg[i] or error('bench: ' .. arg[i - 1] .. ' needs a value', 0)
+  end
+  while arg[i] do
+    local name = arg[i]
+    if name == '--quick' then o.quick, o.attempts, o.target = true, 1, 0.01
+    elseif name == '--rows' then o.pattern = value()
+    elseif name == '--threads' then
+      o.threads = {}
+      for n in value():gmatch('%d+') do o.threads[#o.threads + 1] = tonumber(n) end
+    elseif name == '--rounds' then o.rounds = tonumber(value())
+    elseif name == '--save' then o.save = value()
+    elseif name == '--no-peer' then o.no_peer = true
+    elseif name == '--list' then o.list = true
+    else
+      io.stderr:write('bench: unknown option ', name, '; the head of bench/run.lua lists them\n')
+      os.exit(2)
+    end
+    i = i + 1
+  end
+end
+local chosen = rows.select(o)
+if o.list or #chosen == 0 then
+  if #chosen == 0 then io.stderr:write('bench: no row matches; all of them:\n') end
+  for _, row in ipairs(#chosen > 0 and chosen or rows) do print(row.name) end
+  os.exit(#chosen > 0 and 0 or 1)
+end
+
+-- ---- output --------------------------------------------------------------------------------------------------------------
+
+local lines = {}
+local function say(format, ...)
+  local line = select('#', ...) > 0 and format:format(...) or format
+  lines[#lines + 1] = line
+  print(line)
+  io.stdout:flush()
+end
+
+local function command_output(command)
+  local handle = io.popen(command .. ' 2>/dev/null')
+  local text = handle:read('*l') or ''
+  handle:close()
+  return text
+end
+
+-- ---- measuring -----------------------------------------------------------------------------------------------------------
+
+local folder = command_output('mktemp -d /dev/shm/masked_torch_bench.XXXXXX || mktemp -d')
+local peer
+local best_peak = {}
+
+local function measure_peak(threads)
+  local value = peak.bench_peak(threads, 0.06)
+  best_peak[threads] = math.max(best_peak[threads] or 0, value)
+  return value
+end
+
+-- Idle pools of either side stop spinning before the other is timed.
+local function settle() ffi.C.usleep(4000) end
+
+local function timed(fn, count)
+  local begin = now()
+  for _ = 1, count do fn() end
+  return (now() - begin) / count
+end
+
+local function save_tensors(prefix, tensors)
+  local names = {}
+  for name, t in pairs(tensors) do
+    torch.io.npy.save(('%s/%s_%s.npy'):format(folder, prefix, name), t)
+    names[#names + 1] = name
+  end
+  return names
+end
+
+local function remove_tensors() os.execute('rm -f ' .. folder .. '/*.npy') end
+
+-- The contenders of a row in order, and a function that runs one of them `count` times and returns the seconds per call.
+local function contenders_of(row, work, threads)
+  local order = { 'ours' }
+  if work['ours plain'] then order[#order + 1] = 'ours plain' end
+  local missing
+  if peer then
+    local answer = peer:ask{ command = 'prepare', row = row, threads = threads, folder = folder,
+      inputs = save_tensors('in', work.inputs) }
+    for _, name in ipairs(answer.contenders) do order[#order + 1] = name end
+    missing = answer.missing
+  end
+  return order, function(name, count)
+    settle()
+    if work[name] then return timed(work[name], count) end
+    return peer:ask{ command = 'run', contender = name, count = count }.seconds
+  end, missing
+end
+
+local function rounds_of(order, run, threads)
+  local count, times = {}, {}
+  for _, name in ipairs(order) do
+    count[name], times[name] = statistics.repeats(run(name, 1), o.target), {}
+    -- A first call pays for compilation and memory: the second one tells.
+    count[name] = math.max(count[name], statistics.repeats(run(name, count[name]), o.target))
+  end
+  local before = measure_peak(threads)
+  for round = 1, o.rounds do
+    for _, name in ipairs(order) do times[name][round] = run(name, count[name]) end
+  end
+  return times, before, measure_peak(threads)
+end
+
+local function compare(work)
+  if not (peer and work.outputs) then return {} end
+  local errors = peer:ask{ command = 'compare', folder = folder, outputs = save_tensors('out', work.outputs()) }.errors
+  errors.none = nil
+  return errors
+end
+
+local results = {}
+
+local function measure(row, threads)
+  native.check(native.cpu.mt_threads_set(threads))
+  collectgarbage()
+  local work = require('ours').prepare(row)
+  local order, run, missing = contenders_of(row, work, threads)
+  local times, before, after, rejected
+  for _ = 1, o.attempts do
+    times, before, after = rounds_of(order, run, threads)
+    rejected = statistics.rejected(before, after, best_peak[threads])
+    if not rejected then break end
+  end
+  local errors = compare(work)
+  remove_tensors()
+  local entries = statistics.summarise(order, times, row.flops, best_peak[threads], errors)
+  say('')
+  say('%s%s, %d thread%s   peak %.0f, %.0f GF/s%s', row.name, work.area and (' (area %.3f)'):format(work.area) or '', threads,
+    threads > 1 and 's' or '', before, after, rejected and '   REJECTED: the machine was busy' or '')
+  for _, entry in ipairs(entries) do say(statistics.line(entry)) end
+  for name, why in pairs(missing or {}) do
+    if name ~= 'none' then say('  %-22s %s', name, why) end
+  end
+  results[#results + 1] = { row = row, threads = threads, entries = entries, rejected = rejected }
+end
+
+-- ---- the run -------------------------------------------------------------------------------------------------------------
+
+local function header()
+  say('masked_torch %s (%s), commit %s', torch.__version, ffi.string(native.cpu.mt_isa()),
+    command_output('git -C ' .. root .. ' describe --always --dirty'))
+  say('%s', os.date('!%Y-%m-%d %H:%M UTC'))
+  say('%s, %s', command_output("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1"), command_output('uname -sr'))
+  say('%s; %s', jit.version, command_output('gcc --version'))
+  if peer then
+    local hello = peer:ask{ command = 'hello' }
+    say('PyTorch %s (oneDNN %s, %s), Python %s, masked_torch %s', hello.torch, hello.onednn, hello.capability, hello.python,
+      hello.masked_torch and 'present' or 'absent')
+  else
+    say('no peer: scripts/install_peers')
+  end
+  local command = { 'bench/run.lua', unpack(arg) }
+  say('luajit %s', table.concat(command, ' '))
+  for _, threads in ipairs(o.threads) do
+    for _ = 1, 3 do measure_peak(threads) end
+    say('peak, %d thread%s: %.0f GF/s', threads, threads > 1 and 's' or '', best_peak[threads])
+  end
+  say('%d rounds; ratio: time of the other / time of ours, above 1 we are faster', o.rounds)
+  say('')
+  say(statistics.head())
+end
+
+local function summary()
+  say('')
+  say('Summary: ratio to the strongest of each kind (median; * rejected)')
+  for _, line in ipairs(statistics.table(results)) do say(line) end
+end
+
+local function main()
+  if not o.no_peer and io.open(root .. 'build/peers/environment') then
+    local shell = ('cd "%s." && . build/peers/environment && exec python3 bench/peer.py'):format(root)
+    peer = child.start(shell, folder)
+  end
+  header()
+  for _, row in ipairs(chosen) do
+    for _, threads in ipairs(o.threads) do measure(row, threads) end
+  end
+  summary()
+end
+
+local ok, message = xpcall(main, function(e) return type(e) == 'string' and e or debug.traceback(tostring(e)) end)
+if peer then peer:stop() end
+os.execute('rm -rf ' .. folder)
+if not ok then
+  io.stderr:write(message, '\n')
+  os.exit(1)
+end
+if o.save then
+  local path = ('%sbench/results/%s-%s.txt'):format(root, os.date('!%Y-%m-%d'), o.save)
+  os.execute('mkdir -p ' .. root .. 'bench/results')
+  local file = assert(io.open(path, 'w'))
+  file:write(table.concat(lines, '\n'), '\n')
+  file:close()
+  print(path)
+end
