@@ -44,6 +44,14 @@ int mt_guard_install(void) {
   return MT_OK;
 }
 
+int mt_guard_default(void) {
+  struct sigaction now;
+  if (installed || sigaction(SIGINT, NULL, &now) != 0 || now.sa_handler == SIG_IGN) {
+    return MT_OK;
+  }
+  return signal(SIGINT, SIG_DFL) == SIG_ERR ? mt_fail(MT_ERROR_INTERNAL, "guard: cannot set the handler of signal %d", SIGINT) : MT_OK;
+}
+
 int mt_guard_restore(void) {
   if (installed) {
     for (int i = 0; i < GUARDED; i++) {

@@ -10,6 +10,8 @@
 int mt_guard_install(void);
 // The handlers from before the guard; forgets what was noted.
 int mt_guard_restore(void);
+// Without a guard: SIGINT ends the process at once, unless it is ignored.
+int mt_guard_default(void);
 // The number of the first signal noted, or 0.
 int32_t mt_guard_pending(void);
 // Notes signal_number as if it had arrived; 0 forgets.

@@ -35,7 +35,13 @@ parser:flag('--quick', 'A small run, under two minutes on two cores.')
 parser:option('--data', 'The folder of Fashion-MNIST (default: where Debian\'s dataset-fashion-mnist puts it).')
 parser:flag('--synthetic', 'Drawn shapes instead of Fashion-MNIST: needs no data.')
 parser:flag('--resume', 'Continue from the checkpoint, with its options.')
+parser:flag('--overwrite', 'Replace the checkpoint that is there.')
+function parser.error(_, message)
+  io.stderr:write('classify_images: ', message, ' (--help lists the options)\n')
+  os.exit(1)
+end
 local options = parser:parse()
+train.quit_on_interrupt()
 
 -- What makes a run what it is. A resumed run takes it from the checkpoint.
 local config = { network = options.network, seed = options.seed, synthetic = options.synthetic or false,
@@ -43,18 +49,21 @@ local config = { network = options.network, seed = options.seed, synthetic = opt
   tests = options.synthetic and 200 or options.quick and 2000 or 10000 }
 for _, name in ipairs{ 'images', 'epochs', 'batch' } do
   local value = config[name]
-  if value < 1 or value % 1 ~= 0 then parser:error(('--%s: expected a whole number of at least 1'):format(name)) end
+  if not (value >= 1 and value % 1 == 0) then parser:error(('--%s: expected a whole number of at least 1'):format(name)) end
 end
--- Mistakes of the user and missing files are told without a traceback.
+-- Mistakes of the user, missing files and full disks are told in a line, without a traceback.
 local function try(fn, ...)
   local ok, result = pcall(fn, ...)
   if ok then return result end
   io.stderr:write('classify_images: ', (tostring(result):gsub('^[^\n]-:%d+: ', '')), '\n')
   os.exit(1)
 end
+local resume = train.command('--resume', '--out', options.out)
 if options.resume then
   config = try(train.checkpoint.verify, options.out).config
   if type(config) ~= 'table' or not config.tests then try(error, options.out .. ': not a checkpoint of this script', 0) end
+elseif not options.overwrite and io.open(options.out) then
+  try(error, ('%s is there; go on with it: %s, or replace it: --overwrite'):format(options.out, resume), 0)
 end
 if options.threads then try(torch.set_num_threads, options.threads) end
 try(torch.manual_seed, config.seed)
@@ -154,24 +163,29 @@ local means = train.means()
 -- All that a checkpoint restores, and what it remembers.
 local run = { model = net, optimizer = optimizer, schedule = schedule, loader = loader, means = means, config = config, step = 0 }
 if options.resume then run.step = try(train.checkpoint.load, options.out, run).step end
+local saved = options.resume and options.out        -- the last good checkpoint
 local function save()
-  try(train.checkpoint.save, options.out, run)
-  return options.out
+  train.checkpoint.save(options.out, run)
+  saved = options.out
+  return saved
 end
 
+if not options.resume then try(save) end       -- a folder that cannot be written shows now, not after the first epoch
 local bars = train.progress()
 local bar = bars:add('Steps', config.epochs * loader:length(), { initial = run.step })
 local log = train.logger{ bars = bars }
 log:info('%s network, %d pictures to train, %d to test', config.network, train_set:length(), test_set:length())
 
-train.interrupt(function(guard)
+try(train.interrupt, function(guard)
   for step, batch, epoch in train.steps{ loader = loader, first = run.step + 1, epochs = config.epochs, guard = guard } do
     local logits = classify(batch, CANVASES[1])
     local label = batch.label:to(device)
     local loss = F.cross_entropy(logits, label)
     optimizer:zero_grad()
     loss:backward()
-    means:add({ loss = train.check_loss(loss, step, options.out), accuracy = logits:argmax(2):eq(label):float():mean() * 100 })
+    means:add({ loss = train.check_loss(loss, step, saved), accuracy = logits:argmax(2):eq(label):float():mean() * 100 })
+    local norm = torch.optim.clip_grad_norm_(net:parameters(), math.huge)      -- only measured
+    train.check_loss(norm, step, saved, "gradient's norm")
     optimizer:step()
     schedule:step()
     run.step = step
@@ -184,7 +198,7 @@ train.interrupt(function(guard)
       save()
     end
   end
-end, { save = save, log = log, resume = 'luajit ' .. arg[0] .. ' --resume --out ' .. options.out })
+end, { save = save, log = log, resume = resume })
 bars:close()
 
 -- ---- the same pictures on other canvases -----------------------------------------------------------------------------

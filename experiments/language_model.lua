@@ -21,9 +21,11 @@ local sampling = require 'language_model.sampling'
 local training = require 'language_model.training'
 local train, tokenizers = torch.train, torch.data.tokenizer
 
+train.quit_on_interrupt()
 local o = cli.parse(arg)
-torch.manual_seed(o.seed)
-local folder = train.checkpoint.folder(o.out)
+local folder
+
+local function fail(...) error('language_model: ' .. string.format(...), 0) end
 
 local function tokenizer_of(config)
   return config.tokenizer == 'bytes' and tokenizers.bytes() or tokenizers.deserialize(config.tokenizer, 'the checkpoint')
@@ -31,29 +33,44 @@ end
 
 -- The content of a checkpoint of --out; what it says about the model wins over the command line.
 local function saved(name)
-  if not folder:exists(name) then
-    error(('language_model: there is no %s; train first, or say where with --out'):format(folder:path(name)), 0)
+  if not folder:exists(name) then fail('there is no %s; train first, or say where with --out', folder:path(name)) end
+  local content = train.checkpoint.verify(folder:path(name))
+  if type(content.config) ~= 'table' or not content.config.tokenizer then
+    fail('%s: not a checkpoint of this script', folder:path(name))
   end
-  return train.checkpoint.verify(folder:path(name))
+  return content
 end
 
 -- ---- train, resume -------------------------------------------------------------------------------------------------------
 
 local function train_or_resume()
   local config, text
-  if o.command == 'resume' then
+  local resumed = o.command == 'resume'
+  if resumed then
     config = saved('last').config
     o.tokenizer, o.data, o.dataset = config.tokenizer, o.data or config.data, config.dataset
     o.context, o.model = config.context, config.model
+    if not o.given.save_every then o.save_every = config.save_every or config.valid_every end
     text = corpus.load(o, tokenizer_of(config))
   else
+    if not o.overwrite and (folder:exists 'last' or folder:exists 'best') then
+      fail('%s holds a run; go on with it: %s, or replace it: --overwrite', o.out, train.command('resume', '--out', o.out))
+    end
     text = corpus.load(o)
-    config = training.config(o, text.tokenizer)
+    config = training.config(o, text.tokenizer, text.checksum)
   end
   local run = training.new(config, text)
-  if o.command == 'resume' then
+  if resumed then
     local rest = folder:load('last', run.state)
-    run.step, run.best, run.seconds = rest.step, rest.best, rest.seconds
+    run.step, run.best, run.seconds, run.validated = rest.step, rest.best, rest.seconds, rest.validated or rest.step
+    if run.validated >= config.steps then
+      print(('the run in %s is finished: %d steps, best validation loss %.4f nats per token'):format(o.out, run.step, run.best))
+      return
+    end
+  else
+    for _, name in ipairs{ 'best.safetensors', 'best.txt', 'last.safetensors', 'log.txt', 'manifest.json', 'report.html' } do
+      os.remove(o.out .. '/' .. name)
+    end
   end
   local bars = train.progress{ quiet = o.quiet }
   local log = train.logger{ bars = bars, file = o.out .. '/log.txt' }
@@ -61,12 +78,13 @@ local function train_or_resume()
   log:info('%s: %d tokens of %d kinds for training, %d for validation', text.name, text.train:length(), config.vocabulary,
     text.valid:length())
   log:info('%s: %d parameters; steps %d to %d', config.model, run.model:num_parameters(), run.step + 1, config.steps)
-  train.manifest(o.out .. '/manifest.json', { seed = config.seed, options = o })
-  local resume = o.command == 'resume' and run.step or nil
-  local csv = train.csv(o.out .. '/curve.csv', { columns = { 'step', 'lr', 'train', 'valid', 'seconds', 'cpu_seconds' }, resume = resume })
-  local board = train.tensorboard.writer(o.out)
+  train.manifest(o.out .. '/manifest.json', { seed = config.seed, options = config }, { resume = resumed and run.step or nil })
+  -- Rows and events that a killed run wrote after its last checkpoint come again.
+  local csv = train.csv(o.out .. '/curve.csv', { columns = { 'step', 'lr', 'train', 'valid', 'seconds', 'cpu_seconds' },
+    resume = resumed and run.validated or nil })
+  local board = train.tensorboard.writer(o.out, { resume = run.validated })
   training.run(run, { folder = folder, log = log, bars = bars, csv = csv, board = board, save_every = o.save_every,
-    resume = ('luajit %s resume --out %s%s'):format(arg[0], o.out, config.data and ' --data ' .. config.data or '') })
+    resume = train.command('resume', '--out', o.out, unpack(o.data and { '--data', o.data } or {})) })
   bars:close()
   log:info('best validation loss %.4f nats per token; %s', run.best, folder:path 'best')
   csv:close() board:close() log:close()
@@ -81,22 +99,33 @@ local function load_model(name)
   return model:eval(), content.config, tokenizer_of(content.config)
 end
 
+local function prompt_tokens(tokenizer, prompt)
+  local tokens = tokenizer:encode_to_table(prompt)
+  if #tokens == 0 then fail('--prompt is empty: there is nothing to go on from') end
+  return tokens
+end
+
 local function sample()
   local model, config, tokenizer = load_model(o.checkpoint)
   local generator = torch.Generator(o.seed)
-  for _, prompt in ipairs(o.prompt) do
-    for _, temperature in ipairs(o.temperatures) do
-      io.write(('temperature %.2f: %s'):format(temperature, prompt))
-      local decoder = tokenizer:decoder()
-      sampling.generate(model, tokenizer:encode_to_table(prompt), { temperature = temperature, top_k = o.top_k, top_p = o.top_p,
-        min_p = o.min_p, floor = o.floor, repetition_penalty = o.repetition_penalty, tokens = o.tokens, generator = generator,
-        cache = not o.no_cache, context = config.context, on_token = function(token)
-          io.write(decoder:push(token))
-          io.flush()
-        end })
-      io.write(decoder:finish(), '\n\n')
+  train.interrupt(function(guard)
+    for _, prompt in ipairs(o.prompt) do
+      local tokens = prompt_tokens(tokenizer, prompt)
+      for _, temperature in ipairs(o.temperatures) do
+        io.write(('temperature %.2f: %s'):format(temperature, prompt))
+        local decoder = tokenizer:decoder()
+        sampling.generate(model, tokens, { temperature = temperature, top_k = o.top_k, top_p = o.top_p, min_p = o.min_p,
+          floor = o.floor, repetition_penalty = o.repetition_penalty, tokens = o.tokens, generator = generator,
+          cache = not o.no_cache, context = config.context, on_token = function(token)
+            io.write(decoder:push(token))
+            if guard:pending() then io.write(decoder:finish(), '\n') end
+            io.flush()
+            guard:poll()
+          end })
+        io.write(decoder:finish(), '\n\n')
+      end
     end
-  end
+  end)
 end
 
 -- ---- visualise -----------------------------------------------------------------------------------------------------------
@@ -105,7 +134,7 @@ local function visualise()
   local model, config, tokenizer = load_model(o.checkpoint)
   local generator, samples = torch.Generator(o.seed), {}
   for _, temperature in ipairs(o.temperatures) do
-    local tokens = sampling.generate(model, tokenizer:encode_to_table(o.prompt[1]), { temperature = temperature, top_k = o.top_k,
+    local tokens = sampling.generate(model, prompt_tokens(tokenizer, o.prompt[1]), { temperature = temperature, top_k = o.top_k,
       top_p = o.top_p, min_p = o.min_p, floor = o.floor, repetition_penalty = o.repetition_penalty, tokens = o.tokens,
       generator = generator, context = config.context })
     samples[#samples + 1] = { ('temperature %.2f'):format(temperature), o.prompt[1] .. tokenizer:decode(tokens) }
@@ -123,15 +152,21 @@ local function profile()
   local tokens = torch.randint(1, 256, 1, o.context, { dtype = 'int64' })
   local counts = train.count(model, tokens)
   print(counts)
-  print(counts:summary())
+  print(('%d parameters in all: the embedding does not multiply and is not in the table'):format(counts.all_parameters))
 end
 
 -- ---- ---------------------------------------------------------------------------------------------------------------------
 
 local commands = { train = train_or_resume, resume = train_or_resume, sample = sample, visualise = visualise,
   profile = profile }
-local ok, message = xpcall(commands[o.command], function(e) return type(e) == 'string' and e or debug.traceback(tostring(e)) end)
+local ok, message = xpcall(function()
+  folder = train.checkpoint.folder(o.out)
+  torch.manual_seed(o.seed)
+  commands[o.command]()
+end, function(e) return type(e) == 'string' and e or debug.traceback(tostring(e)) end)
 if not ok then
-  io.stderr:write(message, '\n')
+  -- A message of the library begins with the line of this script that called it: of no use to who runs it.
+  message = message:gsub('^[^\n]-%.lua:%d+: ', ''):gsub('{fetch = true}', '--fetch')
+  io.stderr:write(message:find '^language_model: ' and '' or 'language_model: ', message, '\n')
   os.exit(1)
 end

@@ -4,12 +4,20 @@ local torch = require 'masked_torch'
 
 local cli = {}
 
-local function number(text) return tonumber(text) end
+local function number(name)
+  return function(text) return tonumber(text), ("--%s: expected a number, got '%s'"):format(name, text) end
+end
 
-local function list(text)
-  local values = {}
-  for part in text:gmatch '[^,]+' do values[#values + 1] = tonumber(part) end
-  return #values > 0 and values or nil
+local function list(name)
+  return function(text)
+    local values = {}
+    for part in (text .. ','):gmatch '([^,]*),' do
+      local value = tonumber(part)
+      if not value then return nil, ("--%s: expected numbers with commas between them, got '%s'"):format(name, text) end
+      values[#values + 1] = value
+    end
+    return values
+  end
 end
 
 local function parser_of(argparse)
@@ -19,45 +27,47 @@ local function parser_of(argparse)
   p:option('--model', 'causal: gated convolutions, a prediction at every position. window: masked_torch\'s, one per window.',
     'causal'):choices{ 'causal', 'window' }
   p:option('--data', 'A text file.')
+  p:flag('--binary', 'Take a file that is no text, as bytes.')
   p:option('--dataset', 'kjv or tiny_shakespeare, where no --data is given.', 'kjv'):choices{ 'kjv', 'tiny_shakespeare' }
   p:flag('--fetch', 'Get missing files of --dataset and --tokenizer from the network.')
   p:option('--tokenizer', 'bytes, gpt2, bpe:N (trained on the text) or a file.', 'bytes')
   p:option('--out', 'The folder of the run: checkpoints, logs, curves, pictures.', 'out/language_model')
-  p:option('--seed', 'Of weights, order of the data and samples.', '1337'):convert(number)
-  p:option('--threads', 'Threads (default: one per core).'):convert(number)
+  p:flag('--overwrite', 'train: remove the run that is in --out.')
+  p:option('--seed', 'Of weights, order of the data and samples.', '1337'):convert(number 'seed')
+  p:option('--threads', 'Threads (default: one per core).'):convert(number 'threads')
   p:option('--device', 'cpu or cuda.', 'cpu')
   p:flag('--quick', 'A small model and a few steps, to see that everything works.')
   p:flag('--quiet', 'Plain lines instead of bars.')
 
-  p:option('--context', 'Longest context in training.', '128'):convert(number)
-  p:option('--shortest', 'Contexts are drawn from this length to --context (default: 3/4 of it; window: 1).'):convert(number)
-  p:option('--width', 'Channels (window: of the embedding).', '128'):convert(number)
-  p:option('--depth', 'Blocks (default 6; window: 4).'):convert(number)
-  p:option('--kernel', 'causal: taps of a convolution.', '3'):convert(number)
-  p:option('--dilations', 'causal: of the blocks, repeated.', '1,2,4,8,16,1'):convert(list)
-  p:option('--dropout', 'causal: in every block.', '0'):convert(number)
+  p:option('--context', 'Longest context in training.', '128'):convert(number 'context')
+  p:option('--shortest', 'Contexts are drawn from this length to --context (default: 3/4 of it; window: 1).'):convert(number 'shortest')
+  p:option('--width', 'Channels (window: of the embedding).', '128'):convert(number 'width')
+  p:option('--depth', 'Blocks (default 6; window: 4).'):convert(number 'depth')
+  p:option('--kernel', 'causal: taps of a convolution.', '3'):convert(number 'kernel')
+  p:option('--dilations', 'causal: of the blocks, repeated.', '1,2,4,8,16,1'):convert(list 'dilations')
+  p:option('--dropout', 'causal: in every block.', '0'):convert(number 'dropout')
   p:flag('--tied', 'causal: the head\'s weights are the embedding\'s.')
-  p:option('--scale', 'window: channels of the first layer; each further one has twice as many.', '64'):convert(number)
+  p:option('--scale', 'window: channels of the first layer; each further one has twice as many.', '64'):convert(number 'scale')
 
-  p:option('--steps', 'Training steps (default 6000; window: 3000).'):convert(number)
-  p:option('--batch', 'Windows per step (default 8; window: 256).'):convert(number)
-  p:option('--lr', 'Highest learning rate (default 4e-3; window: 1e-3).'):convert(number)
-  p:option('--warmup', 'Steps of linear warm-up; a cosine to 2 % follows.', '100'):convert(number)
-  p:option('--weight-decay', 'Of AdamW (window: of Adam, in L2 form).'):convert(number)
-  p:option('--clip', 'Largest norm of the gradient.', '1'):convert(number)
-  p:option('--valid-every', 'Steps between validations.', '200'):convert(number)
-  p:option('--save-every', 'Steps between checkpoints (default: as --valid-every).'):convert(number)
-  p:option('--valid-context', 'causal: length of validation windows.', '512'):convert(number)
-  p:option('--valid-batches', 'At most so many batches per validation (default: all; window: 20).'):convert(number)
+  p:option('--steps', 'Training steps (default 6000; window: 3000).'):convert(number 'steps')
+  p:option('--batch', 'Windows per step (default 8; window: 256).'):convert(number 'batch')
+  p:option('--lr', 'Highest learning rate (default 4e-3; window: 1e-3).'):convert(number 'lr')
+  p:option('--warmup', 'Steps of linear warm-up; a cosine to 2 % follows.', '100'):convert(number 'warmup')
+  p:option('--weight-decay', 'Of AdamW (window: of Adam, in L2 form).'):convert(number 'weight-decay')
+  p:option('--clip', 'Largest norm of the gradient; 0: no limit.', '1'):convert(number 'clip')
+  p:option('--valid-every', 'Steps between validations.', '200'):convert(number 'valid-every')
+  p:option('--save-every', 'Steps between checkpoints (default: as --valid-every).'):convert(number 'save-every')
+  p:option('--valid-context', 'causal: length of validation windows.', '512'):convert(number 'valid-context')
+  p:option('--valid-batches', 'At most so many batches per validation (default: all; window: 20).'):convert(number 'valid-batches')
 
   p:option('--prompt', 'What samples begin with; may be repeated.'):count '*'
-  p:option('--tokens', 'How many tokens to sample.', '320'):convert(number)
-  p:option('--temperatures', '0 takes the most probable token.', '0,0.2,0.4,0.6,0.8,1'):convert(list)
-  p:option('--top-k', 'Only the k most probable tokens; 0: all.', '0'):convert(number)
-  p:option('--top-p', 'Only the most probable tokens that together reach this probability.', '1'):convert(number)
-  p:option('--min-p', 'Only tokens with this share of the highest probability.', '0'):convert(number)
-  p:option('--floor', 'Only tokens with this probability (masked_torch\'s min_p; it used 0.01).', '0'):convert(number)
-  p:option('--repetition-penalty', 'Divides the logits of tokens that have appeared; 1: off.', '1'):convert(number)
+  p:option('--tokens', 'How many tokens to sample.', '320'):convert(number 'tokens')
+  p:option('--temperatures', '0 takes the most probable token.', '0,0.2,0.4,0.6,0.8,1'):convert(list 'temperatures')
+  p:option('--top-k', 'Only the k most probable tokens; 0: all.', '0'):convert(number 'top-k')
+  p:option('--top-p', 'Only the most probable tokens that together reach this probability.', '1'):convert(number 'top-p')
+  p:option('--min-p', 'Only tokens with this share of the highest probability.', '0'):convert(number 'min-p')
+  p:option('--floor', 'Only tokens with this probability (masked_torch\'s min_p; it used 0.01).', '0'):convert(number 'floor')
+  p:option('--repetition-penalty', 'Divides the logits of tokens that have appeared; 1: off.', '1'):convert(number 'repetition-penalty')
   p:flag('--no-cache', 'Recompute the whole context for every token.')
   p:option('--checkpoint', 'best or last.', 'best'):choices{ 'best', 'last' }
   return p
@@ -78,7 +88,12 @@ local by_model = {
 local quick = { width = 32, depth = 2, scale = 8, context = 32, steps = 20, batch = 4, valid_every = 10, warmup = 5, valid_context = 64,
   valid_batches = 2, tokens = 40 }
 
---- cli.parse(arguments) -> options, or the parser's own message and exit. What only makes sense with a model gets that model's default.
+-- What may differ from the run that is resumed.
+local at_resume = {}
+for name in ('data binary fetch out threads device quiet quick save_every'):gmatch '%S+' do at_resume[name] = true end
+
+--- cli.parse(arguments) -> options, or a line that says what is wrong, and exit. What only makes sense with a model gets that model's
+-- default. o.given: the options of the command line, as keys.
 function cli.parse(arguments)
   local found, argparse = pcall(require, 'argparse')
   if not found then
@@ -86,9 +101,27 @@ function cli.parse(arguments)
     os.exit(1)
   end
   local parser = parser_of(argparse)
+  function parser.error(_, message)
+    io.stderr:write('language_model: ', message, ' (--help lists the options)\n')
+    os.exit(1)
+  end
   local o = parser:parse(arguments)
+  o.given = {}
+  for _, word in ipairs(arguments) do
+    local name = word:match '^%-%-([%w-]+)'
+    if name then o.given[name:gsub('-', '_')] = true end
+  end
   if o.quick then
-    for key, value in pairs(quick) do o[key] = value end
+    for key, value in pairs(quick) do
+      if not o.given[key] then o[key] = value end
+    end
+  end
+  if o.command == 'resume' then
+    for name in pairs(o.given) do
+      if not at_resume[name] then
+        parser:error(('--%s: resume goes on with the options of the run; to change them train anew'):format((name:gsub('_', '-'))))
+      end
+    end
   end
   for key, value in pairs(by_model[o.model]) do
     if o[key] == nil then o[key] = value end

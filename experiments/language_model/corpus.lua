@@ -1,6 +1,7 @@
 --- corpus: the text of a run as tokens: 90 % for training, the next 5 % for validation.
 
 local torch = require 'masked_torch'
+local native = require 'masked_torch.native'
 local data = torch.data
 
 -- What is used where no text is installed: enough to see a model train.
@@ -21,9 +22,16 @@ local function exists(path)
   return f ~= nil
 end
 
---- corpus.text{data =, dataset =, fetch =} -> text, its name.
+--- corpus.text{data =, dataset =, fetch =, binary =} -> text, its name.
 function corpus.text(o)
-  if o.data then return data.text.read(o.data), o.data end
+  if o.data then
+    local text = data.text.read(o.data)
+    local zero = not o.binary and text:find '%z'
+    if zero then
+      native.fail('language_model: %s is not a text: byte %d is 0; --binary trains on the bytes of any file', o.data, zero)
+    end
+    return text, o.data
+  end
   if o.dataset == 'tiny_shakespeare' then return data.text.tiny_shakespeare{ fetch = o.fetch }, o.dataset end
   local found, text = pcall(data.text.kjv)
   if found then return text, 'kjv' end
@@ -32,8 +40,8 @@ function corpus.text(o)
   return BUILTIN:rep(60), 'builtin'
 end
 
---- corpus.load(options, [tokenizer]) -> { train =, valid = Tokens, tokenizer =, name = }. Without a tokenizer, options.tokenizer says
--- which; a text that is too short for one window is an error.
+--- corpus.load(options, [tokenizer]) -> { train =, valid = Tokens, tokenizer =, name =, checksum = of the text }. Without a
+-- tokenizer, options.tokenizer says which; a text that is too short for one window is an error.
 function corpus.load(o, tokenizer)
   local text, name = corpus.text(o)
   if not tokenizer then
@@ -49,7 +57,8 @@ function corpus.load(o, tokenizer)
   local train, valid = tokens:split{ 0.9, 0.05 }
   data.text.check_context(train, o.context, name .. ' (its first 90 %)')
   data.text.check_context(valid, o.model == 'window' and o.context or 1, name .. ' (the 5 % for validation)')
-  return { train = train, valid = valid, tokenizer = tokenizer, name = name }
+  local checksum = ('%d bytes, crc32c %08x'):format(#text, tonumber(native.cpu.mt_checksum_crc32c(0, text, #text, 1)))
+  return { train = train, valid = valid, tokenizer = tokenizer, name = name, checksum = checksum }
 end
 
 return corpus

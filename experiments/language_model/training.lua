@@ -8,11 +8,14 @@ local data, train, F = torch.data, torch.train, torch.nn.functional
 
 local training = {}
 
---- training.config(options, tokenizer): what a checkpoint must know to build the same model, and to go on with the same run.
-function training.config(o, tokenizer)
-  local config = { tokenizer = o.tokenizer == 'bytes' and 'bytes' or tokenizer:serialize(), vocabulary = tokenizer.vocab_size }
+--- training.config(options, tokenizer, [checksum]): what a checkpoint must know to build the same model, and to go on with the same
+-- run. checksum: of the text.
+function training.config(o, tokenizer, checksum)
+  local config = { checksum = checksum, tokenizer = o.tokenizer == 'bytes' and 'bytes' or tokenizer:serialize(),
+    vocabulary = tokenizer.vocab_size }
   for _, key in ipairs{ 'model', 'context', 'shortest', 'width', 'depth', 'kernel', 'dilations', 'dropout', 'tied', 'scale', 'steps',
-    'batch', 'lr', 'warmup', 'weight_decay', 'clip', 'valid_every', 'valid_context', 'valid_batches', 'seed', 'data', 'dataset' } do
+    'batch', 'lr', 'warmup', 'weight_decay', 'clip', 'valid_every', 'save_every', 'valid_context', 'valid_batches', 'seed', 'data',
+    'dataset' } do
     config[key] = o[key]
   end
   return config
@@ -67,22 +70,24 @@ local function loss_of(model, batch)
 end
 training.loss_of = loss_of
 
---- training.validate(model, loader, [most]) -> nats per token over the loader's batches, at most so many of them; the same ones every
--- time.
-function training.validate(model, loader, most)
+--- training.validate(model, loader, [most], [stop]) -> nats per token over the loader's batches, at most so many of them; the same ones
+-- every time. nil when stop() is true after a batch.
+function training.validate(model, loader, most, stop)
   model:eval()
-  local total, count, batches = 0, 0, 0
+  local total, count, batches, stopped = 0, 0, 0, false
   local start = loader:state_dict()
   torch.no_grad(function()
     for batch in loader do
       local loss, tokens = loss_of(model, batch)
       total, count, batches = total + loss:item() * tokens, count + tokens, batches + 1
       if batches == most then break end
+      stopped = stop and stop()
+      if stopped then break end
     end
   end)
   loader:load_state_dict(start)
   model:train()
-  return total / count
+  return not stopped and total / count or nil
 end
 
 -- ---- a run ---------------------------------------------------------------------------------------------------------------
@@ -101,6 +106,10 @@ function training.new(c, corpus)
     native.fail('language_model: the checkpoint has a vocabulary of %d tokens, the tokenizer %d', c.vocabulary,
       corpus.tokenizer.vocab_size)
   end
+  if c.checksum ~= corpus.checksum then
+    native.fail('language_model: %s is not the text that the run began with (its checksum is %s, now it is %s)', corpus.name,
+      tostring(c.checksum), tostring(corpus.checksum))
+  end
   local model = training.build(c)
   local parameters = {}
   for _, p in ipairs(model:parameters()) do
@@ -109,7 +118,7 @@ function training.new(c, corpus)
   local Optimizer = c.model == 'window' and torch.optim.Adam or torch.optim.AdamW
   local optimizer = Optimizer(parameters, { lr = c.lr, weight_decay = c.weight_decay,
     betas = { 0.9, c.model == 'window' and 0.999 or 0.99 } })
-  local run = { config = c, model = model, parameters = parameters, step = 0, best = math.huge, seconds = 0,
+  local run = { config = c, model = model, parameters = parameters, step = 0, best = math.huge, seconds = 0, validated = 0,
     valid = valid_loader(c, corpus.valid) }
   run.state = { model = model, optimizer = optimizer, scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(c)),
     loader = train_loader(c, corpus.train), means = train.means() }
@@ -118,19 +127,20 @@ end
 
 --- What a checkpoint of the run holds.
 function training.fields(run)
-  local fields = { step = run.step, best = run.best, seconds = run.seconds, config = run.config }
+  local fields = { step = run.step, best = run.best, seconds = run.seconds, validated = run.validated, config = run.config }
   for key, object in pairs(run.state) do fields[key] = object end
   return fields
 end
 
---- training.step(run, batch, folder) -> loss. NaN or infinite: an error, before any weight has changed.
+--- training.step(run, batch, folder) -> loss. A loss or a gradient that is NaN or infinite: an error, before any weight has changed.
 function training.step(run, batch, folder)
   local optimizer = run.state.optimizer
   optimizer:zero_grad()
   local loss = loss_of(run.model, batch)
   local value = train.check_loss(loss, run.step + 1, folder)
   loss:backward()
-  torch.optim.clip_grad_norm_(run.parameters, run.config.clip)
+  local clip = run.config.clip > 0 and run.config.clip or math.huge
+  train.check_loss(torch.optim.clip_grad_norm_(run.parameters, clip), run.step + 1, folder, "gradient's norm")
   optimizer:step()
   run.state.scheduler:step()
   run.step = run.step + 1
@@ -138,7 +148,7 @@ function training.step(run, batch, folder)
 end
 
 --- training.run(run, {folder =, log =, bars =, csv =, board =, save_every =, resume = command}): trains to config.steps, validates,
--- saves. Ctrl-C finishes the step, saves and ends the program.
+-- saves. Ctrl-C finishes the step (it gives a validation up, which is made good when the run goes on), saves and ends the program.
 function training.run(run, o)
   local c, last_time, means = run.config, os.clock(), run.state.means
   local wall = require('masked_torch.train.terminal').now
@@ -149,8 +159,10 @@ function training.run(run, o)
     o.folder:save(training.fields(run), is_best)
     return o.folder:path 'last'
   end
-  local function validate()
-    local valid = training.validate(run.model, run.valid, c.valid_batches)
+  local function validate(guard)
+    local valid = training.validate(run.model, run.valid, c.valid_batches, function() return guard:pending() ~= nil end)
+    if not valid then return false end
+    run.validated = run.step
     local is_best = valid < run.best
     if is_best then run.best = valid end
     run.seconds = before + wall() - started
@@ -166,16 +178,20 @@ function training.run(run, o)
   end
   train.interrupt(function(guard)
     local loader = run.state.loader
+    local function due() return run.validated < run.step and (run.step % c.valid_every == 0 or run.step >= c.steps) end
+    local function finish_step()
+      local at_end, is_best = run.step >= c.steps, false
+      if due() then is_best = validate(guard) end
+      if is_best or run.step % o.save_every == 0 or at_end then save(is_best) end
+      guard:poll(run.step)
+      return at_end
+    end
+    if due() then finish_step() end
     while run.step < c.steps do
       for batch in loader do
         means:add{ loss = training.step(run, batch, o.folder) }
         bar:update(1, means)
-        local is_best = false
-        local at_end = run.step >= c.steps
-        if run.step % c.valid_every == 0 or at_end then is_best = validate() end
-        if is_best or run.step % o.save_every == 0 or at_end then save(is_best) end
-        guard:poll(run.step)
-        if at_end then break end
+        if finish_step() then break end
       end
     end
   end, { save = save, resume = o.resume, log = o.log })

@@ -85,4 +85,21 @@ local function interrupt(fn, opts)
   return unpack(results, 2, table.maxn(results))
 end
 
-return { guard = Guard, interrupt = interrupt }
+--- torch.train.quit_on_interrupt(): outside a guard, Ctrl-C ends the program at once. LuaJIT itself raises an error instead, which
+-- compiled code never sees and a pcall swallows.
+local function quit_on_interrupt() check(C.mt_guard_default()) end
+
+--- torch.train.command(arguments...): the command line that runs this script again with other arguments, quoted for the shell:
+-- for guard's `resume`.
+local function command(...)
+  local words, first = {}, 0
+  while arg and arg[first - 1] do first = first - 1 end
+  for i = first, arg and 0 or -1 do words[#words + 1] = arg[i] end
+  for i = 1, select('#', ...) do words[#words + 1] = tostring((select(i, ...))) end
+  for i, word in ipairs(words) do
+    if word == '' or word:find('[^%w%%+,./:=@_-]') then words[i] = "'" .. word:gsub("'", "'\\''") .. "'" end
+  end
+  return table.concat(words, ' ')
+end
+
+return { guard = Guard, interrupt = interrupt, quit_on_interrupt = quit_on_interrupt, command = command }

@@ -67,10 +67,11 @@ local function steps(opts)
   end
 end
 
---- torch.train.check_loss(loss, step, [keeper]): the loss (a number or a tensor of one element) as a number; NaN or infinite is an
--- error that says the step and, given a checkpoint folder or a path, what to go on from. Call it before the optimiser's
--- step, so that what is saved stays good.
-local function check_loss(loss, step, keeper)
+--- torch.train.check_loss(loss, step, [keeper], [what = 'loss']): the loss (a number or a tensor of one element) as a number; NaN
+-- or infinite is an error that says the step and, given a checkpoint folder or a path, what to go on from. Call it before the
+-- optimiser's step, so that what is saved stays good. A finite loss may have a gradient that is not: check its norm as well
+-- (what names it in the message).
+local function check_loss(loss, step, keeper, what)
   local number = loss
   if Tensor.is_tensor(loss) then number = loss:item() end
   native.number('check_loss', 'loss', number)
@@ -82,7 +83,7 @@ local function check_loss(loss, step, keeper)
     advice = '; the last good checkpoint is ' .. keeper:path('last')
   end
   local text = number ~= number and 'nan' or number > 0 and 'inf' or '-inf'
-  fail('train: the loss is %s at step %s%s', text, tostring(step), advice)
+  fail('train: the %s is %s at step %s%s', what or 'loss', text, tostring(step), advice)
 end
 
 return { steps = steps, check_loss = check_loss }

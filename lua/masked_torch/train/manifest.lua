@@ -2,6 +2,7 @@
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
 local file = require 'masked_torch.io.file'
 local json = require 'masked_torch.io.json'
 local terminal = require 'masked_torch.train.terminal'
@@ -45,11 +46,22 @@ local function plain(v, depth)
   return copy
 end
 
---- torch.train.manifest([path], {seed =, options =, ...}): a table with the library's version, the date, the command line, the
--- machine (host, processor, its number of cores, memory, instruction set, BLAS, threads, kernel, LuaJIT) and the given fields
--- (seed, options, anything that JSON can hold); with a path it is written there too. Returns the table.
-local function manifest(path, fields)
-  if type(path) == 'table' then path, fields = nil, path end
+-- What a run's earlier sessions wrote, or nil.
+local function earlier(path)
+  local ok, text = pcall(file.read, 'manifest', path, 2 ^ 24)
+  if not ok then return nil end
+  local decoded, old = pcall(json.decode, text, error)
+  return decoded and type(old) == 'table' and type(old.machine) == 'table' and old or nil
+end
+
+--- torch.train.manifest([path], {seed =, options =, ...}, [{resume = step}]): a table with the library's version, the date, the
+-- command line, the machine (host, processor, its number of cores, memory, instruction set, BLAS, threads, kernel, LuaJIT) and
+-- the given fields (seed, options, anything that JSON can hold); with a path it is written there too. Returns the table.
+-- resume: the file that a run's first session wrote stays as it is, and gets in its list `resumed` the step, date, command line,
+-- version and machine of this one.
+local function manifest(path, fields, opts)
+  if type(path) == 'table' then path, fields, opts = nil, path, fields end
+  opts = options.parse('manifest', { resume = options.any(nil) }, opts)
   if fields ~= nil and (type(fields) ~= 'table' or getmetatable(fields) ~= nil) then
     native.fail('manifest: fields: expected a table, got %s', type(fields))
   end
@@ -72,6 +84,16 @@ local function manifest(path, fields)
   for key, v in pairs(fields or {}) do result[key] = v end
   result = plain(result, 0)
   if path ~= nil then
+    file.check_path('manifest', path)
+    file.remove_abandoned('manifest', path:match('^(.*)/[^/]*$') or '.', { path:match('[^/]*$') })
+    local old = opts.resume ~= nil and earlier(path)
+    if old then
+      local session = { step = opts.resume }
+      for _, key in ipairs{ 'version', 'date', 'command', 'machine' } do session[key] = result[key] end
+      old.resumed = setmetatable(type(old.resumed) == 'table' and old.resumed or {}, json.array)
+      table.insert(old.resumed, plain(session, 0))
+      result = old
+    end
     file.make_folders('manifest', file.check_path('manifest', path))
     file.write('manifest', path, function(write) write(json.encode(result) .. '\n') end)
   end

@@ -59,6 +59,8 @@ local function open(self, op, path, opts, keep)
   self.op = op
   if opts.resume ~= nil then
     native.number(op, 'resume', opts.resume)
+    file.check_path(op, path)
+    file.remove_abandoned(op, path:match('^(.*)/[^/]*$') or '.', { path:match('[^/]*$') })
     local lines = old_lines(op, path)
     if lines then
       local kept = keep(lines)

@@ -55,12 +55,46 @@ end
 local Writer = class('TensorboardWriter')
 local files = 0
 
---- torch.train.tensorboard.writer(folder, [{suffix = '', time = function}]): a new event file in a folder, which is made where it
--- is missing. A resumed run writes a further file; TensorBoard joins them. time() replaces the clock (seconds since 1970).
+-- Takes what was written after step `last` out of the event files of a folder: whole files are replaced, torn ends and files that
+-- hold nothing else go.
+local function rewind(folder, last)
+  local listed, lfs = pcall(require, 'lfs')
+  if not listed then fail('tensorboard: resume: needs lua-filesystem (apt install lua-filesystem, or luarocks install luafilesystem)') end
+  local names = {}
+  for name in lfs.dir(folder) do
+    if name:find('^events%.out%.tfevents%.') and not name:find('%.tmp$') then names[#names + 1] = name end
+  end
+  file.remove_abandoned('tensorboard', folder, names)
+  for _, name in ipairs(names) do
+    local path = folder .. '/' .. name
+    local kept, used, length = {}, 0, 0
+    local events = tensorboard.read(path, function(event, bytes)
+      length = length + #bytes
+      if event.step > last then return end
+      kept[#kept + 1] = bytes
+      if event.values[1] then used = used + 1 end
+    end)
+    if used == 0 then
+      os.remove(path)
+    elseif #kept < #events or length < lfs.attributes(path, 'size') then
+      file.write('tensorboard', path, function(write) write(table.concat(kept)) end)
+    end
+  end
+end
+
+--- torch.train.tensorboard.writer(folder, [{resume = step, suffix = '', time = function}]): a new event file in a folder, which is
+-- made where it is missing. A resumed run writes a further file; TensorBoard joins them. resume: the step of the checkpoint that the
+-- run goes on from; later events of the earlier files are taken out, so that none is there twice (0: all). time()
+-- replaces the clock (seconds since 1970).
 function Writer:__init(folder, opts)
-  opts = options.parse('tensorboard', { suffix = '', time = options.any(nil) }, opts)
+  opts = options.parse('tensorboard', { suffix = '', time = options.any(nil), resume = options.any(nil) }, opts)
   file.check_path('tensorboard', folder)
   self.time = opts.time or terminal.wall_time
+  if opts.resume ~= nil then
+    native.number('tensorboard', 'resume', opts.resume)
+    file.make_folders('tensorboard', folder .. '/')
+    rewind(folder, opts.resume)
+  end
   files = files + 1
   local name = terminal.host_name():gsub('[^%w.-]', '-')
   self.path = ('%s/events.out.tfevents.%010d.%s.%d.%d%s'):format(folder, self.time(), name, ffi.C.getpid(), files, opts.suffix)
@@ -209,10 +243,11 @@ local function read_value(text, bad)
   return v
 end
 
---- torch.train.tensorboard.read(path): a list of {wall_time =, step =, file_version =, values = {{tag =, scalar =, histogram =, image =,
--- text =}, ...}}, every checksum verified. A record that a crash cut off at the end is left out; the second result is then
--- true. Damage anywhere else is an error that names the byte.
-function tensorboard.read(path)
+--- torch.train.tensorboard.read(path, [visit]): a list of {wall_time =, step =, file_version =, values = {{tag =, scalar =,
+-- histogram =, image =, text =}, ...}}, every checksum verified. A record that a crash cut off at the end is left out; the second
+-- result is then true. Damage anywhere else is an error that names the byte. visit(event, bytes) is called with each event and
+-- its record.
+function tensorboard.read(path, visit)
   local text = file.read('tensorboard.read', path)
   local events, i = {}, 1
   local function bad(at, message) fail('tensorboard.read: %s: byte %d: %s', path, at - 1, message) end
@@ -245,6 +280,7 @@ function tensorboard.read(path)
       end
     end
     events[#events + 1] = event
+    if visit then visit(event, text:sub(i, start + n + 3)) end
     i = start + n + 4
   end
   return events, false
