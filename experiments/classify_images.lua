@@ -170,13 +170,13 @@ local function save()
   return saved
 end
 
-if not options.resume then try(save) end       -- a folder that cannot be written shows now, not after the first epoch
 local bars = train.progress()
 local bar = bars:add('Steps', config.epochs * loader:length(), { initial = run.step })
 local log = train.logger{ bars = bars }
 log:info('%s network, %d pictures to train, %d to test', config.network, train_set:length(), test_set:length())
 
 try(train.interrupt, function(guard)
+  if not options.resume then save() end       -- a folder that cannot be written shows now, not after the first epoch
   for step, batch, epoch in train.steps{ loader = loader, first = run.step + 1, epochs = config.epochs, guard = guard } do
     local logits = classify(batch, CANVASES[1])
     local label = batch.label:to(device)
