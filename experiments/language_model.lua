@@ -3,7 +3,7 @@
 --     luajit experiments/language_model.lua [train] [options]           --help lists them
 --     luajit experiments/language_model.lua resume --out FOLDER         goes on with the run in FOLDER, to the same bits
 --     luajit experiments/language_model.lua sample --out FOLDER --prompt 'The'
---     luajit experiments/language_model.lua visualise --out FOLDER      a report as one HTML file
+--     luajit experiments/language_model.lua visualise --out FOLDER      an animation of sampling, a grid of activations, a report
 --     luajit experiments/language_model.lua profile                     parameters and multiplications per layer
 --
 -- causal: gated causal convolutions, a prediction at every position, sampled with a cache. window: masked_torch's published model,
@@ -14,8 +14,11 @@ local here = arg[0]:match('^(.*/)') or './'
 package.path = here .. '../lua/?.lua;' .. here .. '../lua/?/init.lua;' .. here .. '?.lua;' .. package.path
 
 local torch = require 'masked_torch'
+local activation_grid = require 'language_model.activation_grid'
+local animation = require 'language_model.animation'
 local cli = require 'language_model.cli'
 local corpus = require 'language_model.corpus'
+local explain = require 'language_model.explain'
 local report = require 'language_model.report'
 local sampling = require 'language_model.sampling'
 local training = require 'language_model.training'
@@ -68,7 +71,8 @@ local function train_or_resume()
       return
     end
   else
-    for _, name in ipairs{ 'best.safetensors', 'best.txt', 'last.safetensors', 'log.txt', 'manifest.json', 'report.html' } do
+    for _, name in ipairs{ 'best.safetensors', 'best.txt', 'last.safetensors', 'log.txt', 'manifest.json', 'report.html',
+      'contributions.gif', 'activations.png', 'activations.csv' } do
       os.remove(o.out .. '/' .. name)
     end
   end
@@ -105,6 +109,12 @@ local function prompt_tokens(tokenizer, prompt)
   return tokens
 end
 
+-- How the command line says to sample.
+local function choice(temperature, generator, config)
+  return { temperature = temperature, top_k = o.top_k, top_p = o.top_p, min_p = o.min_p, floor = o.floor,
+    repetition_penalty = o.repetition_penalty, tokens = o.tokens, generator = generator, context = config.context }
+end
+
 local function sample()
   local model, config, tokenizer = load_model(o.checkpoint)
   local generator = torch.Generator(o.seed)
@@ -114,14 +124,15 @@ local function sample()
       for _, temperature in ipairs(o.temperatures) do
         io.write(('temperature %.2f: %s'):format(temperature, prompt))
         local decoder = tokenizer:decoder()
-        sampling.generate(model, tokens, { temperature = temperature, top_k = o.top_k, top_p = o.top_p, min_p = o.min_p,
-          floor = o.floor, repetition_penalty = o.repetition_penalty, tokens = o.tokens, generator = generator,
-          cache = not o.no_cache, context = config.context, on_token = function(token)
-            io.write(decoder:push(token))
-            if guard:pending() then io.write(decoder:finish(), '\n') end
-            io.flush()
-            guard:poll()
-          end })
+        local options = choice(temperature, generator, config)
+        options.cache = not o.no_cache
+        function options.on_token(token)
+          io.write(decoder:push(token))
+          if guard:pending() then io.write(decoder:finish(), '\n') end
+          io.flush()
+          guard:poll()
+        end
+        sampling.generate(model, tokens, options)
         io.write(decoder:finish(), '\n\n')
       end
     end
@@ -130,19 +141,46 @@ end
 
 -- ---- visualise -----------------------------------------------------------------------------------------------------------
 
+-- The animation and the grid; returns the pictures that were made, and the first thing that went wrong: without giflib, say, the rest
+-- is still made.
+local function explain_steps(model, config, tokenizer)
+  local written, problem = {}, nil
+  if o.explain == 0 then return written end
+  local temperature = o.temperatures[#o.temperatures]
+  local options = choice(temperature, torch.Generator(o.seed), config)
+  options.steps, options.given = o.explain, o.text ~= nil
+  local steps, tokens = explain.run(model, o.text and tokenizer:encode_to_table(o.text) or prompt_tokens(tokenizer, o.prompt[#o.prompt]),
+    options)
+  local style = { tokenizer = tokenizer, text = tokens, delay = o.delay, caption = ('%s model, %s'):format(config.model,
+    o.text and 'a given text' or ('sampled at temperature %g'):format(temperature)) }
+  for _, picture in ipairs{ { 'contributions.gif', 'Contributions and activations, step by step', animation.save },
+    { 'activations.png', 'Activations of each layer', activation_grid.save },
+    { 'activations.csv', nil, activation_grid.save_table } } do
+    local path = o.out .. '/' .. picture[1]
+    local ok, message = pcall(picture[3], path, steps, style)
+    if ok then
+      print(path)
+      written[#written + 1] = picture[2] and { title = picture[2], path = path }
+    else
+      problem = problem or message
+    end
+  end
+  return written, problem
+end
+
 local function visualise()
   local model, config, tokenizer = load_model(o.checkpoint)
+  local pictures, problem = explain_steps(model, config, tokenizer)
   local generator, samples = torch.Generator(o.seed), {}
   for _, temperature in ipairs(o.temperatures) do
-    local tokens = sampling.generate(model, prompt_tokens(tokenizer, o.prompt[1]), { temperature = temperature, top_k = o.top_k,
-      top_p = o.top_p, min_p = o.min_p, floor = o.floor, repetition_penalty = o.repetition_penalty, tokens = o.tokens,
-      generator = generator, context = config.context })
+    local tokens = sampling.generate(model, prompt_tokens(tokenizer, o.prompt[1]), choice(temperature, generator, config))
     samples[#samples + 1] = { ('temperature %.2f'):format(temperature), o.prompt[1] .. tokenizer:decode(tokens) }
   end
   local path = o.out .. '/report.html'
-  report.write(path, { model = model, tokenizer = tokenizer, config = config, text = o.prompt[#o.prompt], samples = samples,
-    curve = o.out .. '/curve.csv' })
+  report.write(path, { model = model, tokenizer = tokenizer, config = config, text = o.text or o.prompt[#o.prompt], samples = samples,
+    pictures = pictures, curve = o.out .. '/curve.csv' })
   print(path)
+  if problem then fail('%s (--explain 0 leaves the pictures out)', problem) end
 end
 
 -- ---- profile -------------------------------------------------------------------------------------------------------------

@@ -95,4 +95,15 @@ function Causal:run(x, mask)
   return (self.head((self.norm(x))))
 end
 
+--- The layers whose activations are shown: { name =, module =, stride = 1, of = what is looked at, (channels, L) }: in each block the
+-- gated values, which go into `out`.
+function Causal:stages()
+  local list = {}
+  for i, block in ipairs(self.blocks) do
+    list[i] = { name = ('block[%d]'):format(i), stride = 1, module = block.out,
+      of = function(inputs) return inputs[1]:squeeze(1):transpose(1, 2) end }
+  end
+  return list
+end
+
 return Causal

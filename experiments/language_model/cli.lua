@@ -69,6 +69,10 @@ local function parser_of(argparse)
   p:option('--floor', 'Only tokens with this probability (masked_torch\'s min_p; it used 0.01).', '0'):convert(number 'floor')
   p:option('--repetition-penalty', 'Divides the logits of tokens that have appeared; 1: off.', '1'):convert(number 'repetition-penalty')
   p:flag('--no-cache', 'Recompute the whole context for every token.')
+  p:option('--explain', 'visualise: how many steps the animation and the grid show; 0: neither. They continue the last ' ..
+    '--prompt with the last of --temperatures.', '16'):convert(number)
+  p:option('--text', 'visualise: explain the last tokens of this text instead of sampled ones.')
+  p:option('--delay', 'visualise: seconds per step of the animation.', '1.5'):convert(number)
   p:option('--checkpoint', 'best or last.', 'best'):choices{ 'best', 'last' }
   return p
 end
@@ -79,7 +83,8 @@ local ranges = { seed = { 0, 2 ^ 53, true }, threads = { 1, 1024, true }, contex
   steps = { 1, 2 ^ 40, true }, batch = { 1, 2 ^ 20, true }, lr = { 0, 100 }, warmup = { 0, 2 ^ 40, true },
   weight_decay = { 0, 100 }, clip = { 0, math.huge }, valid_every = { 1, 2 ^ 40, true }, save_every = { 1, 2 ^ 40, true },
   valid_context = { 1, 2 ^ 20, true }, valid_batches = { 1, 2 ^ 40, true }, tokens = { 1, 2 ^ 40, true }, top_k = { 0, 2 ^ 31, true },
-  top_p = { 0, 1 }, min_p = { 0, 1 }, floor = { 0, 1 }, repetition_penalty = { 0.01, 100 } }
+  top_p = { 0, 1 }, min_p = { 0, 1 }, floor = { 0, 1 }, repetition_penalty = { 0.01, 100 },
+  explain = { 0, 1000, true }, delay = { 0.02, 300 } }
 
 local by_model = {
   causal = { depth = 6, steps = 6000, batch = 8, lr = 4e-3, weight_decay = 0.1 },

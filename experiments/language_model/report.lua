@@ -1,8 +1,8 @@
 --- report: what a run did, as one HTML file without network use: the curve, samples, and which tokens a prediction rests on.
 
-local torch = require 'masked_torch'
+local bit = require 'bit'
 local file = require 'masked_torch.io.file'
-local F = torch.nn.functional
+local explain = require 'language_model.explain'
 
 local report = {}
 
@@ -11,30 +11,29 @@ local function escape(text)
     :gsub('[^\n\t\32-\126]', function(c) return ('\\x%02x'):format(c:byte()) end))
 end
 
---- report.contributions(model, tokens) -> a table of numbers, one per token, the predicted token, its probability. Gradient x input: the
--- derivative of the log-probability of the most probable next token, times the token's embedding, summed over channels. Positive:
--- the token speaks for the prediction. tokens: a table, at most model.context of them.
-function report.contributions(model, tokens)
-  model:eval()
-  local n, unit = #tokens, model.unit or 1
-  local padded = {}
-  for i = 1, -n % unit do padded[i] = 1 end
-  local skipped = #padded
-  for i = 1, n do padded[skipped + i] = tokens[i] end
-  local x = model.embedding(torch.tensor({ padded }, { dtype = 'int64' })):detach():requires_grad_(true)
-  local logits
-  if model.blocks then
-    logits = model:run(x):select(2, n)
-  else
-    logits = model:run(x, torch.tensor({ n }, { dtype = 'int64' }))
+local DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+
+local function base64(bytes)
+  local out = {}
+  for i = 1, #bytes, 3 do
+    local a, b, c = bytes:byte(i, i + 2)
+    local n = a * 65536 + (b or 0) * 256 + (c or 0)
+    for k = 0, 3 do
+      local digit = bit.band(bit.rshift(n, 18 - 6 * k), 63) + 1
+      out[#out + 1] = (k < 2 or k == 2 and b or k == 3 and c) and DIGITS:sub(digit, digit) or '='
+    end
   end
-  local best = logits:detach():argmax(2)
-  local loss = F.cross_entropy(logits, best)
-  loss:backward()
-  local values = (x.grad * x:detach()):sum(3):reshape(#padded):totable()
-  local result = {}
-  for i = 1, n do result[i] = -values[skipped + i] end
-  return result, best:item(), math.exp(-loss:item())
+  return table.concat(out)
+end
+
+-- The picture inside the page, so that the page is one file.
+local function embedded(picture)
+  local f = io.open(picture.path, 'rb')
+  if not f then return '' end
+  local bytes = f:read '*a'
+  f:close()
+  return ('<h3>%s</h3><p>%s</p><img alt="%s" style="max-width:100%%" src="data:image/%s;base64,%s">'):format(escape(picture.title),
+    escape(picture.path:match '[^/]*$'), escape(picture.title), picture.path:match '%.(%w+)$', base64(bytes))
 end
 
 local function coloured(tokenizer, tokens, values)
@@ -93,21 +92,23 @@ local function svg(rows)
   return table.concat(out, '\n')
 end
 
---- report.write(path, { model =, tokenizer =, config =, text =, curve = path, samples = { { title, text }, ... } }): text: what the
--- contributions are shown for, token by token for its last 16 prefixes.
+--- report.write(path, { model =, tokenizer =, config =, text =, curve = path, samples = { { title, text }, ... },
+-- pictures = { { title =, path = }, ... } }): text: what the contributions are shown for, token by token for its last 16 prefixes;
+-- pictures: GIF or PNG files, which become part of the page; one that does not exist is left out.
 function report.write(path, o)
   local out = { '<!doctype html><meta charset="utf-8"><title>language model</title>',
-    '<style>body{font:15px sans-serif;max-width:60em;margin:2em auto}pre{white-space:pre-wrap;background:#f6f6f6;padding:.6em}</style>',
+    '<style>body{font:15px sans-serif;max-width:64em;margin:2em auto}pre{white-space:pre-wrap;background:#f6f6f6;padding:.6em}</style>',
     ('<h1>%s language model</h1>'):format(escape(o.config.model)), '<h2>Loss, nats per token</h2>', svg(curve_of(o.curve)),
     '<h2>What predictions rest on</h2><p>Gradient x input: blue speaks for the predicted token, red against it.</p>' }
   local tokens = o.tokenizer:encode_to_table(o.text)
   for length = math.max(1, #tokens - 15), #tokens do
     local prefix = {}
     for i = math.max(1, length - o.config.context + 1), length do prefix[#prefix + 1] = tokens[i] end
-    local values, best, p = report.contributions(o.model, prefix)
+    local values, best, p = explain.contributions(o.model, prefix)
     out[#out + 1] = ('<pre>%s  &rarr; <b>%s</b> %.0f %%</pre>'):format(coloured(o.tokenizer, prefix, values),
       escape(o.tokenizer:decode{ best }):gsub('\n', '&#8629;'), 100 * p)
   end
+  for _, picture in ipairs(o.pictures or {}) do out[#out + 1] = embedded(picture) end
   out[#out + 1] = '<h2>Samples</h2>'
   for _, sample in ipairs(o.samples) do
     out[#out + 1] = ('<h3>%s</h3><pre>%s</pre>'):format(escape(sample[1]), escape(sample[2]))

@@ -70,4 +70,16 @@ function Window:run(x, lengths)
   return (self.head(features))
 end
 
+--- The layers whose activations are shown, from the input on: { name =, module = (its output is looked at), stride = how many tokens
+-- a position covers }: the ReLU after each convolution, after the last one the convolution itself.
+function Window:stages()
+  local list, depth, factor = {}, self.opts.depth, self.opts.downscale_factor
+  for i = 1, depth do
+    -- ApplyMask, unshuffle, convolution, ReLU; then batch norm, unshuffle, convolution, ReLU; ...
+    list[i] = { name = ('mconv[%d]'):format(i), stride = factor ^ i, module = self.sequential[4 * i - (i < depth and 0 or 1)],
+      of = function(_, outputs) return outputs[1]:squeeze(1) end }
+  end
+  return list
+end
+
 return Window

@@ -6,6 +6,7 @@ local Window = require 'language_model.window'
 local cached = require 'language_model.cached'
 local cli = require 'language_model.cli'
 local corpus = require 'language_model.corpus'
+local explain = require 'language_model.explain'
 local report = require 'language_model.report'
 local sampling = require 'language_model.sampling'
 local training = require 'language_model.training'
@@ -293,7 +294,7 @@ describe('contributions', function()
     local net = tiny()
     local tokens = {}
     for i = 1, 30 do tokens[i] = (i * 7) % 20 + 1 end
-    local values, best, p = report.contributions(net, tokens)
+    local values, best, p = explain.contributions(net, tokens)
     assert.equal(30, #values)
     assert.is_true(best >= 1 and best <= 20 and p > 0 and p <= 1)
     for i = 1, 30 - net:receptive_field() do assert.equal(0, values[i]) end
@@ -313,7 +314,7 @@ describe('contributions', function()
   it('of a window model leave the padding out; a report is one file without the network', function()
     torch.manual_seed(2)
     local net = Window{ vocabulary = 256, depth = 2, scale = 4, width = 6, context = 32 }
-    assert.equal(13, #(report.contributions(net, { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 })))
+    assert.equal(13, #(explain.contributions(net, { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 })))
     local path = scratch.path '.html'
     report.write(path, { model = net, tokenizer = torch.data.tokenizer.bytes(), config = { model = 'window', context = 16 },
       text = 'To <be>, or not', curve = 'none', samples = { { 'a', 'b < c' } } })

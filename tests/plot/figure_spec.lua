@@ -222,6 +222,30 @@ describe('a mistake in a figure', function()
     assert.fails(function() plot.figure {}:cell():colorbar() end, 'cell.colorbar', 'no image')
   end)
 
+  it('gives its pixels, the same as of a PNG', function()
+    local fig = plot.figure { width = 2, height = 1, dpi = 90, title = 'a title' }
+    fig:cell():line({ 1, 3, 2 })
+    local saved = path 'rendered.png'
+    fig:save(saved)
+    local pixels = fig:render()
+    assert.same_bits(torch.io.png.load(saved, { dtype = 'uint8' }), pixels)
+    assert.same({ 3, 90, 180 }, pixels:size())
+  end)
+
+  it('draws freely on a canvas', function()
+    local canvas = plot.canvas(20, 10)
+    canvas:color(1, 0, 0.2)
+    canvas:rectangle(4, 2, 3, 5)
+    local t = canvas:pixels()
+    assert.same({ 3, 10, 20 }, t:size())
+    for c, value in ipairs{ 255, 0, 51 } do
+      assert.equal(value, t[{ c, 3, 5 }])
+      assert.equal(255, t[{ c, 3, 8 }])
+      assert.equal(255, t[{ c, 2, 5 }])
+    end
+    assert.fails(function() plot.canvas(0, 5) end, 'plot.canvas: width')
+  end)
+
   it('says how to get Cairo where it is missing', function()
     assert.fails(function() cairo.open { 'libnot-there.so.9' } end, 'plot', 'Cairo', 'libnot-there.so.9', 'apt install libcairo2')
   end)

@@ -4,6 +4,7 @@ local ffi = require 'ffi'
 local bit = require 'bit'
 local cairo = require 'masked_torch.native.cairo'
 local native = require 'masked_torch.native'
+local Tensor = require 'masked_torch.tensor'
 
 local Canvas = {}
 Canvas.__index = Canvas
@@ -63,6 +64,27 @@ function Canvas:finish()
   end
   C.cairo_surface_finish(self.surface)
   cairo.check(C.cairo_surface_status(self.surface), what)
+end
+
+--- The picture so far as a uint8 tensor (3, height, width); a canvas of kind 'png'.
+function Canvas:pixels()
+  if self.kind ~= 'png' then native.fail('canvas.pixels: expected a canvas of pixels, this one is a %s file', self.kind) end
+  local C, surface = self.C, self.surface
+  cairo.check(C.cairo_status(self.cr), 'plot: ' .. self.path)
+  C.cairo_surface_flush(surface)
+  local data, stride = C.cairo_image_surface_get_data(surface), C.cairo_image_surface_get_stride(surface)
+  local width, height = C.cairo_image_surface_get_width(surface), C.cairo_image_surface_get_height(surface)
+  local out = Tensor.empty('canvas.pixels', { 3, height, width }, 'uint8')
+  local to, size = ffi.cast('uint8_t *', out._c.data), width * height
+  for y = 0, height - 1 do
+    local row = ffi.cast('uint32_t *', data + y * stride)
+    for x = 0, width - 1 do
+      local color, at = row[x], y * width + x
+      to[at] = bit.band(bit.rshift(color, 16), 255)
+      to[size + at], to[2 * size + at] = bit.band(bit.rshift(color, 8), 255), bit.band(color, 255)
+    end
+  end
+  return out
 end
 
 function Canvas:color(r, g, b, a) self.C.cairo_set_source_rgba(self.cr, r, g, b, a or 1) end
@@ -150,6 +172,9 @@ function Canvas:clipped(x, y, w, h, draw)
 end
 
 -- ---- text ----------------------------------------------------------------------------------------------------
+
+--- The font of the following texts, 'DejaVu Sans' at first.
+function Canvas:font(family) self.C.cairo_select_font_face(self.cr, family, 0, 0) end
 
 --- Width of a text in points.
 function Canvas:width(text, size)

@@ -142,6 +142,13 @@ function Figure:save(path)
   return self
 end
 
+--- fig:render(): the pixels as a uint8 tensor (3, height * dpi, width * dpi), the same as of a PNG. Several make an animation:
+-- torch.io.gif.save('out/a.gif', {first:render(), second:render()}, {delay = 0.5}).
+function Figure:render()
+  local pixels = layout.render(self)
+  return pixels
+end
+
 -- ---- cells ---------------------------------------------------------------------------------------------------
 
 --- cell:title(text): above the cell; too long a text becomes smaller, then two lines, then ends with an ellipsis.

@@ -6,12 +6,21 @@
 --     grid[1][2]:line(steps, losses, {label = 'train'}):axes{x_label = 'step', y_log = true}
 --     grid[1][3]:histogram(w, {bins = 40}):title('weights')
 --     fig:save('out/figure.png')
+--     torch.io.gif.save('out/figure.gif', {fig:render(), other:render()})
 
 local figure = require 'masked_torch.plot.figure'
 local colormap = require 'masked_torch.plot.colormap'
+local Canvas = require 'masked_torch.plot.canvas'
+local native = require 'masked_torch.native'
 
 return {
   figure = figure.new,
+  --- torch.plot.canvas(width, height): white, for free drawing, in points = pixels; see plot/canvas.lua. canvas:pixels() is the picture.
+  canvas = function(width, height)
+    native.integer('plot.canvas', 'width', width, 1, 30000)
+    native.integer('plot.canvas', 'height', height, 1, 30000)
+    return (Canvas.new('png', 'a picture in memory', width, height, 72))
+  end,
   --- torch.plot.colormap(name): the map's 256 colours as a table of {red, green, blue}, 0..255.
   colormap = colormap.table,
 }

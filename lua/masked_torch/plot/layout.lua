@@ -172,4 +172,11 @@ function layout.save(figure, path, kind)
   end
 end
 
+--- Draws to memory: a uint8 tensor (3, height, width).
+function layout.render(figure)
+  local canvas = Canvas.new('png', 'a picture in memory', figure.width, figure.height, figure.dpi)
+  draw(canvas, figure)
+  return (canvas:pixels())
+end
+
 return layout
