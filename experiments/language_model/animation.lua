@@ -36,10 +36,12 @@ end
 -- is too long is cut in its middle.
 function animation.layout(bytes, measure, width)
   local boxes, line, x, word = {}, 1, 0, 1
+  local full, room = width, width - measure((glyphs.of '\n'))      -- a newline finds room at the end of a full line
   for i, b in ipairs(bytes) do
     local text, clean = glyphs.of(b)
     local most = LONGEST
     text = glyphs.cut(text, most)
+    width = b:find '^\n' and full or room
     while measure(text) > width and most > 3 do
       most = most - 1
       text = glyphs.cut(text, most)
