@@ -70,9 +70,9 @@ local function parser_of(argparse)
   p:option('--repetition-penalty', 'Divides the logits of tokens that have appeared; 1: off.', '1'):convert(number 'repetition-penalty')
   p:flag('--no-cache', 'Recompute the whole context for every token.')
   p:option('--explain', 'visualise: how many steps the animation and the grid show; 0: neither. They continue the last ' ..
-    '--prompt with the last of --temperatures.', '16'):convert(number)
+    '--prompt with the last of --temperatures.', '16'):convert(number 'explain')
   p:option('--text', 'visualise: explain the last tokens of this text instead of sampled ones.')
-  p:option('--delay', 'visualise: seconds per step of the animation.', '1.5'):convert(number)
+  p:option('--delay', 'visualise: seconds per step of the animation.', '1.5'):convert(number 'delay')
   p:option('--checkpoint', 'best or last.', 'best'):choices{ 'best', 'last' }
   return p
 end

@@ -191,9 +191,9 @@ describe('an explanation', function()
     assert.equal(8, #steps)
     assert.equal(1, #steps[1].tokens)
     assert.equal(all[9], steps[8].target)
-    assert.has_error(function() explain.run(net, {}, options()) end, 'visualise: the prompt is empty')
+    assert.has_error(function() explain.run(net, {}, options()) end, 'language_model: --text is empty: there is nothing to explain')
     assert.has_error(function() explain.run(net, { 3 }, options{ given = true }) end,
-      'visualise: a text of one token leaves none to predict')
+      'language_model: --text is one token, which leaves none to predict')
   end)
 end)
 
