@@ -22,13 +22,16 @@ local CANVASES = { 28, 32, 40, 56 }                    -- the first is the one f
 
 -- ---- options ---------------------------------------------------------------------------------------------------------
 
+local function number(name)
+  return function(text) return tonumber(text), ("--%s: expected a number, got '%s'"):format(name, text) end
+end
 local parser = argparse('classify_images', 'Classifies pictures of different sizes in one batch.')
 parser:option('--network', 'masked, or plain: the same layers without the mask.', 'masked'):choices{ 'masked', 'plain' }
-parser:option('--images', 'Pictures to train on (default 20000, with --quick 4000).'):convert(tonumber)
-parser:option('--epochs', 'How often each is seen.', '4'):convert(tonumber)
-parser:option('--batch', 'Pictures per step.', '128'):convert(tonumber)
-parser:option('--seed', 'Of the sizes, the weights and the order.', '1'):convert(tonumber)
-parser:option('--threads', 'Threads (default: one per core).'):convert(tonumber)
+parser:option('--images', 'Pictures to train on (default 20000, with --quick 4000).'):convert(number 'images')
+parser:option('--epochs', 'How often each is seen.', '4'):convert(number 'epochs')
+parser:option('--batch', 'Pictures per step.', '128'):convert(number 'batch')
+parser:option('--seed', 'Of the sizes, the weights and the order.', '1'):convert(number 'seed')
+parser:option('--threads', 'Threads (default: one per core).'):convert(number 'threads')
 parser:option('--device', 'cpu or cuda.', 'cpu')
 parser:option('--out', 'The checkpoint.', 'out/classify_images.safetensors')
 parser:flag('--quick', 'A small run, under two minutes on two cores.')
@@ -55,7 +58,7 @@ end
 local function try(fn, ...)
   local ok, result = pcall(fn, ...)
   if ok then return result end
-  io.stderr:write('classify_images: ', (tostring(result):gsub('^[^\n]-:%d+: ', '')), '\n')
+  io.stderr:write('classify_images: ', (tostring(result):gsub('^[^:\n]*:%d+: ', '')), '\n')
   os.exit(1)
 end
 local resume = train.command('--resume', '--out', options.out)
@@ -109,7 +112,7 @@ end
 local function load(is_train)
   if config.synthetic then return draw_shapes(is_train and config.images or config.tests) end
   local ok, set = pcall(data.FashionMNIST, { train = is_train, folder = config.data })
-  if not ok then try(error, set .. '\nWithout data: --synthetic', 0) end
+  if not ok then try(error, set .. (set:find 'not found' and '; without data: --synthetic' or ''), 0) end
   return set.tensors
 end
 local train_set, test_set = mixed_sizes(load(true), config.images), mixed_sizes(load(false), config.tests)

@@ -36,7 +36,10 @@ end
 
 -- The content of a checkpoint of --out; what it says about the model wins over the command line.
 local function saved(name)
-  if not folder:exists(name) then fail('there is no %s; train first, or say where with --out', folder:path(name)) end
+  if not folder:exists(name) then
+    fail('there is no %s; %s', folder:path(name), name == 'best' and folder:exists 'last' and
+      'the run has not validated yet: --checkpoint last' or 'train first, or say where with --out')
+  end
   local content = train.checkpoint.verify(folder:path(name))
   if type(content.config) ~= 'table' or not content.config.tokenizer then
     fail('%s: not a checkpoint of this script', folder:path(name))
@@ -204,7 +207,7 @@ local ok, message = xpcall(function()
 end, function(e) return type(e) == 'string' and e or debug.traceback(tostring(e)) end)
 if not ok then
   -- A message of the library begins with the line of this script that called it: of no use to who runs it.
-  message = message:gsub('^[^\n]-%.lua:%d+: ', ''):gsub('{fetch = true}', '--fetch')
+  message = message:gsub('^[^:\n]*:%d+: ', ''):gsub('{fetch = true}', '--fetch')
   io.stderr:write(message:find '^language_model: ' and '' or 'language_model: ', message, '\n')
   os.exit(1)
 end

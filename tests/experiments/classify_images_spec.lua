@@ -10,21 +10,7 @@ local function temporary()
   return path
 end
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read '*a'
-  file:close()
-  return text
-end
-
--- Runs the script to its end: how it ended, what it printed, and its errors.
-local function run(...)
-  process.out, process.err = temporary(), temporary()
-  local out, err = process.out, process.err
-  local how, status = process.wait(process.start(SCRIPT, ...), 120)
-  process.out, process.err = nil, nil
-  return how .. ' ' .. tostring(status), read(out), read(err)
-end
+local function run(...) return process.run(SCRIPT, ...) end
 
 -- The table that was printed: {canvas =, accuracy =, change =} per row.
 local function rows(network, text)

@@ -10,12 +10,12 @@ local C = ffi.C
 local process = { SIGHUP = 1, SIGINT = 2, SIGKILL = 9, SIGTERM = 15 }
 
 --- process.start(script, arguments...): luajit runs the script, its output goes to the files named in process.out, process.err;
--- the signals listed in process.ignored are ignored, as nohup does.
+-- the signals listed in process.ignored are ignored, as nohup does; process.before is a shell command that runs first.
 function process.start(script, ...)
   local quoted = {}
   for i, v in ipairs{ script, ... } do quoted[i] = "'" .. tostring(v) .. "'" end
-  local command = ('exec luajit %s >>%s 2>>%s'):format(table.concat(quoted, ' '), process.out or '/dev/null',
-    process.err or '/dev/null')
+  local command = ('%sexec luajit %s >>%s 2>>%s'):format(process.before and process.before .. '; ' or '',
+    table.concat(quoted, ' '), process.out or '/dev/null', process.err or '/dev/null')
   local argv = ffi.new('const char *[4]', { 'sh', '-c', command })
   local pid = C.fork()
   if pid == 0 then
@@ -47,6 +47,22 @@ function process.wait(pid, seconds)
   local s = status[0]
   if bit.band(s, 127) == 0 then return 'exit', bit.band(bit.rshift(s, 8), 255) end
   return 'signal', bit.band(s, 127)
+end
+
+--- process.run(script, arguments...): runs it to its end (120 s): 'exit 0' or the like, what it printed, and its errors.
+function process.run(...)
+  local out, err = process.out, process.err
+  process.out, process.err = os.tmpname(), os.tmpname()
+  local how, status = process.wait(process.start(...), 120)
+  local texts = {}
+  for i, path in ipairs{ process.out, process.err } do
+    local file = assert(io.open(path))
+    texts[i] = file:read '*a'
+    file:close()
+    os.remove(path)
+  end
+  process.out, process.err = out, err
+  return how .. ' ' .. tostring(status), texts[1], texts[2]
 end
 
 --- process.wait_for(condition, [seconds = 20]): polls until condition() holds.

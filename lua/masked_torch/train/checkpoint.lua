@@ -208,7 +208,7 @@ function checkpoint.load(path, targets, opts)
     local ok, message = pcall(restore, item.object, snapshot(item.state))
     if not ok then
       for k = i, 1, -1 do pcall(restore, work[k].object, work[k].before) end
-      error(('%s: %s: %s: %s'):format(op, path, item.name, tostring(message)), 0)
+      fail('%s: %s: %s: %s', op, path, item.name, (tostring(message):gsub('^[^:\n]*:%d+: ', '')))
     end
   end
   local isa = ffi.string(C.mt_isa())
