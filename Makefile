@@ -40,7 +40,7 @@ LIBRARY := $(BUILD)/libmasked_torch_cpu.so
 CUDA_SOURCES := $(wildcard cuda/*.cu)
 
 .PHONY: all
-all: $(LIBRARY) cuda-note  ## build the library for this machine (werror=1: warnings are errors)
+all: $(LIBRARY) $(if $(filter sanitize,$(config)),$(BUILD)/bin/luajit) cuda-note  ## build the library for this machine (werror=1: warnings are errors)
 
 $(LIBRARY): $(OBJECTS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -71,9 +71,17 @@ run:  ## install what is missing, build, draw the activation figure
 	@$(MAKE) --no-print-directory -s all
 	$(LUAJIT) experiments/visualize_activations.lua $(ARGS)
 
-# config=sanitize: LuaJIT itself is not instrumented, so the runtimes are loaded before it.
-RUN_sanitize := LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16 UBSAN_OPTIONS=print_stacktrace=1
+# config=sanitize: LuaJIT itself is not instrumented, so the runtimes are loaded before it, by a `luajit` that comes first in the
+# path. Other programs that the tests start must not get them (curl hangs): tests/run.lua takes LD_PRELOAD out again.
+RUN_sanitize := PATH="$(abspath $(BUILD)/bin):$$PATH"
+
+$(BUILD)/bin/luajit: Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexport LD_PRELOAD="%s %s"\n%s\nexport UBSAN_OPTIONS=print_stacktrace=1\nexec "%s" "$$@"\n' \
+	  "$$($(CC) -print-file-name=libasan.so)" "$$($(CC) -print-file-name=libubsan.so)" \
+	  'export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16' "$$(command -v $(LUAJIT))" > $@
+	@chmod +x $@
+
 RUN_TESTS := MASKED_TORCH_CONFIG=$(config) $(RUN_$(config))
 TESTS := $(if $(OP),tests/op/$(OP)_spec.lua,$(FILE))
 

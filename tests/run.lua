@@ -5,6 +5,10 @@ local root = arg[0]:match('^(.*)tests/run%.lua$') or './'
 package.path = root .. 'lua/?.lua;' .. root .. 'lua/?/init.lua;' .. root .. 'tests/?.lua;' .. root .. 'tests/?/init.lua;' ..
   package.path
 package.preload['busted.luajit'] = function() return function() end end
-require 'ffi'
+local ffi = require 'ffi'
+if os.getenv 'MASKED_TORCH_CONFIG' == 'sanitize' then     -- see the Makefile
+  ffi.cdef 'int unsetenv(const char *);'
+  ffi.C.unsetenv 'LD_PRELOAD'
+end
 io.stdout:setvbuf('line')
 require 'busted.runner' { standalone = false }
