@@ -59,6 +59,42 @@ static void FN(chain)(void *acc, int64_t ld, const void *a, const void *w, int64
   }
 }
 
+static void FN(reach)(void *acc, const void *const *rows_of, const mt_tile_run *run, int64_t runs, const void *w, bool first,
+                      int64_t rows, int64_t lanes) {
+  const REAL *const *a = (const REAL *const *)rows_of;
+  if (lanes == 2 * FN(widest)) {
+    FN(reach_double)(acc, a, run, runs, w, first, rows);
+  } else if (lanes == FN(widest)) {
+    FN(reach_single)(acc, a, run, runs, w, first, rows);
+#if WIDEST > 16
+  } else if (lanes == FN(widest) / 2) {
+    FN(reach_half)(acc, a, run, runs, w, first, rows);
+#endif
+#if WIDEST > 32
+  } else {
+    FN(reach_quarter)(acc, a, run, runs, w, first, rows);
+#endif
+  }
+}
+
+// A sum of products so small that they vanish may be -0; +0 is added so that terms that are 0 make no difference.
+static void FN(finish)(void *const *y, const void *sums, int64_t ld, const void *bias, const void *scale, const void *gate,
+                       int64_t rows, int64_t lanes) {
+  const REAL *b = bias;
+  for (int64_t m = 0; m < rows; m++) {
+    const REAL *restrict acc = (const REAL *)sums + m * ld;
+    const REAL r = ((const REAL *)scale)[m], g = ((const REAL *)gate)[m];
+    REAL *restrict to = y[m];
+    if (r == 0) {
+      for (int64_t l = 0; l < lanes; l++) to[l] = (b ? b[l] + (REAL)0 : 0) * g;
+    } else if (b) {
+      for (int64_t l = 0; l < lanes; l++) to[l] = ((acc[l] + (REAL)0) * r + b[l]) * g;
+    } else {
+      for (int64_t l = 0; l < lanes; l++) to[l] = (acc[l] + (REAL)0) * r * g;
+    }
+  }
+}
+
 static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
                       int64_t rows, int64_t lanes) {
   if (lanes == 2 * FN(widest)) {
@@ -89,23 +125,27 @@ INLINE REAL FN(one_fma)(REAL a, REAL b, REAL c) {
 // The compiler turns the inner loops over CHUNK lanes into vectors.
 enum { FN(chunk) = 2 * WIDEST / sizeof(REAL) };
 
-static void FN(lanewise)(void *acc, const void *const *a, const void *w, int64_t w_step, int64_t taps, int64_t lanes) {
-  REAL *out = acc;
-  for (int64_t l = 0; l < lanes; l += FN(chunk)) {
-    REAL c[FN(chunk)] = {0};
-    const int64_t n = lanes - l;
-    for (int64_t t = 0; t < taps; t++) {
-      if (a[t] == NULL) {
-        continue;
-      }
-      const REAL *x = (const REAL *)a[t] + l, *f = (const REAL *)w + t * w_step + l;
-      if (n >= FN(chunk)) {
-        for (int i = 0; i < FN(chunk); i++) c[i] = FN(one_fma)(x[i], f[i], c[i]);
-      } else {
-        for (int i = 0; i < n; i++) c[i] = FN(one_fma)(x[i], f[i], c[i]);
-      }
+static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, const int64_t *at, const void *w, int64_t w_step,
+                         int64_t taps, int64_t rows, int64_t lanes) {
+  const REAL *const *a = (const REAL *const *)rows_of;
+  int64_t l = 0;
+#define LANEWISE(width, n) \
+  for (; lanes - l >= (n); l += (n)) { FN(lanewise_##width)((REAL *)acc + l, ld, a, l, at, (const REAL *)w + l, w_step, taps, rows); }
+  LANEWISE(double, 2 * FN(widest))
+  LANEWISE(single, FN(widest))
+#if WIDEST > 16
+  LANEWISE(half, FN(widest) / 2)
+#endif
+#if WIDEST > 32
+  LANEWISE(quarter, FN(widest) / 4)
+#endif
+#undef LANEWISE
+  for (; l < lanes; l++) {
+    for (int64_t m = 0; m < rows; m++) {
+      REAL c = 0;
+      for (int64_t t = 0; t < taps; t++) c = FN(one_fma)(a[m][at[t] + l], ((const REAL *)w)[t * w_step + l], c);
+      ((REAL *)acc)[m * ld + l] = c;
     }
-    memcpy(out + l, c, sizeof(REAL) * (size_t)MT_MIN(n, FN(chunk)));
   }
 }
 
@@ -160,6 +200,8 @@ const mt_tile TABLE(TILE_NAME) = {
     .rows = ROWS,
     .lanes = {2 * widest_f32, 2 * widest_f64},
     .chain = {chain_f32, chain_f64},
+    .reach = {reach_f32, reach_f64},
+    .finish = {finish_f32, finish_f64},
     .outer = {outer_f32, outer_f64},
     .lanewise = {lanewise_f32, lanewise_f64},
     .lanewise_outer = {lanewise_outer_f32, lanewise_outer_f64},

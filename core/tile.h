@@ -10,6 +10,7 @@
 
 enum {
   MT_TILE_K = 256,     // longest sum of one call of chain
+  MT_TILE_LANES = 32,  // widest panel of any build
   MT_TILE_ROWS = 112,  // the block of rows that callers prepare at a time
 };
 
@@ -20,17 +21,30 @@ enum {
 // Index of a dtype in the arrays below.
 #define MT_TILE_TYPE(dtype) ((dtype) == MT_FLOAT32 ? 0 : 1)
 
+// Neighbours in memory: n elements from x on.
+typedef struct {
+  int64_t x, n;
+} mt_tile_run;
+
 typedef struct mt_tile {
   const char *isa;
   int32_t rows;       // rows that fill the registers; calls may bring any number
   int32_t lanes[2];   // widest panel; halves are panels too, down to 16 bytes
   // acc[m * ld + l] += sum over i = 0 .. k-1 of a[m * STEP + i] * w[i * lanes + l], itself summed from 0.
   void (*chain[2])(void *acc, int64_t ld, const void *a, const void *w, int64_t k, int64_t rows, int64_t lanes);
+  // acc[m * lanes + l] += sum over runs q, i = 0 .. run[q].n - 1 of a[m][run[q].x + i] * w[(i and all before) * lanes + l],
+  // itself summed from 0; the first time, acc is that sum.
+  void (*reach[2])(void *acc, const void *const *a, const mt_tile_run *run, int64_t runs, const void *w, bool first,
+                   int64_t rows, int64_t lanes);
+  // y[m][l] = ((acc[m * ld + l] + 0) * scale[m] + bias[l]) * gate[m], the first product 0 where scale is 0; bias may be NULL.
+  void (*finish[2])(void *const *y, const void *acc, int64_t ld, const void *bias, const void *scale, const void *gate,
+                    int64_t rows, int64_t lanes);
   // acc[m * ld + l] += sum over i = 0 .. k-1 of a[i * a_step + m] * b[i * b_step + l], itself summed from 0.
   void (*outer[2])(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
                    int64_t rows, int64_t lanes);
-  // acc[l] = sum over t = 0 .. taps-1 of a[t][l] * w[t * w_step + l], for any number of lanes; a[t] NULL: no such term.
-  void (*lanewise[2])(void *acc, const void *const *a, const void *w, int64_t w_step, int64_t taps, int64_t lanes);
+  // acc[m * ld + l] = sum over t = 0 .. taps-1 of a[m][at[t] + l] * w[t * w_step + l], for any number of lanes.
+  void (*lanewise[2])(void *acc, int64_t ld, const void *const *a, const int64_t *at, const void *w, int64_t w_step,
+                      int64_t taps, int64_t rows, int64_t lanes);
   // acc[l] += sum over i = 0 .. k-1 of a[i * a_step + l] * b[i * b_step + l], itself summed from 0, any number of lanes.
   void (*lanewise_outer[2])(void *acc, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
                             int64_t lanes);

@@ -55,6 +55,49 @@ static void WIDTH(chain)(REAL *acc, int64_t ld, const REAL *a, const REAL *w, in
 #undef CHAIN
 }
 
+INLINE void WIDTH(reach_rows)(const int rows, REAL *acc, const REAL *const *a, const mt_tile_run *run, int64_t runs,
+                              const REAL *w, bool first) {
+  VECTOR c[ROWS][VECTORS];
+  UNROLL for (int m = 0; m < rows; m++) {
+    UNROLL for (int v = 0; v < VECTORS; v++) c[m][v] = (VECTOR){0};
+  }
+  for (const mt_tile_run *end = run + runs; run < end; run++) {
+    for (int64_t i = run->x; i < run->x + run->n; i++) {
+      VECTOR b[VECTORS];
+      UNROLL for (int v = 0; v < VECTORS; v++) b[v] = LOAD(w + v * STEP);
+      w += VECTORS * STEP;
+      UNROLL for (int m = 0; m < rows; m++) {
+        UNROLL for (int v = 0; v < VECTORS; v++) c[m][v] = WIDTH(fma)(a[m][i], b[v], c[m][v]);
+      }
+    }
+  }
+  UNROLL for (int m = 0; m < rows; m++) {
+    UNROLL for (int v = 0; v < VECTORS; v++) {
+      REAL *to = acc + (m * VECTORS + v) * STEP;
+      if (!first) {
+        c[m][v] += LOAD(to);
+      }
+      STORE(to, c[m][v]);
+    }
+  }
+}
+
+static void WIDTH(reach)(REAL *acc, const REAL *const *a, const mt_tile_run *run, int64_t runs, const REAL *w, bool first,
+                         int64_t rows) {
+#define REACH(n) \
+  WIDTH(reach_rows)(n, acc, a, run, runs, w, first); \
+  acc += (n) * VECTORS * STEP; \
+  a += (n);
+  for (; rows >= ROWS; rows -= ROWS) { REACH(ROWS) }
+#if ROWS > 8
+  if (rows & 8) { REACH(8) }
+#endif
+  if (rows & 4) { REACH(4) }
+  if (rows & 2) { REACH(2) }
+  if (rows & 1) { REACH(1) }
+#undef REACH
+}
+
 INLINE void WIDTH(outer_rows)(const int rows, REAL *acc, int64_t ld, const REAL *a, int64_t a_step, const REAL *b,
                               int64_t b_step, int64_t k) {
   VECTOR c[ROWS][VECTORS];
@@ -89,6 +132,46 @@ static void WIDTH(outer)(REAL *acc, int64_t ld, const REAL *a, int64_t a_step, c
   if (rows & 2) { OUTER(2) }
   if (rows & 1) { OUTER(1) }
 #undef OUTER
+}
+
+INLINE VECTOR WIDTH(fma_both)(VECTOR a, VECTOR b, VECTOR c) {
+#if !defined(__FMA__)
+  return a * b + c;
+#elif VECTOR_BYTES == 64
+  return FMADD(_mm512)(a, b, c);
+#elif VECTOR_BYTES == 32
+  return FMADD(_mm256)(a, b, c);
+#else
+  return FMADD(_mm)(a, b, c);
+#endif
+}
+
+INLINE void WIDTH(lanewise_rows)(const int rows, REAL *acc, int64_t ld, const REAL *const *a, int64_t lane, const int64_t *at,
+                                 const REAL *w, int64_t w_step, int64_t taps) {
+  VECTOR c[4][VECTORS];
+  UNROLL for (int m = 0; m < rows; m++) {
+    UNROLL for (int v = 0; v < VECTORS; v++) c[m][v] = (VECTOR){0};
+  }
+  for (int64_t t = 0; t < taps; t++) {
+    VECTOR b[VECTORS];
+    UNROLL for (int v = 0; v < VECTORS; v++) b[v] = LOAD(w + t * w_step + v * STEP);
+    UNROLL for (int m = 0; m < rows; m++) {
+      UNROLL for (int v = 0; v < VECTORS; v++) c[m][v] = WIDTH(fma_both)(LOAD(a[m] + at[t] + lane + v * STEP), b[v], c[m][v]);
+    }
+  }
+  UNROLL for (int m = 0; m < rows; m++) {
+    UNROLL for (int v = 0; v < VECTORS; v++) STORE(acc + m * ld + v * STEP, c[m][v]);
+  }
+}
+
+static void WIDTH(lanewise)(REAL *acc, int64_t ld, const REAL *const *a, int64_t lane, const int64_t *at, const REAL *w,
+                            int64_t w_step, int64_t taps, int64_t rows) {
+  for (; rows >= 4; rows -= 4, a += 4, acc += 4 * ld) {
+    WIDTH(lanewise_rows)(4, acc, ld, a, lane, at, w, w_step, taps);
+  }
+  for (; rows > 0; rows--, a++, acc += ld) {
+    WIDTH(lanewise_rows)(1, acc, ld, a, lane, at, w, w_step, taps);
+  }
 }
 
 #undef VECTOR

@@ -1,0 +1,386 @@
+// taps_plan: see taps_plan.h.
+#ifdef REAL
+
+static void FN(clear)(const mt_taps_plan *p, REAL *y, int64_t n) {
+  const mt_taps *t = p->taps;
+  const int64_t step = p->y_step[2];
+  if (t->y_channel == 1 && (t->groups == 1 || t->y_group == t->outputs) && (n == 1 || step == t->groups * t->outputs)) {
+    memset(y, 0, sizeof(REAL) * (size_t)(n * t->groups * t->outputs));
+    return;
+  }
+  for (int64_t g = 0; g < t->groups; g++) {
+    for (int64_t o = 0; o < t->outputs; o++) {
+      REAL *to = y + g * t->y_group + o * t->y_channel;
+      for (int64_t i = 0; i < n; i++) to[i * step] = 0;
+    }
+  }
+}
+
+static void FN(factors)(REAL *out, const mt_taps_map *map, int64_t from, int64_t n) {
+  for (int64_t i = 0; i < n; i++) out[i] = map->data ? ((const REAL *)map->data)[from + i * map->step[2]] : 1;
+}
+
+void FN(mt_taps_list)(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear, REAL *scale, REAL *gate) {
+  set_box(p, b, index);
+  b->count = 0;
+  b->first = b->to[3];
+  b->last = b->from[3];
+  if (halo) {
+    memset(row_marks(p, halo), 0, (size_t)(p->slots[0] * p->slots[1] * p->slots[2]));
+  }
+  int64_t at[4];
+  for (at[0] = b->from[0]; at[0] < b->to[0]; at[0]++) {
+    for (at[1] = b->from[1]; at[1] < b->to[1]; at[1]++) {
+      for (at[2] = b->from[2]; at[2] < b->to[2]; at[2]++) {
+        const uint8_t *active = p->active.data ? (const uint8_t *)p->active.data + map_at(&p->active, at) : NULL;
+        REAL *y = (REAL *)p->taps->y + at[0] * p->taps->y_sample + at[1] * p->y_step[0] + at[2] * p->y_step[1];
+        const int64_t window = row_window(p, b, at), before = b->count;
+        for (int64_t c = b->from[3], end; c < b->to[3]; c = end) {
+          const bool on = active == NULL || active[c * p->active.step[2]];
+          end = active ? run_end(active, p->active.step[2], c, b->to[3], on) : b->to[3];
+          if (!on) {
+            if (clear) {
+              FN(clear)(p, y + c * p->y_step[2], end - c);
+            }
+            continue;
+          }
+          FN(factors)(scale + b->count, &p->scale, map_at(&p->scale, at) + c * p->scale.step[2], end - c);
+          FN(factors)(gate + b->count, &p->gate, map_at(&p->gate, at) + c * p->gate.step[2], end - c);
+          b->first = MT_MIN(b->first, c);
+          b->last = MT_MAX(b->last, end);
+          for (; c < end; c++, b->count++) {
+            b->at[b->count] = window + (c - (p->in_place ? 0 : b->from[3])) * p->mul[2] * p->stride[3];
+            b->y[b->count] = y + c * p->y_step[2];
+          }
+        }
+        if (halo && b->count > before) {
+          mark_rows(p, b, at, row_marks(p, halo));
+        }
+      }
+    }
+  }
+}
+
+INLINE void FN(copy)(REAL *restrict to, const REAL *restrict from, int64_t n) {
+  if (n >= 16) {
+    memcpy(to, from, sizeof(REAL) * (size_t)n);
+  } else {
+    for (int64_t i = 0; i < n; i++) to[i] = from[i];
+  }
+}
+
+// Columns [0, n) of one row; valid: of their pixels, or NULL.
+static void FN(fill_row)(const mt_taps_plan *p, REAL *to, const REAL *from, const uint8_t *valid, int64_t n) {
+  const int64_t step = p->stride[3];
+  for (int64_t c = 0, end; c < n; c = end) {
+    const bool on = valid == NULL || valid[c * p->valid.step[2]];
+    end = valid ? run_end(valid, p->valid.step[2], c, n, on) : n;
+    if (!on) {
+      memset(to + c * step, 0, sizeof(REAL) * (size_t)((end - c) * step));
+    } else if (step == p->width && step == p->x_step[2]) {
+      memcpy(to + c * step, from + c * step, sizeof(REAL) * (size_t)((end - c) * step));
+    } else {
+      for (int64_t i = c; i < end; i++) FN(copy)(to + i * step, from + i * p->x_step[2], p->width);
+    }
+  }
+}
+
+void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel) {
+  const uint8_t *mark = row_marks(p, halo);
+  const int64_t step = p->stride[3];
+  // Slots and, in the image, columns of the listed windows.
+  const int64_t s0 = (b->first - b->from[3]) * p->mul[2], s1 = (b->last - 1 - b->from[3]) * p->mul[2] + p->high[2] - p->low[2] + 1;
+  const int64_t left = b->from[3] * p->mul[2] + p->low[2];
+  const int64_t in0 = MT_MAX(s0, MT_MIN(s1, -left)), in1 = MT_MAX(in0, MT_MIN(s1, p->size[2] - left));
+  int64_t s[3], at[4];
+  for (s[0] = 0; s[0] < p->slots[0]; s[0]++) {
+    for (s[1] = 0; s[1] < p->slots[1]; s[1]++) {
+      for (s[2] = 0; s[2] < p->slots[2]; s[2]++, mark++) {
+        if (!*mark) {
+          continue;
+        }
+        REAL *row = (REAL *)halo + s[0] * p->stride[0] + s[1] * p->stride[1] + s[2] * p->stride[2];
+        at[0] = b->from[0] + s[0];
+        bool inside = true;
+        for (int32_t d = 0; d < 2; d++) {
+          at[d + 1] = b->from[d + 1] * p->mul[d] + p->low[d] + s[d + 1];
+          inside = inside && at[d + 1] >= 0 && at[d + 1] < p->size[d];
+        }
+        if (!inside) {
+          memset(row + s0 * step, 0, sizeof(REAL) * (size_t)((s1 - s0) * step));
+          continue;
+        }
+        memset(row + s0 * step, 0, sizeof(REAL) * (size_t)((in0 - s0) * step));
+        if (in1 > in0) {
+          const REAL *x = (const REAL *)p->taps->x + at[0] * p->taps->x_sample + at[1] * p->x_step[0] + at[2] * p->x_step[1];
+          const uint8_t *valid = p->valid.data ? (const uint8_t *)p->valid.data + map_at(&p->valid, at) + (left + in0) * p->valid.step[2] : NULL;
+          FN(fill_row)(p, row + in0 * step, x + (left + in0) * p->x_step[2] + channel, valid, in1 - in0);
+        }
+        memset(row + in1 * step, 0, sizeof(REAL) * (size_t)((s1 - in1) * step));
+      }
+    }
+  }
+}
+
+#else
+#include "taps_plan.h"
+
+#define INLINE static inline
+
+// ---- what the typed half uses ---------------------------------------------------------------------------------------------
+
+static void set_box(const mt_taps_plan *p, mt_band *b, int64_t index) {
+  for (int32_t d = 3; d >= 0; d--) {
+    const int64_t n = d == 0 ? p->taps->samples : p->grid[d - 1];
+    b->from[d] = index % p->bands[d] * p->band[d];
+    b->to[d] = MT_MIN(b->from[d] + p->band[d], n);
+    index /= p->bands[d];
+  }
+}
+
+// at: sample and the first two axes
+INLINE int64_t map_at(const mt_taps_map *map, const int64_t at[3]) {
+  return at[0] * map->sample + at[1] * map->step[0] + at[2] * map->step[1];
+}
+
+// The first of [from, to) whose flag is not `on`.
+static int64_t run_end(const uint8_t *flag, int64_t step, int64_t from, int64_t to, bool on) {
+  static const uint64_t ones = UINT64_MAX / 255;
+  int64_t i = from;
+  for (uint64_t word; step == 1 && i + 8 <= to; i += 8) {
+    memcpy(&word, flag + i, 8);
+    if (on ? ((word - ones) & ~word & ones << 7) != 0 : word != 0) {
+      break;
+    }
+  }
+  while (i < to && (flag[i * step] != 0) == on) {
+    i++;
+  }
+  return i;
+}
+
+// After the halo's pixels, one byte per row of slots.
+static uint8_t *row_marks(const mt_taps_plan *p, void *halo) {
+  return (uint8_t *)halo + p->slots[0] * p->stride[0] * mt_dtype_size(p->taps->dtype);
+}
+
+// Elements to the window of the row's first column: of the band in a halo, of the grid in the image.
+static int64_t row_window(const mt_taps_plan *p, const mt_band *b, const int64_t at[3]) {
+  int64_t window = 0;
+  for (int32_t d = 0; d < 3; d++) {
+    const int64_t mul = d == 0 ? 1 : p->mul[d - 1];
+    window += (at[d] - (p->in_place ? 0 : b->from[d])) * mul * p->stride[d];
+  }
+  for (int32_t d = 0; d < 3 && p->in_place && p->count > 0; d++) {
+    window += p->low[d] * p->x_step[d];
+  }
+  return window;
+}
+
+// The rows of slots that the windows of a row of pixels touch.
+static void mark_rows(const mt_taps_plan *p, const mt_band *b, const int64_t at[3], uint8_t *mark) {
+  const mt_taps *t = p->taps;
+  for (int64_t j = 0; j < p->count; j++) {
+    int64_t row = at[0] - b->from[0];
+    for (int32_t d = 0; d < 2; d++) {
+      const int32_t axis = d - (3 - t->dims);
+      const int64_t offset = axis < 0 ? 0 : t->offset[p->tap[j].index][axis];
+      row = row * p->slots[d + 1] + (at[d + 1] - b->from[d + 1]) * p->mul[d] + offset - p->low[d];
+    }
+    mark[row] = 1;
+  }
+}
+
+#define MT_SOURCE "taps_plan.c"
+#include "twice.h"
+
+// ---- taps -------------------------------------------------------------------------------------------------------------------
+
+// Some pixel's tap j is inside the image.
+static bool is_used(const mt_taps *t, int64_t j) {
+  for (int32_t d = 0; d < t->dims; d++) {
+    const int64_t offset = t->offset[j][d], first = offset < 0 ? (-offset + t->mul[d] - 1) / t->mul[d] : 0;
+    if (first >= t->grid[d] || first * t->mul[d] + offset >= t->size[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static void use_taps(mt_taps_plan *p) {
+  const mt_taps *t = p->taps;
+  for (int64_t j = 0; j < t->taps; j++) {
+    if (!is_used(t, j)) {
+      continue;
+    }
+    for (int32_t d = 0; d < t->dims; d++) {
+      const int32_t axis = d + 3 - t->dims;
+      const int64_t offset = t->offset[j][d];
+      p->low[axis] = p->count == 0 ? offset : MT_MIN(p->low[axis], offset);
+      p->high[axis] = p->count == 0 ? offset : MT_MAX(p->high[axis], offset);
+    }
+    p->tap[p->count++].index = j;
+  }
+  p->k = p->count * t->channels;
+}
+
+static void place_taps(mt_taps_plan *p) {
+  const mt_taps *t = p->taps;
+  for (int64_t j = 0; j < p->count; j++) {
+    p->tap[j].at = 0;
+    for (int32_t d = 0; d < t->dims; d++) {
+      const int32_t axis = d + 3 - t->dims;
+      p->tap[j].at += (t->offset[p->tap[j].index][d] - p->low[axis]) * p->stride[axis + 1];
+    }
+  }
+}
+
+// ---- bands ------------------------------------------------------------------------------------------------------------------
+
+static mt_taps_map three_axes(const mt_taps_map *map, int32_t dims) {
+  mt_taps_map result = {.data = map->data, .sample = map->sample};
+  for (int32_t d = 0; d < dims; d++) {
+    result.step[d + 3 - dims] = map->step[d];
+  }
+  return result;
+}
+
+static void normalise(mt_taps_plan *p) {
+  const mt_taps *t = p->taps;
+  for (int32_t axis = 0; axis < 3; axis++) {
+    const int32_t d = axis - (3 - t->dims);
+    p->size[axis] = d < 0 ? 1 : t->size[d];
+    p->grid[axis] = d < 0 ? 1 : t->grid[d];
+    p->mul[axis] = d < 0 ? 1 : t->mul[d];
+    p->x_step[axis] = d < 0 ? 0 : t->x_step[d];
+    p->y_step[axis] = d < 0 ? 0 : t->y_step[d];
+  }
+  p->valid = three_axes(&t->valid, t->dims);
+  p->active = three_axes(&t->active, t->dims);
+  p->scale = three_axes(&t->scale, t->dims);
+  p->gate = three_axes(&t->gate, t->dims);
+}
+
+// Neighbouring pixels at such a distance compete for the same lines of the first cache.
+static bool collides(const mt_taps_plan *p, int64_t step) {
+  return step * mt_dtype_size(p->taps->dtype) % 2048 == 0;
+}
+
+static bool can_stay(const mt_taps_plan *p) {
+  if (p->count == 0) {
+    return true;
+  }
+  int64_t step = p->taps->x_sample, pixels = p->taps->samples;
+  for (int32_t d = 0; d < 3; d++) {
+    if (p->low[d] < 0 || (p->grid[d] - 1) * p->mul[d] + p->high[d] >= p->size[d]) {
+      return false;
+    }
+    step = p->grid[d] > 1 ? p->mul[d] * p->x_step[d] : step;
+    pixels *= p->grid[d];
+  }
+  return p->valid.data == NULL && !(collides(p, step) && pixels > p->tile->rows);
+}
+
+// Slots of a band of n along an axis.
+static int64_t extent(const mt_taps_plan *p, int32_t d, int64_t n) {
+  return d == 0 ? n : (n - 1) * p->mul[d - 1] + p->high[d - 1] - p->low[d - 1] + 1;
+}
+
+static void cut_bands(mt_taps_plan *p) {
+  const int64_t *grid = p->grid, all = p->taps->samples * grid[0] * grid[1] * grid[2];
+  int64_t most = MT_MAX(MT_BAND_LEAST, MT_MIN(MT_BAND_PIXELS, all / MT_BAND_TASKS));
+  double slots = (double)(p->in_place ? 0 : p->width * mt_dtype_size(p->taps->dtype)) / MT_BAND_BYTES;
+  for (int32_t d = 0; d < 4; d++) {
+    p->band[d] = 1;
+    slots *= (double)extent(p, d, 1);
+  }
+  p->band_count = 1;
+  for (int32_t d = 3; d >= 0; d--) {
+    const int64_t n = d == 0 ? p->taps->samples : grid[d - 1];
+    int64_t length = MT_MIN(n, most);
+    // The longest that fits; the part of the halo along this axis grows with it.
+    const double others = slots / (double)extent(p, d, 1);
+    while (length > 1 && others * (double)extent(p, d, length) > 1) {
+      length = MT_MAX(1, length - MT_MAX(1, length / 8));
+    }
+    const int64_t parts = (n + length - 1) / length;
+    p->band[d] = (n + parts - 1) / parts;
+    p->bands[d] = (n + p->band[d] - 1) / p->band[d];
+    p->band_count *= p->bands[d];
+    most /= p->band[d];
+    slots = others * (double)extent(p, d, p->band[d]);
+    if (most < 1) {
+      most = 1;
+    }
+  }
+}
+
+static int place_halo(mt_taps_plan *p) {
+  const int64_t size = mt_dtype_size(p->taps->dtype);
+  if (p->in_place) {
+    p->stride[0] = p->taps->x_sample;
+    memcpy(p->stride + 1, p->x_step, sizeof p->x_step);
+    return MT_OK;
+  }
+  bool fits = true;
+  p->stride[3] = p->width + (p->width * p->mul[2] * size % 1024 == 0 ? 64 / size : 0);
+  for (int32_t d = 3; d >= 0; d--) {
+    p->slots[d] = extent(p, d, p->band[d]);
+    fits = fits && mt_mul(d > 0 ? &p->stride[d - 1] : &p->halo_bytes, p->slots[d], p->stride[d]);
+  }
+  fits = fits && mt_mul(&p->halo_bytes, p->halo_bytes, size) &&
+         mt_add(&p->halo_bytes, p->halo_bytes, p->slots[0] * p->slots[1] * p->slots[2] + 64);
+  p->halo_bytes = p->halo_bytes / 64 * 64;
+  return fits ? MT_OK : mt_fail(MT_ERROR_MEMORY, "out of memory: the pixels of a convolution do not fit in 64 bits");
+}
+
+int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width) {
+  *p = (mt_taps_plan){.taps = t, .tile = mt_tile_get(), .width = width};
+  p->tap = mt_alloc_array(t->taps, (int64_t)sizeof *p->tap);
+  if (p->tap == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  normalise(p);
+  use_taps(p);
+  p->in_place = can_stay(p);
+  cut_bands(p);
+  MT_TRY(place_halo(p));
+  place_taps(p);
+  if (p->in_place) {
+    return MT_OK;
+  }
+  const int64_t halos = mt_threads_get();
+  p->halos = mt_alloc_array(halos, p->halo_bytes);
+  p->taken = p->halos ? mt_alloc_array(halos, (int64_t)sizeof *p->taken) : NULL;
+  if (p->taken == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  memset(p->taken, 0, sizeof *p->taken * (size_t)halos);
+  return MT_OK;
+}
+
+void mt_taps_plan_end(mt_taps_plan *p) {
+  mt_free(p->taken);
+  mt_free(p->halos);
+  mt_free(p->tap);
+}
+
+void *mt_taps_halo_take(const mt_taps_plan *p) {
+  if (p->in_place) {
+    return NULL;
+  }
+  // There are as many as threads, so one is free.
+  int32_t i = 0;
+  while (__atomic_exchange_n(&p->taken[i], 1, __ATOMIC_ACQUIRE)) {
+    i = (i + 1) % mt_threads_get();
+  }
+  return p->halos + i * p->halo_bytes;
+}
+
+void mt_taps_halo_return(const mt_taps_plan *p, const void *halo) {
+  if (halo) {
+    __atomic_store_n(&p->taken[((const char *)halo - p->halos) / p->halo_bytes], 0, __ATOMIC_RELEASE);
+  }
+}
+
+#endif
