@@ -31,7 +31,7 @@ static void FN(power_row)(char *const *p, const int64_t *step, int64_t n, const 
   for (int64_t i = 0; i < n; i++) {
     const REAL q = AT(1);
     // Powers in double: a float32 result is then the rounded float64 one. pow(1, alpha) is 1 exactly.
-    *(REAL *)(p[0] + i * step[0]) = q == 0 ? 0 : (REAL)(alpha == 1 ? q : alpha == 0.5 ? sqrt(q) : pow(q, alpha));
+    *(REAL *)(p[0] + i * step[0]) = q == 0 || q == 1 ? q : (REAL)(alpha == 1 ? q : alpha == 0.5 ? sqrt(q) : pow(q, alpha));
   }
 }
 
@@ -55,61 +55,26 @@ static double FN(alpha_row)(double sum, char *const *p, const int64_t *step, int
 #define MT_SOURCE "masked_conv.c"
 #include "twice.h"
 
-// ---- mask rules ---------------------------------------------------------------------------------------------------
+// ---- mask rules and ratios --------------------------------------------------------------------------------------------
 
-// The unweighted rules, into S. centre: that tap alone.
-static int unweighted_mask(mt_window_work *k, const mt_tensor *mask, const mt_conv *g, const mt_window *v, int32_t rule,
-                           bool centre) {
-  MT_TRY(mt_window_begin("masked_conv", k, mask, NULL, g, v));
-  mt_windows *c = &k->c;
-  c->erode = rule == MT_RULE_ERODE;
-  c->centre_only = centre;
-  c->border = c->border || centre;  // a centre outside the image is not valid
-  mt_window_merge(k, rule == MT_RULE_KEEP ? MT_MERGE_LARGEST : c->erode ? MT_MERGE_SMALLEST : MT_MERGE_SUM);
-  MT_TRY(mt_window_sum(k));
-  double multiplicity = (double)v->multiplicity;
-  for (int64_t i = 0; i < mt_window_count(c); i++) {
-    double *S = c->S + i;
-    switch (rule) {
-      case MT_RULE_KEEP: break;
-      case MT_RULE_GROW: *S = MT_MIN(1, *S * multiplicity); break;
-      case MT_RULE_ERODE: *S = c->K[i] == 0 ? 0 : *S; break;
-      default: *S = c->K[i] == 0 ? 0 : *S / c->K[i];
-    }
+static int mask_of_windows(mt_windows *c, const mt_tensor *w, int32_t rule) {
+  static const int32_t finish[MT_RULES] = {MT_FINISH_KEEP,     MT_FINISH_GROW,       MT_FINISH_SMALLEST,
+                                           MT_FINISH_COVERAGE, MT_FINISH_CONFIDENCE, MT_FINISH_CONFIDENCE};
+  c->finish = finish[rule];
+  if (rule == MT_RULE_KEEP || rule == MT_RULE_CENTRE) {
+    mt_window_centre(c);
   }
-  return MT_OK;
+  if (c->finish == MT_FINISH_CONFIDENCE) {
+    return mt_window_weigh(c, w, false);
+  }
+  return mt_window_count(c, rule == MT_RULE_KEEP    ? MT_MERGE_LARGEST
+                            : rule == MT_RULE_ERODE ? MT_MERGE_SMALLEST
+                                                    : MT_MERGE_SUM);
 }
 
-static int weighted_mask(mt_window_work *k, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g, const mt_window *v,
-                         int32_t rule) {
-  bool centre = rule == MT_RULE_CENTRE, zeros = false;
-  MT_TRY(mt_window_begin("masked_conv", k, mask, w, g, v));
-  mt_windows *c = &k->c;
-  MT_TRY(mt_window_weigh(k, w, g, MT_NORM_L1, centre));
-  c->centre_only = centre;
-  // Outside the image the centre has weight but no validity.
-  c->border = c->border || centre;
-  MT_TRY(mt_window_sum(k));
-  for (int64_t i = 0; i < mt_window_count(c); i++) {
-    double total = c->K[i] + v->eps;
-    zeros = zeros || c->K[i] == 0;
-    c->S[i] = total == 0 ? 0 : c->S[i] / total;
-  }
-  if (!zeros || v->strict) {
-    return MT_OK;
-  }
-  mt_window_work plain = {0};
-  int status = unweighted_mask(&plain, mask, g, v, MT_RULE_COVERAGE, centre);
-  for (int64_t i = 0; i < mt_window_count(c) && status == MT_OK; i++) {
-    c->S[i] = c->K[i] == 0 ? plain.c.S[i / c->filters] : c->S[i];
-  }
-  mt_window_release(&plain);
-  return status;
-}
-
-int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g, const mt_window *v,
-                        int32_t rule) {
-  mt_window_work k = {0};
+int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w, const mt_conv *g,
+                        const mt_window *v, int32_t rule) {
+  mt_windows c = {0};
   if (rule < 0 || rule >= MT_RULES) {
     return mt_fail(MT_ERROR_ARGUMENT, "masked_conv: rule: expected 0 to %d, got %d", MT_RULES - 1, rule);
   }
@@ -117,46 +82,29 @@ int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *
   if (weighted) {
     MT_TRY(mt_check_tensor("masked_conv", "weight", w));
   }
-  int status = weighted ? weighted_mask(&k, mask, w, g, v, rule) : unweighted_mask(&k, mask, g, v, rule, rule == MT_RULE_KEEP);
-  status = status == MT_OK ? mt_window_write("masked_conv", out, &k, g) : status;
-  mt_window_release(&k);
+  int status = mt_window_open(&c, "masked_conv", out, mask, kinds, weighted ? w : NULL, g, v);
+  status = status == MT_OK ? mask_of_windows(&c, w, rule) : status;
+  mt_window_close(&c);
   return status;
 }
 
-// ---- re-weighting -------------------------------------------------------------------------------------------------
-
-static int ratio(mt_window_work *k, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g, const mt_window *v,
-                 int32_t norm) {
-  bool count = norm == MT_NORM_COUNT;
-  MT_TRY(mt_window_begin("masked_conv", k, mask, count ? NULL : w, g, v));
-  mt_windows *c = &k->c;
-  if (count) {
-    mt_window_merge(k, MT_MERGE_SUM);
-  } else {
-    MT_TRY(mt_window_weigh(k, w, g, norm, false));
-  }
-  MT_TRY(mt_window_sum(k));
-  double multiplicity = count ? (double)v->multiplicity : 1;
-  for (int64_t i = 0; i < mt_window_count(c); i++) {
-    double valid = c->S[i] * multiplicity + v->eps, all = c->K[i] * multiplicity;
-    double q = valid > 0 ? all / valid : 0;
-    c->S[i] = norm == MT_NORM_L2 ? sqrt(q) : q;
-  }
-  return MT_OK;
-}
-
-int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g, const mt_window *v,
-                         int32_t norm) {
-  mt_window_work k = {0};
+int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w, const mt_conv *g,
+                         const mt_window *v, int32_t norm) {
+  mt_windows c = {0};
   if (norm < 0 || norm >= MT_NORMS) {
     return mt_fail(MT_ERROR_ARGUMENT, "masked_conv: reweight: expected 0 to %d, got %d", MT_NORMS - 1, norm);
   }
-  if (norm != MT_NORM_COUNT) {
+  bool weighted = norm != MT_NORM_COUNT;
+  if (weighted) {
     MT_TRY(mt_check_tensor("masked_conv", "weight", w));
   }
-  int status = ratio(&k, mask, w, g, v, norm);
-  status = status == MT_OK ? mt_window_write("masked_conv", q, &k, g) : status;
-  mt_window_release(&k);
+  int status = mt_window_open(&c, "masked_conv", q, mask, kinds, weighted ? w : NULL, g, v);
+  c.finish = norm == MT_NORM_L2 ? MT_FINISH_ROOT : MT_FINISH_RATIO;
+  c.multiplicity = weighted ? 1 : c.multiplicity;
+  if (status == MT_OK) {
+    status = weighted ? mt_window_weigh(&c, w, norm == MT_NORM_L2) : mt_window_count(&c, MT_MERGE_SUM);
+  }
+  mt_window_close(&c);
   return status;
 }
 

@@ -19,7 +19,8 @@
 //               (centre: mean at the centre); with `strict` it gets 0.
 //   ratio         q = K / (S + eps), for L2 its square root; 0 where S + eps = 0. r = q^alpha.
 //
-// S and K add up the same numbers in the same order, so a full window has q = 1 and m' = 1 exactly.
+// S and K add up the same numbers in the same order, tap by tap (a tap whose channels are equal: the sum of their weights times
+// the value), so a full window has q = 1 and m' = 1 exactly.
 // Sums are in double precision. Outputs have 1 channel, or O channels: the group's value repeated for each of its filters.
 // The batch size of q and m' is the mask's.
 #pragma once
@@ -39,13 +40,13 @@ typedef struct mt_window {
   double eps;
 } mt_window;
 
-// m' (Nm, 1 or O, *S') of mask (Nm, 1 or C, *S). w (O, C / groups, *K): needed by confidence and centre, which need O
-// channels unless the mask has one; NULL otherwise.
-int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g, const mt_window *v,
-                        int32_t rule);
+// m' (Nm, 1 or O, *S') of mask (Nm, 1 or C, *S), which is bool or has the result's dtype. w (O, C / groups, *K): needed by
+// confidence and centre, which have O channels; NULL otherwise. kinds: what mt_mask_kinds says of the mask, or NULL.
+int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w, const mt_conv *g,
+                        const mt_window *v, int32_t rule);
 // q, likewise; w is needed by L1 and L2, which have O channels.
-int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g, const mt_window *v,
-                         int32_t norm);
+int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w, const mt_conv *g,
+                         const mt_window *v, int32_t norm);
 // r = q^alpha, 0 where q is 0 (nothing valid, whatever alpha is).
 int mt_masked_conv_power(mt_tensor *r, const mt_tensor *q, double alpha);
 

@@ -1,121 +1,90 @@
 // masked_conv_window: see masked_conv_window.h.
+#ifdef NUMBER
+
+static void FN(load_row)(double *to, const char *m, int64_t n, int64_t step) {
+  for (int64_t i = 0; i < n; i++) {
+    to[i] = (double)*(const NUMBER *)(m + i * step);
+  }
+}
+
+// One more channel of a row.
+MT_INLINE void FN(merge_steps)(double *to, const char *m, int64_t n, int64_t step, int how) {
+  for (int64_t i = 0; i < n; i++) {
+    const double v = (double)*(const NUMBER *)(m + i * step), t = to[i];
+    to[i] = how == MT_MERGE_SUM ? t + v : how == MT_MERGE_SMALLEST ? (v < t ? v : t) : v > t ? v : t;
+  }
+}
+
+MT_CLONES static void FN(merge_row)(double *to, const char *m, int64_t n, int64_t step, int how) {
+  if (step == (int64_t)sizeof(NUMBER) && how == MT_MERGE_SUM) {
+    FN(merge_steps)(to, m, n, sizeof(NUMBER), MT_MERGE_SUM);
+  } else {
+    FN(merge_steps)(to, m, n, step, how);
+  }
+}
+
+// The channels of one pixel, neighbours in memory. Zeros and ones have the same sum in any order.
+MT_CLONES static double FN(merge_pixel)(const char *p, int64_t channels, int how) {
+  const NUMBER *m = (const NUMBER *)p;
+  double result = (double)m[0];
+  if (how == MT_MERGE_SUM) {
+    int ones = 0, other = 0;
+    for (int64_t c = 0; c < channels; c++) {
+      ones += m[c] == 1;
+      other |= m[c] != 1 && m[c] != 0;
+    }
+    if (!other) {
+      return ones;
+    }
+    for (int64_t c = 1; c < channels; c++) {
+      result += (double)m[c];
+    }
+    return result;
+  }
+  for (int64_t c = 1; c < channels; c++) {
+    const double v = (double)m[c];
+    result = how == MT_MERGE_SMALLEST ? (v < result ? v : result) : v > result ? v : result;
+  }
+  return result;
+}
+
+#else
 #include "masked_conv_window.h"
+#include "row.h"
+#define MT_SOURCE "masked_conv_window.c"
+#include "five.h"
 
-// The offset of tap t at output position o of one axis, or -1 outside the image.
-static int64_t tap_position(const mt_windows *c, int32_t d, int64_t o, int64_t t) {
-  int64_t i = o * c->stride[d] + t * c->dilation[d] - c->pad[d];
-  return i >= 0 && i < c->in[d] ? i : -1;
-}
+// ---- the problem ------------------------------------------------------------------------------------------------------
 
-// Adds the weights of one tap to K, and those times the mask to S. mask: at the tap's pixel, NULL: all valid; S or K may be
-// NULL. The channels of a tap are summed first: a mask of one channel, whose weights were summed when they were loaded, and
-// one that repeats it in every channel give the same bits.
-static void add_weights(const mt_windows *c, const double *mask, const double *weight, double *S, double *K) {
-  enum { BLOCK = 64 };
-  for (int64_t first = 0; first < c->filters; first += BLOCK) {
-    double valid[BLOCK] = {0}, all[BLOCK] = {0};
-    int64_t count = MT_MIN(BLOCK, c->filters - first);
-    for (int64_t k = 0; k < c->channels; k++) {
-      const double m = mask ? mask[k * c->pixels] : 1, *w = weight + k * c->filters + first;
-      for (int64_t f = 0; f < count && S && m != 0; f++) {
-        valid[f] += w[f] * m;
-      }
-      for (int64_t f = 0; f < count && K; f++) {
-        all[f] += w[f];
-      }
-    }
-    for (int64_t f = 0; f < count; f++) {
-      if (S) {
-        S[first + f] += valid[f];
-      }
-      if (K) {
-        K[first + f] += all[f];
-      }
+static int check_weight(const char *op, const mt_tensor *out, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g) {
+  MT_TRY(mt_check_dtype(op, "weight", w, out->dtype));
+  MT_TRY(mt_check_ndim(op, "weight", w, g->dims + 2));
+  for (int32_t d = 0; d < g->dims; d++) {
+    if (w->shape[2 + d] != g->kernel[d]) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: weight: expected kernel size %lld on axis %d, got %s", op,
+                     (long long)g->kernel[d], d + 1, MT_SHAPE(w));
     }
   }
+  if (w->shape[0] % g->groups != 0 || (mask->shape[1] != 1 && mask->shape[1] != w->shape[1] * g->groups)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: mask %s and weight %s do not fit with %d groups", op, MT_SHAPE(mask), MT_SHAPE(w),
+                   g->groups);
+  }
+  return MT_OK;
 }
 
-// One window of one group. mask: its sample's and group's; o: the output position.
-static void fill_window(const mt_windows *c, const double *mask, const double *weight, const double *whole, const int64_t *o,
-                        double *S, double *K) {
-  int64_t from[3] = {0, 0, 0}, to[3] = {c->kernel[0], c->kernel[1], c->kernel[2]};
-  bool inside = true;
-  for (int32_t d = 0; d < 3; d++) {
-    if (c->centre_only) {
-      from[d] = c->kernel[d] / 2;
-      to[d] = from[d] + 1;
-    }
-    inside = inside && tap_position(c, d, o[d], from[d]) >= 0 && tap_position(c, d, o[d], to[d] - 1) >= 0;
-  }
-  bool known = !c->erode && (c->border || inside);
-  for (int64_t f = 0; f < c->filters; f++) {
-    S[f] = c->erode ? 1 : 0;
-    K[f] = known ? whole[f] : 0;
-  }
-  for (int64_t a = from[0]; a < to[0]; a++) {
-    int64_t ia = tap_position(c, 0, o[0], a);
-    for (int64_t b = from[1]; b < to[1]; b++) {
-      int64_t ib = tap_position(c, 1, o[1], b);
-      for (int64_t e = from[2]; e < to[2]; e++) {
-        int64_t ie = tap_position(c, 2, o[2], e), at = (ia * c->in[1] + ib) * c->in[2] + ie;
-        bool outside = ia < 0 || ib < 0 || ie < 0;
-        if (c->erode) {
-          const double m = outside ? (c->border ? 0 : 1) : mask[at];
-          S[0] = m < S[0] ? m : S[0];
-          K[0] = outside ? K[0] : 1;
-        } else if (!outside && weight) {
-          add_weights(c, mask + at, weight, S, known ? NULL : K);
-        } else if (!outside) {
-          S[0] += mask[at];
-          K[0] += known ? 0 : (double)c->merged;
-        }
-        weight = weight ? weight + c->channels * c->filters : NULL;
-      }
-    }
-  }
-}
-
-static void window_range(void *context, int64_t begin, int64_t end) {
-  const mt_windows *c = context;
-  for (int64_t index = begin; index < end; index++) {
-    int64_t n = index / c->positions, p = index % c->positions;
-    int64_t o[3] = {p / (c->out[1] * c->out[2]), p / c->out[2] % c->out[1], p % c->out[2]};
-    for (int64_t g = 0; g < c->groups; g++) {
-      int64_t result = (index * c->groups + g) * c->filters;
-      fill_window(c, c->mask + (n * c->groups + g) * c->channels * c->pixels,
-                  c->weight ? c->weight + g * c->taps * c->channels * c->filters : NULL, c->whole + g * c->filters, o,
-                  c->S + result, c->K + result);
-    }
-  }
-}
-
-void mt_window_release(mt_window_work *w) {
-  mt_tensor_release(w->mask);
-  mt_free(w->weight);
-  mt_free(w->whole);
-  mt_free(w->result);
-}
-
-int mt_window_begin(const char *op, mt_window_work *k, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g,
-                          const mt_window *v) {
-  MT_TRY(mt_check_real(op, "mask", mask));
+static int check_arguments(const char *op, const mt_tensor *out, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g,
+                           const mt_window *v) {
+  MT_TRY(mt_check_tensor(op, "mask", mask));
   if (g == NULL || v == NULL || g->dims < 1 || g->dims > 3 || g->groups < 1) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: geometry: expected 1 to 3 spatial axes and at least 1 group", op);
   }
   MT_TRY(mt_check_ndim(op, "mask", mask, g->dims + 2));
+  MT_TRY(mt_check_real(op, "output", out));
+  if (mask->dtype != MT_BOOL) {
+    MT_TRY(mt_check_dtype(op, "mask", mask, out->dtype));
+  }
   if (w != NULL) {
-    MT_TRY(mt_check_dtype(op, "weight", w, mask->dtype));
-    MT_TRY(mt_check_ndim(op, "weight", w, g->dims + 2));
-    for (int32_t d = 0; d < g->dims; d++) {
-      if (w->shape[2 + d] != g->kernel[d]) {
-        return mt_fail(MT_ERROR_ARGUMENT, "%s: weight: expected kernel size %lld on axis %d, got %s", op,
-                       (long long)g->kernel[d], d + 1, MT_SHAPE(w));
-      }
-    }
-    if (w->shape[0] % g->groups != 0 || (mask->shape[1] != 1 && mask->shape[1] != w->shape[1] * g->groups)) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: mask %s and weight %s do not fit with %d groups", op, MT_SHAPE(mask), MT_SHAPE(w),
-                     g->groups);
-    }
+    MT_TRY(check_weight(op, out, mask, w, g));
   }
   if (mask->shape[1] != 1 && mask->shape[1] % g->groups != 0) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: mask: the channels of %s do not divide into %d groups", op, MT_SHAPE(mask),
@@ -125,155 +94,294 @@ int mt_window_begin(const char *op, mt_window_work *k, const mt_tensor *mask, co
     return mt_fail(MT_ERROR_ARGUMENT, "%s: multiplicity and eps: expected at least 1 and at least 0, got %lld and %g", op,
                    (long long)v->multiplicity, v->eps);
   }
-  int64_t out[3], unused;
-  MT_TRY(mt_conv_output_size(out, mask->shape + 2, g));
+  return mt_check_output(op, "output", out);
+}
+
+// A kind per position: what mt_mask_kinds says, which the caller may have at hand.
+static int open_kinds(mt_windows *c, const mt_tensor *mask, const mt_tensor *kinds) {
+  int64_t shape[MT_MAX_DIMS], counts[MT_MASK_KINDS];
+  memcpy(shape, mask->shape, sizeof shape);
+  shape[1] = 1;
+  if (kinds != NULL) {
+    MT_TRY(mt_check_dtype(c->op, "kinds", kinds, MT_UINT8));
+    MT_TRY(mt_check_shape(c->op, "kinds", kinds, mask->ndim, shape));
+    if (!mt_tensor_is_contiguous(kinds)) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: kinds: expected a row-major tensor", c->op);
+    }
+    c->kinds = kinds->data;
+    return MT_OK;
+  }
+  mt_tensor *valid;
+  MT_TRY(mt_tensor_new(&c->own_kinds, MT_UINT8, mask->ndim, shape, NULL));
+  c->kinds = c->own_kinds->data;
+  MT_TRY(mt_tensor_new(&valid, MT_BOOL, mask->ndim, shape, NULL));
+  int status = mt_mask_kinds(valid, c->own_kinds, counts, mask);
+  mt_tensor_release(valid);
+  return status;
+}
+
+int mt_window_open(mt_windows *c, const char *op, mt_tensor *out, const mt_tensor *mask, const mt_tensor *kinds,
+                   const mt_tensor *w, const mt_conv *g, const mt_window *v) {
+  MT_TRY(check_arguments(op, out, mask, w, g, v));
+  int64_t sizes[3], unused;
+  MT_TRY(mt_conv_output_size(sizes, mask->shape + 2, g));
   int64_t results[6] = {mask->shape[0], mask->shape[1], w ? w->shape[0] : 1};
-  memcpy(results + 3, out, sizeof(int64_t) * (size_t)g->dims);
+  memcpy(results + 3, sizes, sizeof(int64_t) * (size_t)g->dims);
   if (!mt_numel(&unused, g->dims + 3, results) || !mt_numel(&unused, g->dims, g->kernel)) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: the output size %s or the kernel %s does not fit in 64 bits", op,
-                   MT_SIZES(g->dims, out), MT_SIZES(g->dims, g->kernel));
+                   MT_SIZES(g->dims, sizes), MT_SIZES(g->dims, g->kernel));
   }
-  mt_windows *c = &k->c;
+  c->op = op;
+  c->N = mask->shape[0];
+  c->groups = mask->shape[1] == 1 ? 1 : g->groups;
+  c->channels = mask->shape[1] / c->groups;
+  c->pixels = c->taps = 1;
+  c->border = v->border != 0;
+  c->strict = v->strict != 0;
+  c->eps = v->eps;
+  c->multiplicity = (double)v->multiplicity;
+  c->dtype = mask->dtype;
+  c->size = mt_dtype_size(mask->dtype);
+  c->mask = mask->data;
+  c->step_n = mask->stride[0] * c->size;
+  c->step_c = mask->stride[1] * c->size;
+  c->out_dtype = out->dtype;
+  c->out_size = mt_dtype_size(out->dtype);
+  c->result = out->data;
+  MT_TRY(mt_check_ndim(op, "output", out, g->dims + 2));
+  int64_t have = w ? MT_MAX(w->shape[0], c->groups) : c->groups;
+  bool fits = out->shape[0] == c->N && (w ? out->shape[1] == w->shape[0] : out->shape[1] >= have && out->shape[1] % have == 0);
   for (int32_t d = 0; d < 3; d++) {
     int32_t s = d - (3 - g->dims);
     c->in[d] = s < 0 ? 1 : mask->shape[2 + s];
-    c->out[d] = s < 0 ? 1 : out[s];
+    c->out[d] = s < 0 ? 1 : sizes[s];
     c->kernel[d] = s < 0 ? 1 : g->kernel[s];
     c->stride[d] = s < 0 ? 1 : g->stride[s];
     c->dilation[d] = s < 0 ? 1 : g->dilation[s];
     c->pad[d] = s < 0 ? 0 : g->pad_before[s];
-  }
-  c->N = mask->shape[0];
-  c->groups = mask->shape[1] == 1 ? 1 : g->groups;
-  c->channels = mask->shape[1] / c->groups;
-  c->merged = 1;
-  c->filters = 1;
-  c->positions = c->out[0] * c->out[1] * c->out[2];
-  c->pixels = c->in[0] * c->in[1] * c->in[2];
-  c->taps = c->kernel[0] * c->kernel[1] * c->kernel[2];
-  c->border = v->border != 0;
-  MT_TRY(mt_tensor_new(&k->mask, MT_FLOAT64, mask->ndim, mask->shape, NULL));
-  MT_TRY(mt_tensor_copy(k->mask, mask));
-  c->mask = k->mask->data;
-  return MT_OK;
-}
-
-void mt_window_merge(mt_window_work *k, int how) {
-  mt_windows *c = &k->c;
-  double *out = k->mask->data;
-  for (int64_t i = 0; i < c->N * c->groups; i++) {
-    const double *in = c->mask + i * c->channels * c->pixels;
-    double *to = out + i * c->pixels;  // never ahead of what is read
-    memmove(to, in, sizeof(double) * (size_t)c->pixels);
-    for (int64_t m = 1; m < c->channels; m++) {
-      const double *from = in + m * c->pixels;
-      for (int64_t p = 0; p < c->pixels; p++) {
-        bool take = how == MT_MERGE_SMALLEST ? from[p] < to[p] : from[p] > to[p];
-        to[p] = how == MT_MERGE_SUM ? to[p] + from[p] : take ? from[p] : to[p];
-      }
-    }
-  }
-  c->merged = how == MT_MERGE_SUM ? c->channels : 1;
-  c->channels = 1;
-}
-
-// |w| or w^2 as (groups, taps, channels, filters); `centre` sums over the taps first. A one-channel mask sees the sum over
-// the input channels.
-int mt_window_weigh(mt_window_work *k, const mt_tensor *w, const mt_conv *g, int32_t norm, bool centre) {
-  mt_windows *c = &k->c;
-  mt_tensor *flat;
-  MT_TRY(mt_tensor_new(&flat, MT_FLOAT64, w->ndim, w->shape, NULL));
-  int status = mt_tensor_copy(flat, w);
-  int64_t O = w->shape[0], C = w->shape[1], per_group = O / g->groups, taps = centre ? 1 : c->taps;
-  // With one mask channel there is one mask group, and all filters belong to it.
-  c->filters = c->groups == 1 ? O : per_group;
-  int64_t count = c->groups * taps * c->channels * c->filters;
-  k->weight = mt_alloc_array(MT_MAX(1, count), (int64_t)sizeof(double));
-  if (k->weight == NULL || status != MT_OK) {
-    mt_tensor_release(flat);
-    return status != MT_OK ? status : MT_ERROR_MEMORY;
-  }
-  memset(k->weight, 0, sizeof(double) * (size_t)count);
-  const double *value = flat->data;
-  for (int64_t o = 0; o < O; o++) {
-    int64_t group = c->groups == 1 ? 0 : o / per_group, f = c->groups == 1 ? o : o % per_group;
-    for (int64_t i = 0; i < C; i++) {
-      int64_t channel = c->channels == 1 ? 0 : i;
-      for (int64_t t = 0; t < c->taps; t++, value++) {
-        int64_t tap = centre ? 0 : t;
-        k->weight[((group * taps + tap) * c->channels + channel) * c->filters + f] +=
-            norm == MT_NORM_L2 ? *value * *value : fabs(*value);
-      }
-    }
-  }
-  c->taps = taps;
-  c->weight = k->weight;
-  mt_tensor_release(flat);
-  return MT_OK;
-}
-
-// Fills S and K of every window.
-int mt_window_sum(mt_window_work *k) {
-  mt_windows *c = &k->c;
-  int64_t count, rows;
-  if (!mt_mul(&rows, c->N, c->positions) || !mt_mul(&count, rows, c->groups * c->filters)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_conv: the output is too large");
-  }
-  k->result = mt_alloc_array(MT_MAX(1, 2 * count), (int64_t)sizeof(double));
-  if (k->result == NULL) {
-    return MT_ERROR_MEMORY;
-  }
-  c->S = k->result;
-  c->K = k->result + count;
-  // In the order in which windows are summed, so that a full window has S = K to the bit.
-  k->whole = mt_alloc_array(c->groups * c->filters, (int64_t)sizeof(double));
-  if (k->whole == NULL) {
-    return MT_ERROR_MEMORY;
-  }
-  for (int64_t g = 0; g < c->groups; g++) {
-    double *whole = k->whole + g * c->filters;
-    for (int64_t f = 0; f < c->filters; f++) {
-      whole[f] = c->weight ? 0 : (double)((c->centre_only ? 1 : c->taps) * c->merged);
-    }
-    for (int64_t t = 0; t < c->taps && c->weight; t++) {
-      add_weights(c, NULL, c->weight + (g * c->taps + t) * c->channels * c->filters, NULL, whole);
-    }
-  }
-  c->whole = k->whole;
-  int64_t cost = c->taps * c->channels * c->filters * c->groups;
-  return mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, cost)), window_range, c);
-}
-
-// Writes S, (N, *S', groups, filters), to out (N, 1 or O, *S'): a group's value repeats for each of its filters.
-int mt_window_write(const char *op, mt_tensor *out, const mt_window_work *k, const mt_conv *g) {
-  const mt_windows *c = &k->c;
-  MT_TRY(mt_check_output(op, "output", out));
-  MT_TRY(mt_check_real(op, "output", out));
-  MT_TRY(mt_check_ndim(op, "output", out, g->dims + 2));
-  int64_t have = c->groups * c->filters, want = out->shape[1];
-  bool fits = out->shape[0] == c->N && (have == 0 ? want == 0 : want >= have && want % have == 0);
-  for (int32_t d = 0; d < g->dims; d++) {
-    fits = fits && out->shape[2 + d] == c->out[3 - g->dims + d];
+    c->step[d] = s < 0 ? 0 : mask->stride[2 + s] * c->size;
+    c->out_step[d] = s < 0 ? 0 : out->stride[2 + s] * c->out_size;
+    c->to[d] = c->kernel[d];
+    c->pixels *= c->in[d];
+    c->taps *= c->kernel[d];
+    fits = fits && (s < 0 || out->shape[2 + s] == sizes[s]);
   }
   if (!fits) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: output: expected (%lld, a multiple of %lld, *S'), got %s", op, (long long)c->N,
                    (long long)have, MT_SHAPE(out));
   }
-  mt_tensor *flat;
-  int64_t stride[MT_MAX_DIMS];
-  mt_row_major(stride, out->ndim, out->shape);
-  for (int32_t d = 2; d < out->ndim; d++) {
-    stride[d] *= want;
+  c->filters = out->shape[1] / c->groups;
+  c->out_n = out->stride[0] * c->out_size;
+  c->out_c = out->stride[1] * c->out_size;
+  return open_kinds(c, mask, kinds);
+}
+
+void mt_window_close(mt_windows *c) { mt_tensor_release(c->own_kinds); }
+
+void mt_window_centre(mt_windows *c) {
+  for (int32_t d = 0; d < 3; d++) {
+    c->from[d] = c->kernel[d] / 2;
+    c->to[d] = c->from[d] + 1;
   }
-  stride[1] = 1;
-  MT_TRY(mt_tensor_new(&flat, MT_FLOAT64, out->ndim, out->shape, stride));
-  double *value = flat->data;
-  for (int64_t i = 0; i < c->N * c->positions; i++) {
-    for (int64_t o = 0; o < want; o++) {
-      *value++ = c->S[i * have + o / (want / have)];
+  c->taps = 1;
+  c->centre = c->border = true;
+}
+
+// ---- pieces -----------------------------------------------------------------------------------------------------------
+
+MT_CLONES static void finish(int32_t how, double eps, double multiplicity, double *S, const double *K, int64_t n) {
+  switch (how) {
+    case MT_FINISH_KEEP: return;
+    case MT_FINISH_GROW:
+      for (int64_t i = 0; i < n; i++) {
+        const double v = S[i] * multiplicity;
+        S[i] = v < 1 ? v : 1;
+      }
+      return;
+    case MT_FINISH_SMALLEST:
+      for (int64_t i = 0; i < n; i++) {
+        S[i] = K[i] == 0 ? 0 : S[i];
+      }
+      return;
+    case MT_FINISH_COVERAGE:
+    case MT_FINISH_CONFIDENCE:
+      eps = how == MT_FINISH_COVERAGE ? 0 : eps;
+      for (int64_t i = 0; i < n; i++) {
+        const double total = K[i] + eps, v = S[i] / total;
+        S[i] = total == 0 ? 0 : v;
+      }
+      return;
+    default:
+      for (int64_t i = 0; i < n; i++) {
+        const double valid = S[i] * multiplicity + eps, q = K[i] * multiplicity / valid;
+        S[i] = valid > 0 ? q : 0;
+      }
+      for (int64_t i = 0; i < n && how == MT_FINISH_ROOT; i++) {
+        S[i] = sqrt(S[i]);
+      }
+  }
+}
+
+void mt_window_finish(const mt_windows *c, double *S, const double *K, int64_t n) {
+  finish(c->finish, c->eps, c->multiplicity, S, K, n);
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); }
+
+void mt_window_inside(const mt_windows *c, int32_t d, int64_t t, int64_t *lo, int64_t *hi) {
+  const int64_t shift = c->pad[d] - t * c->dilation[d], s = c->stride[d];
+  *lo = MT_MIN(c->out[d], MT_MAX(0, ceil_div(shift, s)));
+  *hi = MT_MAX(*lo, MT_MIN(c->out[d], ceil_div(c->in[d] + shift, s)));
+}
+
+MT_CLONES static void store_f32(char *to, int64_t step, const double *values, int64_t n) {
+  for (int64_t i = 0; i < n && step == sizeof(float); i++) {
+    ((float *)to)[i] = (float)values[i];
+  }
+  for (int64_t i = 0; i < n && step != sizeof(float); i++) {
+    *(float *)(to + i * step) = (float)values[i];
+  }
+}
+
+void mt_window_store(const mt_windows *c, char *to, int64_t step, const double *values, int64_t n) {
+  if (c->out_dtype == MT_FLOAT32) {
+    store_f32(to, step, values, n);
+    return;
+  }
+  for (int64_t i = 0; i < n; i++) {
+    *(double *)(to + i * step) = values[i];
+  }
+}
+
+// ---- counts -----------------------------------------------------------------------------------------------------------
+
+enum { BLOCK = 256 };  // windows at a time
+
+typedef struct {
+  const mt_windows *c;
+  int how;
+  double *merged;  // (N, groups, *S)
+} count_task;
+
+// Rows of the mask, its channels merged.
+static void merge_range(void *context, int64_t begin, int64_t end) {
+  const count_task *task = context;
+  const mt_windows *c = task->c;
+  const int64_t n = c->in[2];
+  for (int64_t r = begin; r < end; r++) {
+    const int64_t b = r % c->in[1], a = r / c->in[1] % c->in[0], i = r / c->in[1] / c->in[0] % c->groups;
+    const int64_t sample = r / c->in[1] / c->in[0] / c->groups;
+    const char *m = c->mask + sample * c->step_n + i * c->channels * c->step_c + a * c->step[0] + b * c->step[1];
+    const uint8_t *kinds = c->kinds + ((sample * c->in[0] + a) * c->in[1] + b) * n;
+    double *to = task->merged + r * n;
+    if (c->channels == 1 || c->step_c != c->size) {
+      MT_FIVE_FN(c->dtype, load_row)(to, m, n, c->step[2]);
+      for (int64_t k = 1; k < c->channels; k++) {
+        MT_FIVE_FN(c->dtype, merge_row)(to, m + k * c->step_c, n, c->step[2], task->how);
+      }
+      continue;
+    }
+    for (int64_t x = 0; x < n; x++) {
+      to[x] = kinds[x] == 0   ? 0
+              : kinds[x] == 1 ? (task->how == MT_MERGE_SUM ? (double)c->channels : 1)
+                              : MT_FIVE_FN(c->dtype, merge_pixel)(m + x * c->step[2], c->channels, task->how);
     }
   }
-  int status = mt_tensor_copy(out, flat);
-  mt_tensor_release(flat);
+}
+
+MT_CLONES static void add_row(double *S, const double *m, int64_t n, int64_t step) {
+  for (int64_t i = 0; i < n && step == 1; i++) {
+    S[i] += m[i];
+  }
+  for (int64_t i = 0; i < n && step != 1; i++) {
+    S[i] += m[i * step];
+  }
+}
+
+MT_CLONES static void least_row(double *S, const double *m, int64_t n, int64_t step) {
+  for (int64_t i = 0; i < n; i++) {
+    const double v = m[i * step];
+    S[i] = v < S[i] ? v : S[i];
+  }
+}
+
+// S and K of the windows [x, x + n) of a row. Taps in order, each over the whole row: a window sees the same numbers in the same
+// order wherever it lies, and those outside the image add nothing.
+static void count_block(const count_task *task, const double *m, int64_t oa, int64_t ob, int64_t x, int64_t n, double *S,
+                        double *K) {
+  const mt_windows *c = task->c;
+  const bool least = task->how == MT_MERGE_SMALLEST;
+  const double per_tap = task->how == MT_MERGE_SUM ? (double)c->channels : 1;
+  for (int64_t i = 0; i < n; i++) {
+    S[i] = least ? 1 : 0;
+    K[i] = c->border && !least ? (double)c->taps * per_tap : 0;
+  }
+  for (int64_t a = c->from[0]; a < c->to[0]; a++) {
+    const int64_t ia = oa * c->stride[0] + a * c->dilation[0] - c->pad[0];
+    for (int64_t b = c->from[1]; b < c->to[1]; b++) {
+      const int64_t ib = ob * c->stride[1] + b * c->dilation[1] - c->pad[1];
+      const bool row = ia >= 0 && ia < c->in[0] && ib >= 0 && ib < c->in[1];
+      for (int64_t e = c->from[2]; e < c->to[2]; e++) {
+        int64_t lo, hi;
+        mt_window_inside(c, 2, e, &lo, &hi);
+        lo = row ? MT_MIN(MT_MAX(lo, x), x + n) : x + n;
+        hi = MT_MAX(lo, MT_MIN(hi, x + n));
+        const double *from = m + (ia * c->in[1] + ib) * c->in[2] + lo * c->stride[2] + e * c->dilation[2] - c->pad[2];
+        if (least) {
+          if (hi > lo) {
+            least_row(S + lo - x, from, hi - lo, c->stride[2]);
+          }
+          for (int64_t i = 0; i < n; i++) {
+            const bool inside = i >= lo - x && i < hi - x;
+            S[i] = c->border && !inside ? 0 : S[i];
+            K[i] = inside ? 1 : K[i];
+          }
+        } else if (hi > lo) {
+          add_row(S + lo - x, from, hi - lo, c->stride[2]);
+          for (int64_t i = lo - x; i < hi - x && !c->border; i++) {
+            K[i] += per_tap;
+          }
+        }
+      }
+    }
+  }
+}
+
+static void count_range(void *context, int64_t begin, int64_t end) {
+  const count_task *task = context;
+  const mt_windows *c = task->c;
+  double S[BLOCK], K[BLOCK];
+  for (int64_t r = begin; r < end; r++) {
+    const int64_t ob = r % c->out[1], oa = r / c->out[1] % c->out[0], n = r / c->out[1] / c->out[0];
+    for (int64_t g = 0; g < c->groups; g++) {
+      const double *m = task->merged + (n * c->groups + g) * c->pixels;
+      char *to = c->result + n * c->out_n + g * c->filters * c->out_c + oa * c->out_step[0] + ob * c->out_step[1];
+      for (int64_t x = 0; x < c->out[2]; x += BLOCK) {
+        const int64_t count = MT_MIN(BLOCK, c->out[2] - x);
+        count_block(task, m, oa, ob, x, count, S, K);
+        mt_window_finish(c, S, K, count);
+        for (int64_t f = 0; f < c->filters; f++) {
+          mt_window_store(c, to + f * c->out_c + x * c->out_step[2], c->out_step[2], S, count);
+        }
+      }
+    }
+  }
+}
+
+int mt_window_count(mt_windows *c, int how) {
+  const int64_t rows = c->N * c->groups * c->in[0] * c->in[1];
+  MT_SCRATCH(double, merged, MT_MAX(1, c->N * c->groups * c->pixels));
+  if (merged == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  count_task task = {c, how, merged};
+  int status = mt_parallel(rows, MT_MAX(1, 32768 / MT_MAX(1, c->in[2] * c->channels)), merge_range, &task);
+  if (status == MT_OK) {
+    status = mt_parallel(c->N * c->out[0] * c->out[1],
+                         MT_MAX(1, 16384 / MT_MAX(1, c->out[2] * c->groups * (c->taps + c->filters))), count_range, &task);
+  }
+  mt_free(merged);
   return status;
 }
+
+#endif

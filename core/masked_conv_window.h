@@ -1,41 +1,59 @@
-// masked_conv_window: what every window of a convolution holds, in double precision. Internal; masked_conv.c makes masks and
-// ratios of it.
+// masked_conv_window: what every window of a convolution holds: S, the valid part, and K, all of it, in double precision; and
+// masks and ratios made of them, written row by row as they are found. Internal to masked_conv.
 #pragma once
 #include "common.h"
 
-// Three spatial axes always; missing ones come first, with one position and one tap.
+// What becomes of S and K.
+enum {
+  MT_FINISH_KEEP,        // S
+  MT_FINISH_GROW,        // min(1, S)
+  MT_FINISH_SMALLEST,    // S is a minimum: 0 where no tap lies inside
+  MT_FINISH_COVERAGE,    // S / K
+  MT_FINISH_CONFIDENCE,  // S / (K + eps)
+  MT_FINISH_RATIO,       // K / (S + eps), 0 where that is 0
+  MT_FINISH_ROOT         // its square root
+};
+
+// Three spatial axes always; missing ones come first, with one position and one tap. Steps are in bytes.
 typedef struct {
+  const char *op;
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
+  int64_t from[3], to[3];       // the taps that count
   int64_t N, groups, channels;  // samples, mask groups, mask channels per group
-  int64_t merged;               // how many channels were summed into each of those (counts)
-  int64_t filters;              // results per group
-  int64_t positions, pixels, taps;
-  const double *mask;           // (N, groups, channels, *S)
-  const double *weight;         // (groups, taps, channels, filters), NULL: counts
-  const double *whole;          // (groups, filters): K of a window without taps outside the image
-  double *S, *K;                // (N, *S', groups, filters); erode: S holds the minimum, K whether a tap lies inside
-  bool border, erode, centre_only;
+  int64_t filters;              // channels of the result per group
+  int64_t pixels, taps;
+  bool border, strict, centre;
+  int32_t finish;
+  double eps, multiplicity;
+  int32_t dtype;                // the mask's
+  int64_t size;
+  const char *mask;
+  int64_t step_n, step_c, step[3];
+  const uint8_t *kinds;         // (N, pixels): mt_mask_kinds
+  int32_t out_dtype;
+  char *result;
+  int64_t out_size, out_n, out_c, out_step[3];
+  mt_tensor *own_kinds;
 } mt_windows;
 
-// Everything a call needs; released in one place.
-typedef struct {
-  mt_windows c;
-  mt_tensor *mask;
-  double *weight, *whole, *result;
-} mt_window_work;
+// Checks everything and fills c, which begins as zeros; from and to are all taps. kinds may be NULL.
+int mt_window_open(mt_windows *c, const char *op, mt_tensor *out, const mt_tensor *mask, const mt_tensor *kinds,
+                   const mt_tensor *w, const mt_conv *g, const mt_window *v);
+void mt_window_close(mt_windows *c);
+// The centre tap alone; outside the image it counts, as invalid.
+void mt_window_centre(mt_windows *c);
 
-void mt_window_release(mt_window_work *k);
-// Checks mask, weight and geometry, and loads the mask. k begins as zeros.
-int mt_window_begin(const char *op, mt_window_work *k, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g,
-                    const mt_window *v);
+// Every tap and channel weighs 1; of the channels of a pixel the sum, the smallest or the largest counts.
 enum { MT_MERGE_SUM, MT_MERGE_SMALLEST, MT_MERGE_LARGEST };
-// Where channels weigh the same, one pass merges those of a group.
-void mt_window_merge(mt_window_work *k, int how);
-// Loads |w| or w^2; `centre` sums over the taps first. A one-channel mask sees the sum over the input channels.
-int mt_window_weigh(mt_window_work *k, const mt_tensor *w, const mt_conv *g, int32_t norm, bool centre);
-// Fills S and K of every window.
-int mt_window_sum(mt_window_work *k);
-// Writes S to out (N, 1 or O, *S'): a group's value repeats for each of its filters.
-int mt_window_write(const char *op, mt_tensor *out, const mt_window_work *k, const mt_conv *g);
+int mt_window_count(mt_windows *c, int how);
+// A tap weighs |w| or w^2.
+int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares);
 
-static inline int64_t mt_window_count(const mt_windows *c) { return c->N * c->positions * c->groups * c->filters; }
+// ---- shared by the two ------------------------------------------------------------------------------------------------
+
+// S = the result of S and K.
+void mt_window_finish(const mt_windows *c, double *S, const double *K, int64_t n);
+// The positions [lo, hi) of axis d at which the tap t lies inside the image.
+void mt_window_inside(const mt_windows *c, int32_t d, int64_t t, int64_t *lo, int64_t *hi);
+// Values in the result's dtype, `step` bytes apart.
+void mt_window_store(const mt_windows *c, char *to, int64_t step, const double *values, int64_t n);

@@ -14,8 +14,10 @@
 // depend on it: without contraction every element is the same sequence of rounded operations.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define MT_CLONES __attribute__((target_clones("avx2", "default")))
+#define MT_CLONES_512 __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define MT_CLONES
+#define MT_CLONES_512
 #endif
 
 MT_VECTOR double mt_double_of(uint64_t bits) {

@@ -388,9 +388,9 @@ describe('the kernels of masks', function()
     local mask, sums = Tensor.empty('test', { 2, 1, 6 }, 'float32'), Tensor.empty('test', { 2 }, 'float64')
     local valid, all = Tensor.empty('test', { 2 }, 'float64'), ffi.new('int32_t[1]')
     local calls = {
-      centre = function() return C.mt_masked_conv_mask(out._c, m._c, w._c, g, v, 5) end,
-      erode = function() return C.mt_masked_conv_mask(out._c, m._c, nil, g, v, 2) end,
-      ratio = function() return C.mt_masked_conv_ratio(out._c, m._c, w._c, g, v, 2) end,
+      centre = function() return C.mt_masked_conv_mask(out._c, m._c, nil, w._c, g, v, 5) end,
+      erode = function() return C.mt_masked_conv_mask(out._c, m._c, nil, nil, g, v, 2) end,
+      ratio = function() return C.mt_masked_conv_ratio(out._c, m._c, nil, w._c, g, v, 2) end,
       alpha = function() return C.mt_masked_conv_alpha_backward(alpha._c, out._c, out._c, nil, nil, nil) end,
       lengths = function() return C.mt_mask_lengths(mask._c, lengths._c, 1) end,
       boxes = function() return C.mt_mask_boxes(mask._c, boxes._c) end,
@@ -425,20 +425,20 @@ describe('the kernels of masks', function()
     local function refuses(texts, status)
       assert.fails(function() native.check(status) end, 'masked_conv', unpack(texts))
     end
-    refuses({ 'rule', '6' }, C.mt_masked_conv_mask(c(out), c(m), nil, g, v, 6))
-    refuses({ 'weight', 'nil' }, C.mt_masked_conv_mask(c(out), c(m), nil, g, v, 4))
-    refuses({ 'mask', 'nil' }, C.mt_masked_conv_mask(c(out), nil, nil, g, v, 0))
-    refuses({ 'geometry' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, v, 0))
-    refuses({ 'output', '(2, 2, 5)' }, C.mt_masked_conv_mask(c(Tensor.empty('t', { 2, 2, 5 }, 'float32')), c(m), nil, g, v, 0))
-    refuses({ 'reweight', '3' }, C.mt_masked_conv_ratio(c(out), c(m), c(w), g, v, 3))
-    refuses({ 'kernel size 3', '(2, 2, 4)' }, C.mt_masked_conv_ratio(c(out), c(m), c(wide), g, v, 1))
-    refuses({ '(2, 4, 6)', '(2, 3, 3)' }, C.mt_masked_conv_ratio(c(out), c(m), c(odd), g, v, 1))
+    refuses({ 'rule', '6' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, g, v, 6))
+    refuses({ 'weight', 'nil' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, g, v, 4))
+    refuses({ 'mask', 'nil' }, C.mt_masked_conv_mask(c(out), nil, nil, nil, g, v, 0))
+    refuses({ 'geometry' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, nil, v, 0))
+    refuses({ 'output', '(2, 2, 5)' }, C.mt_masked_conv_mask(c(Tensor.empty('t', { 2, 2, 5 }, 'float32')), c(m), nil, nil, g, v, 0))
+    refuses({ 'reweight', '3' }, C.mt_masked_conv_ratio(c(out), c(m), nil, c(w), g, v, 3))
+    refuses({ 'kernel size 3', '(2, 2, 4)' }, C.mt_masked_conv_ratio(c(out), c(m), nil, c(wide), g, v, 1))
+    refuses({ '(2, 4, 6)', '(2, 3, 3)' }, C.mt_masked_conv_ratio(c(out), c(m), nil, c(odd), g, v, 1))
     refuses({ 'ratio', '(2, 2, 6)', 'float64' }, C.mt_masked_conv_finish(c(out), c(out),
       c(Tensor.empty('t', { 2, 2, 6 }, 'float64')), nil, nil))
     refuses({ 'mask', '(2, 4, 6)' }, C.mt_masked_conv_finish(c(out), c(out), nil, nil, c(m)))
     refuses({ 'bias', '(3)' }, C.mt_masked_conv_finish(c(out), c(out), nil, c(tensor({ 3 }, { 1, 2, 3 })), nil))
     refuses({ 'alpha', '(2, 2, 6)' }, C.mt_masked_conv_alpha_backward(c(out), c(out), c(out), nil, nil, nil))
     v.multiplicity = 0
-    refuses({ 'multiplicity' }, C.mt_masked_conv_mask(c(out), c(m), nil, g, v, 0))
+    refuses({ 'multiplicity' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, g, v, 0))
   end)
 end)

@@ -160,7 +160,7 @@ local function plan_tensor(c, kernel, code, weighted, opts)
   local shape = { dense:size(1), channels, unpack(c.out) }
   local t = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
   local multiplicity = opts.multichannel and dense:size(2) == 1 and c.w:size(2) or 1
-  check(c.x.K[kernel](t._c, dense._c, weighted and c.w._c or nil, c.g, window_struct(opts, multiplicity), code))
+  check(c.x.K[kernel](t._c, dense._c, nil, weighted and c.w._c or nil, c.g, window_struct(opts, multiplicity), code))
   return t
 end
 

@@ -1,0 +1,433 @@
+// masked_conv_weigh: windows whose taps and channels weigh |w| or w^2, see masked_conv_window.h.
+//
+// What the tap at a pixel adds to S follows from the pixel's kind: nothing where all channels are 0; the tap's weights summed over
+// the channels, times the common value, where all are equal; else the sum over the channels of weight times value. Taps are added
+// in order. Rounding is monotone, so S never exceeds K, and a window that is full has S = K to the bit. A window full of ones or
+// of zeros has a result known beforehand; only the others are computed.
+#ifdef NUMBER
+
+// to[c * LANES + lane] = channel c of the lane's pixel
+static void FN(gather)(double *to, const char *const *pixel, int64_t channels, int64_t step) {
+  for (int64_t c = 0; c < channels; c++) {
+    for (int lane = 0; lane < LANES; lane++) {
+      to[c * LANES + lane] = (double)*(const NUMBER *)(pixel[lane] + c * step);
+    }
+  }
+}
+
+static double FN(value)(const char *p) { return (double)*(const NUMBER *)p; }
+
+#elif defined(REAL)
+
+// One filter: merged[tap][f] and, where they are wanted, each[tap][channel][f]. w: (C, *K) of one filter, C channels. With one
+// mask channel, the sum over the input channels is what weighs.
+static void FN(weigh_filter)(const weights *k, const REAL *w, const int64_t *step, int64_t C, int64_t f, double *merged,
+                             double *each) {
+  const mt_windows *c = k->c;
+  for (int64_t i = 0; i < C; i++) {
+    double sum = 0;
+    int64_t tap = 0;
+    for (int64_t a = 0; a < c->kernel[0]; a++) {
+      for (int64_t b = 0; b < c->kernel[1]; b++) {
+        for (int64_t e = 0; e < c->kernel[2]; e++, tap++) {
+          const double v = (double)w[i * step[3] + a * step[0] + b * step[1] + e * step[2]];
+          const double weight = k->squares ? v * v : fabs(v);
+          sum += weight;
+          if (!k->centre) {
+            merged[tap * k->padded + f] += weight;
+            if (each != NULL) {
+              each[(tap * C + i) * k->padded + f] = weight;
+            }
+          }
+        }
+      }
+    }
+    if (k->centre) {
+      merged[f] += sum;
+      if (each != NULL) {
+        each[i * k->padded + f] = sum;
+      }
+    }
+  }
+}
+
+#else
+#include "masked_conv_window.h"
+#include "row.h"
+
+// Filters, pixels and channels that are summed at a time, windows at a time.
+enum { FILTERS = 64, LANES = 4, CHANNELS = 64, WINDOWS = 32, SPAN = 256 };
+
+typedef struct {
+  const mt_windows *c;
+  const mt_tensor *w;
+  bool squares, centre, unseen;  // unseen: some filter has weight 0 in every window
+  int64_t padded;                // filters of a mask group, rounded up to whole vectors
+  double *merged;                // (groups, taps, padded)
+  double *each;                  // (groups, taps, channels, padded)
+  double *whole;                 // (groups, padded): K of a window inside the image
+  double *full, *empty;          // (groups, padded): the results of windows of ones and of zeros
+} weights;
+
+#define MT_SOURCE "masked_conv_weigh.c"
+#include "five.h"
+#include "twice.h"
+
+// ---- weights ----------------------------------------------------------------------------------------------------------
+
+static void weigh_range(void *context, int64_t begin, int64_t end) {
+  const weights *k = context;
+  const mt_windows *c = k->c;
+  const mt_tensor *w = k->w;
+  int64_t step[4] = {0, 0, 0, w->stride[1]};
+  for (int32_t d = 2, a = 5 - w->ndim; d < w->ndim; d++, a++) {
+    step[a] = w->stride[d];
+  }
+  for (int64_t o = begin; o < end; o++) {
+    const int64_t g = o / c->filters, f = o % c->filters;
+    double *merged = k->merged + g * c->taps * k->padded, *each = k->each;
+    each = each == NULL ? NULL : each + g * c->taps * c->channels * k->padded;
+    const char *from = (const char *)w->data + o * w->stride[0] * mt_dtype_size(w->dtype);
+    if (w->dtype == MT_FLOAT32) {
+      weigh_filter_f32(k, (const float *)from, step, w->shape[1], f, merged, each);
+    } else {
+      weigh_filter_f64(k, (const double *)from, step, w->shape[1], f, merged, each);
+    }
+  }
+}
+
+// ---- the sums of mixed pixels -----------------------------------------------------------------------------------------
+
+typedef double vector __attribute__((vector_size(64)));
+enum { WIDTH = 8 };
+
+// sums[lane][f] += values[c][lane] * w[c][f], channel by channel; f in 0..n - 1, n a multiple of WIDTH.
+MT_CLONES_512 static void mixed_sums(double *sums, const double *values, const double *w, int64_t channels, int64_t n,
+                                     int64_t padded) {
+  for (int64_t f = 0; f < n; f += 2 * WIDTH) {
+    if (n - f >= 2 * WIDTH) {
+      vector s[LANES][2];
+      for (int lane = 0; lane < LANES; lane++) {
+        memcpy(s[lane], sums + lane * FILTERS + f, sizeof s[lane]);
+      }
+      for (int64_t c = 0; c < channels; c++) {
+        vector u[2];
+        memcpy(u, w + c * padded + f, sizeof u);
+        for (int lane = 0; lane < LANES; lane++) {
+          const double v = values[c * LANES + lane];
+          s[lane][0] += u[0] * v;
+          s[lane][1] += u[1] * v;
+        }
+      }
+      for (int lane = 0; lane < LANES; lane++) {
+        memcpy(sums + lane * FILTERS + f, s[lane], sizeof s[lane]);
+      }
+    } else {
+      vector s[LANES];
+      for (int lane = 0; lane < LANES; lane++) {
+        memcpy(&s[lane], sums + lane * FILTERS + f, sizeof s[lane]);
+      }
+      for (int64_t c = 0; c < channels; c++) {
+        vector u;
+        memcpy(&u, w + c * padded + f, sizeof u);
+        for (int lane = 0; lane < LANES; lane++) {
+          s[lane] += u * values[c * LANES + lane];
+        }
+      }
+      for (int lane = 0; lane < LANES; lane++) {
+        memcpy(sums + lane * FILTERS + f, &s[lane], sizeof s[lane]);
+      }
+    }
+  }
+}
+
+MT_CLONES static void add_scaled(double *S, const double *w, double v, int64_t n) {
+  for (int64_t f = 0; f < n; f++) {
+    S[f] += w[f] * v;
+  }
+}
+
+MT_CLONES static void add(double *S, const double *w, int64_t n) {
+  for (int64_t f = 0; f < n; f++) {
+    S[f] += w[f];
+  }
+}
+
+static bool has_zero(const double *K, int64_t n) {
+  bool found = false;
+  for (int64_t f = 0; f < n; f++) {
+    found |= K[f] == 0;
+  }
+  return found;
+}
+
+// ---- windows ----------------------------------------------------------------------------------------------------------
+
+// One row of windows of one group.
+typedef struct {
+  const weights *k;
+  int64_t n, g, o[2];
+  const char *mask;      // the sample's and group's first channel
+  const uint8_t *kinds;  // the sample's
+  char *to;
+} window_row;
+
+// The pixel under a tap of a window, or -1.
+static int64_t pixel_at(const mt_windows *c, const int64_t *o, int64_t x, const int64_t *tap, int64_t at[3]) {
+  const int64_t p[3] = {o[0], o[1], x};
+  for (int32_t d = 0; d < 3; d++) {
+    at[d] = p[d] * c->stride[d] + tap[d] * c->dilation[d] - c->pad[d];
+    if (at[d] < 0 || at[d] >= c->in[d]) {
+      return -1;
+    }
+  }
+  return (at[0] * c->in[1] + at[1]) * c->in[2] + at[2];
+}
+
+static const char *pixel_address(const window_row *r, const int64_t at[3]) {
+  const int64_t *step = r->k->c->step;
+  return r->mask + at[0] * step[0] + at[1] * step[1] + at[2] * step[2];
+}
+
+// The unweighted coverage of one window: what a filter of zeros gets.
+static double coverage(const window_row *r, int64_t x) {
+  const mt_windows *c = r->k->c;
+  double (*value)(const char *) = MT_FIVE_FN(c->dtype, value);
+  double S = 0, K = 0;
+  int64_t t[3], at[3];
+  for (t[0] = c->from[0]; t[0] < c->to[0]; t[0]++) {
+    for (t[1] = c->from[1]; t[1] < c->to[1]; t[1]++) {
+      for (t[2] = c->from[2]; t[2] < c->to[2]; t[2]++) {
+        const bool inside = pixel_at(c, r->o, x, t, at) >= 0;
+        double sum = 0;
+        for (int64_t i = 0; i < c->channels && inside; i++) {
+          sum += value(pixel_address(r, at) + i * c->step_c);
+        }
+        S += sum;
+        K += inside || c->border ? (double)c->channels : 0;
+      }
+    }
+  }
+  return K == 0 ? 0 : S / K;
+}
+
+// The windows x[0..count) of the row, whose sums are not known beforehand. known[i]: K is that of a window inside the image.
+static void sum_windows(const window_row *r, const int64_t *x, const bool *known, int64_t count) {
+  const weights *k = r->k;
+  const mt_windows *c = k->c;
+  double S[WINDOWS * FILTERS], K[WINDOWS * FILTERS];
+  for (int64_t first = 0; first < c->filters; first += FILTERS) {
+    const int64_t filters = MT_MIN(FILTERS, c->filters - first), n = (filters + WIDTH - 1) / WIDTH * WIDTH;
+    const double *whole = k->whole + r->g * k->padded + first;
+    memset(S, 0, sizeof(double) * (size_t)(count * FILTERS));
+    for (int64_t i = 0; i < count; i++) {
+      for (int64_t f = 0; f < filters; f++) {
+        K[i * FILTERS + f] = known[i] ? whole[f] : 0;
+      }
+    }
+    int64_t tap[3], t = r->g * c->taps, at[3];
+    for (tap[0] = c->from[0]; tap[0] < c->to[0]; tap[0]++) {
+      for (tap[1] = c->from[1]; tap[1] < c->to[1]; tap[1]++) {
+        for (tap[2] = c->from[2]; tap[2] < c->to[2]; tap[2]++, t++) {
+          const double *merged = k->merged + t * k->padded + first;
+          const char *mixed[WINDOWS + LANES];
+          int64_t window[WINDOWS + LANES], waiting = 0;
+          for (int64_t i = 0; i < count; i++) {
+            const int64_t p = pixel_at(c, r->o, x[i], tap, at);
+            if (p < 0) {
+              continue;
+            }
+            const uint8_t kind = r->kinds[p];
+            if (!known[i]) {
+              add(K + i * FILTERS, merged, filters);
+            }
+            if (kind == 1) {
+              add(S + i * FILTERS, merged, filters);
+            } else if (kind == MT_MASK_EQUAL || (kind == MT_MASK_MIXED && c->channels == 1)) {
+              add_scaled(S + i * FILTERS, merged, MT_FIVE_FN(c->dtype, value)(pixel_address(r, at)), filters);
+            } else if (kind == MT_MASK_MIXED) {
+              window[waiting] = i;
+              mixed[waiting++] = pixel_address(r, at);
+            }
+          }
+          for (int64_t i = 0; i < waiting; i += LANES) {
+            double sums[LANES * FILTERS], values[CHANNELS * LANES];
+            const int64_t lanes = MT_MIN(LANES, waiting - i);
+            for (int64_t lane = lanes; lane < LANES; lane++) {
+              mixed[i + lane] = mixed[i];
+            }
+            memset(sums, 0, sizeof sums);
+            for (int64_t from = 0; from < c->channels; from += CHANNELS) {
+              const int64_t channels = MT_MIN(CHANNELS, c->channels - from);
+              MT_FIVE_FN(c->dtype, gather)(values, mixed + i, channels, c->step_c);
+              for (int64_t lane = 0; lane < LANES; lane++) {
+                mixed[i + lane] += channels * c->step_c;
+              }
+              mixed_sums(sums, values, k->each + (t * c->channels + from) * k->padded + first, channels, n, k->padded);
+            }
+            for (int64_t lane = 0; lane < lanes; lane++) {
+              add(S + window[i + lane] * FILTERS, sums + lane * FILTERS, filters);
+            }
+          }
+        }
+      }
+    }
+    for (int64_t i = 0; i < count; i++) {
+      double *s = S + i * FILTERS;
+      const double *all = K + i * FILTERS;
+      mt_window_finish(c, s, all, filters);
+      if (c->finish == MT_FINISH_CONFIDENCE && !c->strict && (!known[i] || k->unseen) && has_zero(all, filters)) {
+        const double plain = coverage(r, x[i]);
+        for (int64_t f = 0; f < filters; f++) {
+          s[f] = all[f] == 0 ? plain : s[f];
+        }
+      }
+      mt_window_store(c, r->to + x[i] * c->out_step[2] + first * c->out_c, c->out_c, s, filters);
+    }
+  }
+}
+
+// all[i]: every tap of window x + i that counts lies on ones; any[i]: some tap is not 0. Outside the image a tap that counts is 0.
+MT_CLONES static void look_row(uint8_t *any, uint8_t *all, const uint8_t *kinds, int64_t n, int64_t step) {
+  for (int64_t i = 0; i < n && step == 1; i++) {
+    any[i] |= kinds[i];
+    all[i] &= kinds[i] == 1;
+  }
+  for (int64_t i = 0; i < n && step != 1; i++) {
+    any[i] |= kinds[i * step];
+    all[i] &= kinds[i * step] == 1;
+  }
+}
+
+// inside[i]: every tap of window x + i lies inside the image
+static void look(const window_row *r, int64_t x, int64_t n, uint8_t *any, uint8_t *all, uint8_t *inside) {
+  const mt_windows *c = r->k->c;
+  memset(any, 0, (size_t)n);
+  memset(all, 1, (size_t)n);
+  memset(inside, 1, (size_t)n);
+  for (int64_t a = c->from[0]; a < c->to[0]; a++) {
+    const int64_t ia = r->o[0] * c->stride[0] + a * c->dilation[0] - c->pad[0];
+    for (int64_t b = c->from[1]; b < c->to[1]; b++) {
+      const int64_t ib = r->o[1] * c->stride[1] + b * c->dilation[1] - c->pad[1];
+      const bool row = ia >= 0 && ia < c->in[0] && ib >= 0 && ib < c->in[1];
+      for (int64_t e = c->from[2]; e < c->to[2]; e++) {
+        int64_t lo, hi;
+        mt_window_inside(c, 2, e, &lo, &hi);
+        lo = row ? MT_MIN(MT_MAX(lo, x), x + n) : x + n;
+        hi = MT_MAX(lo, MT_MIN(hi, x + n));
+        memset(inside, 0, (size_t)(lo - x));
+        memset(inside + (hi - x), 0, (size_t)(x + n - hi));
+        if (hi > lo) {
+          const int64_t from = (ia * c->in[1] + ib) * c->in[2] + lo * c->stride[2] + e * c->dilation[2] - c->pad[2];
+          look_row(any + (lo - x), all + (lo - x), r->kinds + from, hi - lo, c->stride[2]);
+        }
+      }
+    }
+  }
+}
+
+static void weigh_row(const window_row *r) {
+  const weights *k = r->k;
+  const mt_windows *c = k->c;
+  const bool ratio = c->finish == MT_FINISH_RATIO || c->finish == MT_FINISH_ROOT;
+  const double *full = k->full + r->g * k->padded, *empty = k->empty + r->g * k->padded;
+  const char *ready[2] = {NULL, NULL};  // a window that holds the full and the empty result: copied where memory is dense
+  uint8_t any[SPAN], all[SPAN], inside[SPAN];
+  int64_t list[WINDOWS], waiting = 0;
+  bool known[WINDOWS];
+  for (int64_t first = 0; first < c->out[2]; first += SPAN) {
+    const int64_t n = MT_MIN(SPAN, c->out[2] - first);
+    look(r, first, n, any, all, inside);
+    for (int64_t i = 0; i < n; i++) {
+      const bool fixed = c->border || inside[i];
+      // Without a border, what lies outside is in neither sum: nothing valid is 0 for every K.
+      const bool is_full = all[i] && inside[i], is_empty = !any[i] && (fixed || !ratio || c->eps == 0);
+      char *to = r->to + (first + i) * c->out_step[2];
+      if (is_full || is_empty) {
+        if (ready[is_empty] != NULL && c->out_c == c->out_size) {
+          memcpy(to, ready[is_empty], (size_t)(c->filters * c->out_size));
+        } else {
+          mt_window_store(c, to, c->out_c, is_empty ? empty : full, c->filters);
+          ready[is_empty] = to;
+        }
+        continue;
+      }
+      known[waiting] = fixed;
+      list[waiting++] = first + i;
+      if (waiting == WINDOWS) {
+        sum_windows(r, list, known, waiting);
+        waiting = 0;
+      }
+    }
+  }
+  sum_windows(r, list, known, waiting);
+}
+
+static void weigh_rows(void *context, int64_t begin, int64_t end) {
+  const weights *k = context;
+  const mt_windows *c = k->c;
+  for (int64_t i = begin; i < end; i++) {
+    const int64_t ob = i % c->out[1], oa = i / c->out[1] % c->out[0], n = i / c->out[1] / c->out[0];
+    for (int64_t g = 0; g < c->groups; g++) {
+      window_row r = {k, n, g, {oa, ob}, c->mask + n * c->step_n + g * c->channels * c->step_c, c->kinds + n * c->pixels, NULL};
+      r.to = c->result + n * c->out_n + g * c->filters * c->out_c + oa * c->out_step[0] + ob * c->out_step[1];
+      weigh_row(&r);
+    }
+  }
+}
+
+// The results of windows of ones and of zeros.
+static void prepare(weights *k) {
+  const mt_windows *c = k->c;
+  for (int64_t g = 0; g < c->groups; g++) {
+    double *whole = k->whole + g * k->padded, *full = k->full + g * k->padded, *empty = k->empty + g * k->padded;
+    memset(whole, 0, sizeof(double) * (size_t)k->padded);
+    memset(empty, 0, sizeof(double) * (size_t)k->padded);
+    for (int64_t t = 0; t < c->taps; t++) {
+      add(whole, k->merged + (g * c->taps + t) * k->padded, c->filters);
+    }
+    memcpy(full, whole, sizeof(double) * (size_t)k->padded);
+    mt_window_finish(c, full, whole, c->filters);
+    mt_window_finish(c, empty, whole, c->filters);
+    for (int64_t f = 0; f < c->filters; f++) {
+      k->unseen = k->unseen || whole[f] == 0;
+      if (c->finish == MT_FINISH_CONFIDENCE && whole[f] == 0) {
+        full[f] = c->strict ? 0 : 1;
+        empty[f] = 0;
+      }
+    }
+  }
+}
+
+int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares) {
+  weights k = {.c = c, .w = w, .squares = squares, .centre = c->centre};
+  k.padded = (c->filters + WIDTH - 1) / WIDTH * WIDTH;
+  bool mixed = false;
+  for (int64_t p = 0; p < c->N * c->pixels && c->channels > 1 && !mixed; p++) {
+    mixed = c->kinds[p] == MT_MASK_MIXED;
+  }
+  const int64_t results = c->groups * k.padded;
+  k.merged = mt_alloc_array(MT_MAX(1, results * c->taps), sizeof(double));
+  k.each = mixed ? mt_alloc_array(MT_MAX(1, results * c->taps * c->channels), sizeof(double)) : NULL;
+  k.whole = mt_alloc_array(MT_MAX(1, 3 * results), sizeof(double));
+  int status = k.merged == NULL || k.whole == NULL || (mixed && k.each == NULL) ? MT_ERROR_MEMORY : MT_OK;
+  if (status == MT_OK) {
+    k.full = k.whole + results;
+    k.empty = k.full + results;
+    memset(k.merged, 0, sizeof(double) * (size_t)(results * c->taps));
+    for (int64_t i = 0; mixed && i < c->groups * c->taps * c->channels; i++) {  // what fills the last vector
+      memset(k.each + i * k.padded + c->filters, 0, sizeof(double) * (size_t)(k.padded - c->filters));
+    }
+    status = mt_parallel(w->shape[0], MT_MAX(1, 16384 / MT_MAX(1, w->numel / MT_MAX(1, w->shape[0]))), weigh_range, &k);
+  }
+  if (status == MT_OK) {
+    prepare(&k);
+    status = mt_parallel(c->N * c->out[0] * c->out[1], MT_MAX(1, 16384 / MT_MAX(1, c->out[2] * w->shape[0])), weigh_rows, &k);
+  }
+  mt_free(k.merged);
+  mt_free(k.each);
+  mt_free(k.whole);
+  return status;
+}
+
+#endif
