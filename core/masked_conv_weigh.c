@@ -98,48 +98,37 @@ static void weigh_range(void *context, int64_t begin, int64_t end) {
 
 // ---- the sums of mixed pixels -----------------------------------------------------------------------------------------
 
-typedef double vector __attribute__((vector_size(64)));
+typedef double vector __attribute__((vector_size(64), aligned(8), may_alias));
 enum { WIDTH = 8 };
 
-// sums[lane][f] += values[c][lane] * w[c][f], channel by channel; f in 0..n - 1, n a multiple of WIDTH.
+#define FOUR(each) each(0) each(1) each(2) each(3)
+#define LOAD(l) \
+  vector s##l = *(const vector *)(sums + l * FILTERS), t##l = *(const vector *)(sums + l * FILTERS + WIDTH);
+#define STEP(l)       \
+  s##l += u * v[l]; \
+  t##l += w2 * v[l];
+#define STORE(l)                             \
+  *(vector *)(sums + l * FILTERS) = s##l; \
+  *(vector *)(sums + l * FILTERS + WIDTH) = t##l;
+
+// sums[lane][f] += values[c][lane] * w[c][f], channel by channel; f in 0..n - 1, n a multiple of two WIDTHs.
 MT_CLONES_512 static void mixed_sums(double *sums, const double *values, const double *w, int64_t channels, int64_t n,
                                      int64_t padded) {
-  for (int64_t f = 0; f < n; f += 2 * WIDTH) {
-    if (n - f >= 2 * WIDTH) {
-      vector s[LANES][2];
-      for (int lane = 0; lane < LANES; lane++) {
-        memcpy(s[lane], sums + lane * FILTERS + f, sizeof s[lane]);
-      }
-      for (int64_t c = 0; c < channels; c++) {
-        vector u[2];
-        memcpy(u, w + c * padded + f, sizeof u);
-        for (int lane = 0; lane < LANES; lane++) {
-          const double v = values[c * LANES + lane];
-          s[lane][0] += u[0] * v;
-          s[lane][1] += u[1] * v;
-        }
-      }
-      for (int lane = 0; lane < LANES; lane++) {
-        memcpy(sums + lane * FILTERS + f, s[lane], sizeof s[lane]);
-      }
-    } else {
-      vector s[LANES];
-      for (int lane = 0; lane < LANES; lane++) {
-        memcpy(&s[lane], sums + lane * FILTERS + f, sizeof s[lane]);
-      }
-      for (int64_t c = 0; c < channels; c++) {
-        vector u;
-        memcpy(&u, w + c * padded + f, sizeof u);
-        for (int lane = 0; lane < LANES; lane++) {
-          s[lane] += u * values[c * LANES + lane];
-        }
-      }
-      for (int lane = 0; lane < LANES; lane++) {
-        memcpy(sums + lane * FILTERS + f, &s[lane], sizeof s[lane]);
-      }
+  for (int64_t f = 0; f < n; f += 2 * WIDTH, sums += 2 * WIDTH, w += 2 * WIDTH) {
+    FOUR(LOAD)
+    for (int64_t c = 0; c < channels; c++) {
+      const double *v = values + c * LANES;
+      const vector u = *(const vector *)(w + c * padded), w2 = *(const vector *)(w + c * padded + WIDTH);
+      FOUR(STEP)
     }
+    FOUR(STORE)
   }
 }
+
+#undef FOUR
+#undef LOAD
+#undef STEP
+#undef STORE
 
 MT_CLONES static void add_scaled(double *S, const double *w, double v, int64_t n) {
   for (int64_t f = 0; f < n; f++) {
@@ -217,7 +206,7 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
   const mt_windows *c = k->c;
   double S[WINDOWS * FILTERS], K[WINDOWS * FILTERS];
   for (int64_t first = 0; first < c->filters; first += FILTERS) {
-    const int64_t filters = MT_MIN(FILTERS, c->filters - first), n = (filters + WIDTH - 1) / WIDTH * WIDTH;
+    const int64_t filters = MT_MIN(FILTERS, c->filters - first), n = (filters + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
     const double *whole = k->whole + r->g * k->padded + first;
     memset(S, 0, sizeof(double) * (size_t)(count * FILTERS));
     for (int64_t i = 0; i < count; i++) {
@@ -401,7 +390,7 @@ static void prepare(weights *k) {
 
 int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares) {
   weights k = {.c = c, .w = w, .squares = squares, .centre = c->centre};
-  k.padded = (c->filters + WIDTH - 1) / WIDTH * WIDTH;
+  k.padded = (c->filters + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
   bool mixed = false;
   for (int64_t p = 0; p < c->N * c->pixels && c->channels > 1 && !mixed; p++) {
     mixed = c->kinds[p] == MT_MASK_MIXED;

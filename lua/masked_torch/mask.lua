@@ -267,6 +267,23 @@ function methods.valid(m)
   return s.valid
 end
 
+--- m:kinds() -> uint8 tensor (N or 1, 1, *S) of the compact mask: 0 where all channels are 0, 1 where all are 1, 2 where all are
+-- equal, 3 where they differ. For kernels; computed once.
+function methods.kinds(m) return scan(m).kinds end
+
+--- m:one_channel() -> the mask itself, or where it says the same in every channel, a mask of one channel that says it.
+function methods.one_channel(m)
+  if m.shape[2] < 2 then return m end
+  local dtype = m.kind == 'tensor' and m.origin.dtype or 'bool'
+  if m:compact(dtype):size(2) > 1 and scan(m).counts[3] > 0 then return m end
+  return m:derived('one channel', function()
+    local t = m:compact(dtype)
+    local shape = shape_of(t)
+    shape[2] = 1
+    return mask.wrap(convert(Tensor.as_view('mask', t, shape, t:stride(), 0), dtype))
+  end)
+end
+
 local function summary(m)
   refresh(m)
   if not m.summary then

@@ -97,6 +97,7 @@ local masked_conv = autograd.op{
 -- ---- the plan ----------------------------------------------------------------------------------------------------
 
 local rules = { keep = 0, grow = 1, erode = 2, coverage = 3, confidence = 4, centre = 5 }
+local rule_weighs = { confidence = true, centre = true }
 local norms = { count = 0, l1 = 1, l2 = 2 }
 local clear_kernels = { select = 'mt_mask_select', values = 'mt_mask_select', multiply = 'mt_mask_apply' }
 
@@ -156,21 +157,22 @@ end
 -- Everything about one call: c = { x, w, mask (a Mask), dense (its compact tensor), g, out, opts, key }.
 local function plan_tensor(c, kernel, code, weighted, opts)
   local dense = c.dense
-  local channels = (weighted or (dense:size(2) > 1 and c.g.groups > 1)) and c.w:size(1) or 1
+  local channels = (weighted or (c.per_channel and c.g.groups > 1)) and c.w:size(1) or 1
   local shape = { dense:size(1), channels, unpack(c.out) }
   local t = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
-  local multiplicity = opts.multichannel and dense:size(2) == 1 and c.w:size(2) or 1
-  check(c.x.K[kernel](t._c, dense._c, nil, weighted and c.w._c or nil, c.g, window_struct(opts, multiplicity), code))
+  local multiplicity = dense:size(2) == 1 and (opts.multichannel or c.per_channel) and c.w:size(2) or 1
+  check(c.x.K[kernel](t._c, dense._c, c.mask:kinds()._c, weighted and c.w._c or nil, c.g, window_struct(opts, multiplicity),
+    code))
   return t
 end
 
 local function output_mask(c)
   local opts, rule = c.opts, c.opts.rule
-  -- A one-channel mask of many channels stays one channel; that of one channel is weighted when eps shows.
-  local exact = opts.compat or opts.eps > 0 and c.x:size(2) == 1
+  -- A one-channel mask for many channels stays one channel; elsewhere it is weighted when eps shows.
+  local exact = opts.compat or opts.eps > 0 and (c.per_channel or c.x:size(2) == 1)
   if rule == 'centre' and c.dense:size(2) == 1 and not exact then rule = 'keep' end
   if rule == 'keep' and c.dense:size(2) == 1 and is_identity(c.g, geometry.spatial(c.x), c.out) then return c.mask end
-  local weighted = rule == 'confidence' or rule == 'centre'
+  local weighted = rule_weighs[rule] or false
   local function make() return masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], weighted, opts)) end
   if weighted then return make() end
   return c.mask:derived(('conv mask %s %s'):format(rule, c.key), make)
@@ -221,12 +223,15 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   if not mask or full and not opts.compat and not (opts.rule == 'centre' and opts.eps > 0) then
     mask = full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device)
   end
-  local c = { x = x, w = w, mask = mask, g = g, out = out, opts = opts, dense = mask:compact(x.dtype) }
-  c.key = ('%s %s border %s multi %s eps %.17g out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
-    tostring(opts.multichannel), opts.eps, w:size(1))
+  -- A mask that says the same in every channel is one of one channel, which counts once per channel.
+  local per_channel = mask:size(2) > 1
+  local base = mask:one_channel()
+  local c = { x = x, w = w, mask = base, g = g, out = out, opts = opts, dense = base:compact(x.dtype), per_channel = per_channel }
+  c.key = ('%s %s border %s multi %s eps %.17g in %d out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
+    tostring(opts.multichannel or per_channel), opts.eps, w:size(2), w:size(1))
   if opts.premask ~= 'none' and not full then
-    plan.valid, plan.pass = mask:valid(), opts.premask == 'values'
-    if c.dense:size(2) > 1 or opts.premask == 'multiply' and not mask:is_binary() then
+    plan.valid, plan.pass = base:valid(), opts.premask == 'values'
+    if c.dense:size(2) > 1 or opts.premask == 'multiply' and not base:is_binary() then
       plan.clear, plan.clear_kernel = c.dense, clear_kernels[opts.premask]
     end
   end
@@ -239,6 +244,9 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   if opts.gate == 'mask' then
     plan.m, plan.active = result:compact(x.dtype), result:valid()
     plan.soft = plan.m:size(2) > 1 or not result:is_binary()
+  end
+  if per_channel and result:size(2) == 1 and (rule_weighs[opts.rule] or g.groups > 1) then
+    result = result:expand(result:size(1), w:size(1))
   end
   return plan, result
 end
