@@ -73,6 +73,7 @@ function recipes.masked_conv(random)
   for _, name in ipairs { 'y', 'raw', 'dy', 'draw' } do values[name] = tensor(y) end
   for _, name in ipairs { 'r', 'q', 'm' } do values[name] = tensor(small) end
   values.mask = tensor(spatial(batch, random(2) == 1 and 1 or g.C, g.S))
+  values.kinds = random(2) == 1 and tensor(spatial(batch, 1, g.S), UINT8) or nil
   values.out = tensor(spatial(batch, O, g.out))
   values.dalpha = tensor { 1 }
   values.v = { border = random(2) - 1, strict = random(2) - 1, multiplicity = random(3), eps = 1e-8 }
