@@ -1,53 +1,6 @@
 // gemm: see gemm.h.
 #ifdef REAL
 
-// Rows [first, first + rows) of a, terms [k0, k0 + kn), each row STEP from the last.
-static void FN(pack_rows)(REAL *to, const REAL *a, int64_t row, int64_t col, int64_t rows, int64_t kn) {
-  enum { STEP = MT_TILE_STEP(REAL) };
-  if (col == 1) {
-    for (int64_t r = 0; r < rows; r++) {
-      memcpy(to + r * STEP, a + r * row, sizeof(REAL) * (size_t)kn);
-    }
-    return;
-  }
-  int64_t k = 0;
-  for (; k + GROUP <= kn; k += GROUP) {  // whole cache lines on both sides
-    for (int64_t r = 0; r < rows; r++) {
-      for (int i = 0; i < GROUP; i++) {
-        to[r * STEP + k + i] = a[r * row + (k + i) * col];
-      }
-    }
-  }
-  for (; k < kn; k++) {
-    for (int64_t r = 0; r < rows; r++) {
-      to[r * STEP + k] = a[r * row + k * col];
-    }
-  }
-}
-
-// Terms [k0, k0 + kn) of `used` columns of b, side by side; further lanes are 0.
-static void FN(pack_panel)(REAL *to, const REAL *b, int64_t row, int64_t col, int64_t kn, int64_t used, int64_t lanes) {
-  if (col == 1 && used == lanes) {
-    for (int64_t k = 0; k < kn; k++) {
-      memcpy(to + k * lanes, b + k * row, sizeof(REAL) * (size_t)lanes);
-    }
-    return;
-  }
-  int64_t l = 0;
-  for (; l + GROUP <= used; l += GROUP) {
-    for (int64_t k = 0; k < kn; k++) {
-      for (int i = 0; i < GROUP; i++) {
-        to[k * lanes + l + i] = b[k * row + (l + i) * col];
-      }
-    }
-  }
-  for (; l < lanes; l++) {
-    for (int64_t k = 0; k < kn; k++) {
-      to[k * lanes + l] = l < used ? b[k * row + l * col] : 0;
-    }
-  }
-}
-
 // c = sums, or c += sums.
 static void FN(store)(const mt_gemm *g, REAL *c, const REAL *sums, int64_t ld, int64_t rows, int64_t columns, bool first) {
   for (int64_t y = 0; y < rows; y++, c += g->c_row, sums += ld) {
@@ -78,11 +31,11 @@ static void FN(block)(const job *j, int64_t which, int64_t i0, int64_t rows, int
     REAL *panel = packed_b;
     for (int64_t l = 0, lanes; l < columns; l += lanes, panel += kn * lanes) {
       lanes = mt_tile_panel(j->tile, g->dtype, columns - l);
-      FN(pack_panel)(panel, b + k0 * g->b_row + l * g->b_col, g->b_row, g->b_col, kn, MT_MIN(lanes, columns - l), lanes);
+      FN(mt_gemm_pack_panel)(panel, b + k0 * g->b_row + l * g->b_col, g->b_row, g->b_col, kn, MT_MIN(lanes, columns - l), lanes);
     }
     for (int64_t r = 0, height; r < rows; r += height) {
       height = MT_MIN(rows - r, (int64_t)MT_TILE_ROWS);
-      FN(pack_rows)(packed_a, a + r * g->a_row + k0 * g->a_col, g->a_row, g->a_col, height, kn);
+      FN(mt_gemm_pack_rows)(packed_a, a + r * g->a_row + k0 * g->a_col, g->a_row, g->a_col, height, kn);
       panel = packed_b;
       for (int64_t l = 0, lanes; l < columns; l += lanes, panel += kn * lanes) {
         lanes = mt_tile_panel(j->tile, g->dtype, columns - l);
@@ -146,7 +99,7 @@ static void FN(blas_tile)(const mt_gemm *g, int64_t which, int64_t i0, int64_t r
 #include <limits.h>
 
 #include "gemm.h"
-#include "tile.h"
+#include "gemm_pack.h"
 
 enum {
   BLOCK_ROWS = 4 * MT_TILE_ROWS,
@@ -165,10 +118,10 @@ typedef struct {
   int status;
 } job;
 
-// Large products go to OpenBLAS, in tiles of c that depend on the shape alone, each one call on one thread, so that the
+// Where large products go to OpenBLAS, they do in tiles of c that depend on the shape alone, each one call on one thread, so that the
 // number of threads cannot change a bit.
 enum { BLAS_ROWS = 256, BLAS_COLUMNS = 512, BLAS_K = 2048 };
-static const double BLAS_WORK = 4e6;  // below, a call costs more than it gains
+static const double LARGE = 4e6;  // multiplications of one matrix
 
 static void blas_gemm_f32(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,
                           float *c, int ldc) {
@@ -228,18 +181,28 @@ static int blas_run(const mt_gemm *g) {
   return status != MT_OK ? status : j.status;
 }
 
-static void zero_task(void *context, int64_t begin, int64_t end) {
+// Nothing to add up: the bias alone, or 0.
+static void empty_task(void *context, int64_t begin, int64_t end) {
   const mt_gemm *g = context;
   for (int64_t which = begin; which < end; which++) {
     for (int64_t i = 0; i < g->m * g->n; i++) {
       const int64_t at = g->offset[3 * which + 2] + i / g->n * g->c_row + i % g->n * g->c_col;
       if (g->dtype == MT_FLOAT32) {
-        ((float *)g->c)[at] = 0;
+        ((float *)g->c)[at] = g->bias ? ((const float *)g->bias)[i % g->n] : 0;
       } else {
-        ((double *)g->c)[at] = 0;
+        ((double *)g->c)[at] = g->bias ? ((const double *)g->bias)[i % g->n] : 0;
       }
     }
   }
+}
+
+static int slabs_run(const mt_gemm *given) {
+  mt_gemm g = *given;
+  for (int64_t i = 0; i < given->batch; i++) {
+    g.offset = given->offset + 3 * i;
+    MT_TRY(mt_gemm_slabs(&g));
+  }
+  return MT_OK;
 }
 
 int mt_gemm_run(const mt_gemm *given) {
@@ -248,10 +211,15 @@ int mt_gemm_run(const mt_gemm *given) {
     return MT_OK;
   }
   if (g.k == 0) {
-    return mt_parallel(g.batch, MT_MAX(1, 32768 / (g.m * g.n)), zero_task, &g);
+    return mt_parallel(g.batch, MT_MAX(1, 32768 / (g.m * g.n)), empty_task, &g);
   }
-  if (g.m >= 32 && g.n >= 32 && (double)g.m * (double)g.n * (double)g.k >= BLAS_WORK) {
+  g.run = g.run ? g.run : g.k;
+  const double work = (double)g.m * (double)g.n * (double)g.k;
+  if (!g.fixed && mt_tile_get() == &mt_tile_portable && g.m >= 32 && g.n >= 32 && work >= LARGE) {
     return blas_run(&g);
+  }
+  if (g.batch == 1 || g.run < g.k || g.bias || work >= LARGE) {
+    return slabs_run(&g);
   }
   int64_t *swapped = NULL;
   if (g.m > 4 * g.n && g.n < 16) {  // tall and thin: c^T = b^T a^T fills the lanes; a product is the same either way
@@ -282,8 +250,8 @@ int mt_gemm_run(const mt_gemm *given) {
       j.columns /= 2;
     }
   }
-  const double work = (double)MT_MIN(j.rows, g.m) * (double)MT_MIN(j.columns, g.n) * (double)g.k;
-  const int64_t grain = MT_MAX(1, (int64_t)(262144 / work));
+  const double block = (double)MT_MIN(j.rows, g.m) * (double)MT_MIN(j.columns, g.n) * (double)g.k;
+  const int64_t grain = MT_MAX(1, (int64_t)(262144 / block));
   int status = mt_parallel(g.batch * j.down * j.across, grain, task, &j);
   mt_free(swapped);
   return status != MT_OK ? status : j.status;

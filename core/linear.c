@@ -1,8 +1,5 @@
 // linear: see linear.h.
-#include "common.h"
-
-static const mt_conv kernel_of_one = {
-    .dims = 1, .groups = 1, .kernel = {1, 1, 1}, .stride = {1, 1, 1}, .dilation = {1, 1, 1}};
+#include "gemm.h"
 
 // ---- checks -------------------------------------------------------------------------------------------------------------
 
@@ -39,7 +36,113 @@ static int check_written(const mt_tensor *out, const mt_tensor *a, const mt_tens
   return mt_check_overlap("linear", out, b, false);
 }
 
-// ---- views as images ------------------------------------------------------------------------------------------------------
+// ---- tensors as matrices --------------------------------------------------------------------------------------------------
+
+// (*, features) as (rows, features) with one distance between rows: t itself with another reference, or a copy.
+static int as_matrix(mt_tensor **out, const mt_tensor *t) {
+  const int32_t last = t->ndim - 1;
+  bool even = true;
+  int64_t row = 0, rows = 1;  // rows counted from the innermost dim on
+  for (int32_t d = last - 1; d >= 0; d--) {
+    if (t->shape[d] != 1) {
+      even = even && (rows == 1 || t->stride[d] == row * rows);
+      row = rows == 1 ? t->stride[d] : row;
+      rows *= t->shape[d];
+    }
+  }
+  mt_tensor *dense;
+  *out = NULL;
+  if (even && rows > 0) {
+    return mt_tensor_view(out, t, 2, (const int64_t[]){rows, t->shape[last]}, (const int64_t[]){row, t->stride[last]}, 0);
+  }
+  MT_TRY(mt_contiguous(&dense, t));
+  const int status = mt_tensor_view(out, dense, 2, (const int64_t[]){rows, t->shape[last]}, (const int64_t[]){t->shape[last], 1}, 0);
+  mt_tensor_release(dense);
+  return status;
+}
+
+// A matrix to write to: over t itself, or over a new tensor that finish_output copies to t.
+static int output_matrix(mt_tensor **out, const mt_tensor *t) {
+  *out = NULL;
+  if (mt_tensor_is_contiguous(t)) {
+    return as_matrix(out, t);
+  }
+  mt_tensor *rows;
+  MT_TRY(mt_tensor_new(&rows, t->dtype, t->ndim, t->shape, NULL));
+  const int status = as_matrix(out, rows);
+  mt_tensor_release(rows);
+  return status;
+}
+
+static int finish_output(mt_tensor *t, mt_tensor *matrix) {
+  if (matrix->storage == t->storage) {
+    return MT_OK;
+  }
+  mt_tensor rows = *t;  // t's shape over the new memory
+  rows.data = matrix->data;
+  rows.storage = matrix->storage;
+  mt_row_major(rows.stride, rows.ndim, rows.shape);
+  return mt_tensor_copy(t, &rows);
+}
+
+// c = a b + bias, or with transposed a or b.
+static int multiply(mt_tensor *c, const mt_tensor *a, bool a_turned, const mt_tensor *b, bool b_turned, const mt_tensor *bias,
+                    int64_t run) {
+  const int64_t none[3] = {0, 0, 0};
+  const mt_gemm g = {.dtype = c->dtype, .fixed = true, .m = c->shape[0], .n = c->shape[1], .k = a->shape[!a_turned], .batch = 1,
+                     .run = run, .a = a->data, .b = b->data, .bias = bias ? bias->data : NULL, .c = c->data,
+                     .a_row = a->stride[a_turned], .a_col = a->stride[!a_turned], .b_row = b->stride[b_turned],
+                     .b_col = b->stride[!b_turned], .c_row = c->stride[0], .c_col = c->stride[1], .offset = none};
+  return mt_gemm_run(&g);
+}
+
+// ---- the four products ----------------------------------------------------------------------------------------------------
+
+int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b) {
+  MT_TRY(check_weight(w, x));
+  MT_TRY(b ? check_bias(b, x, w->shape[0]) : MT_OK);
+  MT_TRY(check_result("output", y, x, w));
+  MT_TRY(check_written(y, x, w));
+  MT_TRY(b ? mt_check_overlap("linear", y, b, false) : MT_OK);
+  mt_tensor *xm = NULL, *ym = NULL, *bias = NULL;
+  int status = as_matrix(&xm, x);
+  status = status ? status : output_matrix(&ym, y);
+  status = status || b == NULL ? status : mt_contiguous(&bias, b);
+  status = status ? status : multiply(ym, xm, false, w, true, bias, 0);
+  status = status ? status : finish_output(y, ym);
+  mt_tensor_release(bias);
+  mt_tensor_release(ym);
+  mt_tensor_release(xm);
+  return status;
+}
+
+int mt_linear_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w) {
+  MT_TRY(check_weight(w, dx));
+  MT_TRY(check_result("gradient", dy, dx, w));
+  MT_TRY(check_written(dx, dy, w));
+  mt_tensor *dym = NULL, *dxm = NULL;
+  int status = as_matrix(&dym, dy);
+  status = status ? status : output_matrix(&dxm, dx);
+  status = status ? status : multiply(dxm, dym, false, w, false, NULL, 0);
+  status = status ? status : finish_output(dx, dxm);
+  mt_tensor_release(dxm);
+  mt_tensor_release(dym);
+  return status;
+}
+
+int mt_linear_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x) {
+  MT_TRY(check_weight(dw, x));
+  MT_TRY(check_result("gradient", dy, x, dw));
+  MT_TRY(check_written(dw, dy, x));
+  mt_tensor *dym = NULL, *xm = NULL;
+  int status = as_matrix(&xm, x);
+  status = status ? status : as_matrix(&dym, dy);
+  // A run is a row of positions: zeros at its end, or rows of zeros, change no bit.
+  status = status ? status : multiply(dw, dym, true, xm, false, NULL, x->ndim > 1 ? x->shape[x->ndim - 2] : 1);
+  mt_tensor_release(dym);
+  mt_tensor_release(xm);
+  return status;
+}
 
 // (*, features) as (rows, features, positions); the elements must be in row-major order.
 static int as_image(mt_tensor **out, const mt_tensor *t) {
@@ -61,76 +164,6 @@ static int input_image(mt_tensor **out, const mt_tensor *t) {
   MT_TRY(mt_contiguous(&rows, t));
   const int status = as_image(out, rows);
   mt_tensor_release(rows);
-  return status;
-}
-
-// w (out, in) as (out, in, 1)
-static int weight_image(mt_tensor **out, const mt_tensor *w) {
-  return mt_tensor_view(out, w, 3, (const int64_t[]){w->shape[0], w->shape[1], 1},
-                        (const int64_t[]){w->stride[0], w->stride[1], 1}, 0);
-}
-
-// An image to write to: over t itself, or over a new tensor that finish_output copies to t.
-static int output_image(mt_tensor **out, mt_tensor **rows, const mt_tensor *t) {
-  *out = NULL;
-  MT_TRY(mt_tensor_is_contiguous(t) ? mt_tensor_view(rows, t, t->ndim, t->shape, t->stride, 0)
-                                    : mt_tensor_new(rows, t->dtype, t->ndim, t->shape, NULL));
-  return as_image(out, *rows);
-}
-
-static int finish_output(mt_tensor *t, const mt_tensor *rows) {
-  return rows->storage == t->storage ? MT_OK : mt_tensor_copy(t, rows);
-}
-
-// ---- the four products ----------------------------------------------------------------------------------------------------
-
-int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b) {
-  MT_TRY(check_weight(w, x));
-  MT_TRY(b ? check_bias(b, x, w->shape[0]) : MT_OK);
-  MT_TRY(check_result("output", y, x, w));
-  MT_TRY(check_written(y, x, w));
-  mt_tensor *xi = NULL, *wi = NULL, *yi = NULL, *rows = NULL;
-  int status = input_image(&xi, x);
-  status = status ? status : weight_image(&wi, w);
-  status = status ? status : output_image(&yi, &rows, y);
-  status = status ? status : mt_conv_forward(yi, xi, wi, b, &kernel_of_one, NULL, NULL, NULL, NULL);
-  status = status ? status : finish_output(y, rows);
-  mt_tensor_release(rows);
-  mt_tensor_release(yi);
-  mt_tensor_release(wi);
-  mt_tensor_release(xi);
-  return status;
-}
-
-int mt_linear_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w) {
-  MT_TRY(check_weight(w, dx));
-  MT_TRY(check_result("gradient", dy, dx, w));
-  MT_TRY(check_written(dx, dy, w));
-  mt_tensor *dyi = NULL, *wi = NULL, *dxi = NULL, *rows = NULL;
-  int status = input_image(&dyi, dy);
-  status = status ? status : weight_image(&wi, w);
-  status = status ? status : output_image(&dxi, &rows, dx);
-  status = status ? status : mt_conv_backward_input(dxi, dyi, wi, NULL, &kernel_of_one, NULL, NULL);
-  status = status ? status : finish_output(dx, rows);
-  mt_tensor_release(rows);
-  mt_tensor_release(dxi);
-  mt_tensor_release(wi);
-  mt_tensor_release(dyi);
-  return status;
-}
-
-int mt_linear_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x) {
-  MT_TRY(check_weight(dw, x));
-  MT_TRY(check_result("gradient", dy, x, dw));
-  MT_TRY(check_written(dw, dy, x));
-  mt_tensor *dyi = NULL, *dwi = NULL, *xi = NULL;
-  int status = input_image(&xi, x);
-  status = status ? status : input_image(&dyi, dy);
-  status = status ? status : weight_image(&dwi, dw);
-  status = status ? status : mt_conv_backward_weight(dwi, dyi, xi, &kernel_of_one, NULL, NULL);
-  mt_tensor_release(dwi);
-  mt_tensor_release(dyi);
-  mt_tensor_release(xi);
   return status;
 }
 

@@ -2,8 +2,9 @@
 //
 //   x (*, in)   w (out, in)   b (out) or NULL   y (*, out); x has at least one dim
 //
-// It is a convolution of kernel 1 over the positions, so y's rows do not depend on one another nor on their number. In the
-// gradients of w and b the positions of the last-but-one dim add up in order, then the rows of the dims before it.
+// Products of gemm.h, whose sums depend on nothing but their own terms: y's rows depend neither on one another nor on their number.
+// In the gradient of w the positions of the last-but-one dim are a run, so positions of zeros at its end, or further rows of
+// them, change no bit; in that of b they add up in order, then the rows of the dims before it.
 #pragma once
 #include "tensor.h"
 

@@ -2,8 +2,8 @@
 //
 //   a (*, m, k)   b (*, k, n)   y (*, m, n), as many dims each (at least 2); leading sizes are equal or 1 in a or b
 //
-// The bits depend neither on the layout of a, b and y nor on the number of threads; they may depend on the sizes (linear.h
-// gives a row the same bits in every batch). k = 0 gives zeros. The gradients are products too: da = dy b^T, db = a^T dy (transposed views, no copies).
+// The bits depend neither on the layout of a, b and y nor on the number of threads, and, but for the portable build (gemm.h), on no
+// other row or column. k = 0 gives zeros. The gradients are products too: da = dy b^T, db = a^T dy (transposed views, no copies).
 #pragma once
 #include "tensor.h"
 

@@ -1,7 +1,7 @@
 --- matmul: matmul, mm, bmm, mv, dot, outer, addmm. float32 and float64.
 --
--- The bits of a product depend neither on the memory layout nor on the threads. They may depend on its sizes, since large ones go
--- to OpenBLAS (core/gemm.h): F.linear gives a row the same bits in every batch.
+-- The bits of a product depend neither on the memory layout nor on the threads, nor on other rows and columns; large ones of the
+-- portable build, which go to OpenBLAS (core/gemm.h), may depend on the sizes. F.linear never does.
 
 local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'
