@@ -46,7 +46,7 @@ function animation.layout(bytes, measure, width)
       most = most - 1
       text = glyphs.cut(text, most)
     end
-    local w = math.min(width, measure(text))
+    local w = math.min(width, math.max(measure(text), measure 'n' / 2))      -- a lone combining mark has no width of its own
     if b:find '^%s' or (i > 1 and bytes[i - 1]:find '%s$') then word = i end
     if x + w > width then
       -- The word's beginning comes along, unless the word fills the line.

@@ -2,7 +2,7 @@
 
 local glyphs = {}
 
-local NEWLINE, TAB, SPACE = '↵', '→', '␣'
+local NEWLINE, TAB, SPACE, EMPTY = '↵', '→', '␣', '∅'
 
 -- The length of the UTF-8 character at the start of a text, nil for anything else, overlong and surrogates included.
 local function character(text, at)
@@ -16,8 +16,9 @@ local function character(text, at)
 end
 
 --- glyphs.of(bytes, {spaces = false}) -> UTF-8 text on one line, whether all of `bytes` was text. Newlines and tabs become arrows, other
--- control characters and bytes that are no UTF-8 become \xNN; spaces: blanks as open boxes.
+-- control characters and bytes that are no UTF-8 become \xNN, a token of no bytes ∅; spaces: blanks as open boxes.
 function glyphs.of(bytes, opts)
+  if bytes == '' then return EMPTY, false end
   local out, clean, at = {}, true, 1
   while at <= #bytes do
     local n = character(bytes, at)

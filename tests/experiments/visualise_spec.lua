@@ -204,6 +204,7 @@ describe('tokens on a picture', function()
       ['\240\159\152\128'] = '\240\159\152\128' } do
       assert.equal(expected, (glyphs.of(text)))
     end
+    assert.equal('∅', (glyphs.of ''))
     assert.equal('a␣b', (glyphs.of('a b', { spaces = true })))
     assert.is_false(select(2, glyphs.of '\255'))
     assert.is_true(select(2, glyphs.of 'é\n'))
@@ -214,7 +215,7 @@ describe('tokens on a picture', function()
 
   it('never overlap, never leave the width, break at words and after newlines', function()
     local function measure(text) return 10 * #(text:gsub('[\128-\191]', '')) end
-    local texts = { 'a', ' ', '\n', ' word', 'antidisestablishmentarianism', '=', ('='):rep(70), '\255', 'é', '\n\n', '  ' }
+    local texts = { 'a', ' ', '\n', ' word', 'antidisestablishmentarianism', '=', ('='):rep(70), '\255', 'é', '\n\n', '  ', '' }
     local state = 1
     for _ = 1, 50 do
       local list = {}

@@ -282,8 +282,8 @@ end
 
 -- ---- reading -------------------------------------------------------------------------------------------------------
 
--- A frame counts as at least this many bytes: a file of empty frames must not claim more memory than a large picture.
-local LEAST = 1024
+-- A frame costs more than its pixels, so their number is limited too.
+local FRAMES = 16384
 
 -- Reads an extension to its end: the delay, disposal and transparent colour of the next frame, and how often to play.
 local function read_extension(L, handle, check, state)
@@ -365,8 +365,9 @@ local function read_frames(L, handle, op, path)
       read_extension(L, handle, check, state)
     elseif kind[0] == IMAGE then
       local n = #frames + 1
-      if n * math.max(size, LEAST) > pixels.BYTES then
-        bad(('more than %d frames of %d x %d pixels; %d bytes are allowed'):format(n - 1, width, height, pixels.BYTES))
+      if n > FRAMES or n * size > pixels.BYTES then
+        bad(('more than %d frames of %d x %d pixels; %d frames and %d bytes are allowed'):format(n - 1, width, height, FRAMES,
+          pixels.BYTES))
       end
       check(L.DGifGetImageDesc(handle))
       if state.disposal == 3 then
@@ -391,7 +392,7 @@ end
 --- gif.load(path, {dtype = 'uint8', channels = nil}) -> frames, delays, loop: a table of (C, H, W), the seconds each is shown, how
 -- often the animation plays (0: for ever). Every frame is the whole picture as it is then seen; what is transparent is white.
 -- C is 1 when the file's palettes hold nothing but grays, else 3; channels = 3 is always 3. dtype: also 'float32' and 'float64',
--- in 0..1. Limits as png.load, over all frames, each of which counts as 1 KiB at least; a damaged file is an error.
+-- in 0..1. At most 16384 frames of 16384 x 16384 pixels and 256 MiB in all; a damaged file is an error.
 function gif.load(path, opts)
   local op = 'gif.load'
   local o = options.parse(op, { dtype = 'uint8', channels = options.none }, opts)
