@@ -105,9 +105,9 @@ test-valgrind: all  ## the tests that touch FFI and memory, under valgrind
 	  $(LUAJIT) tests/run.lua $(ARGS) $(or $(TESTS),--tags=memory)
 
 # Random cases, computed by the original and by us. Peers are for checks: nothing else needs them.
-PEERS := build/peers
+PEERS ?= build/peers
 MASKED_TORCH_PYTHON ?= $(PEERS)/masked_torch
-export MASKED_TORCH_PYTHON
+export PEERS MASKED_TORCH_PYTHON
 SEED ?= 1
 COUNT ?= 100
 .PHONY: test-peers

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-sys.path.insert(0, os.environ.get("MASKED_TORCH_PYTHON", "build/peers/masked_torch"))
+sys.path.insert(0, os.environ.get("MASKED_TORCH_PYTHON") or os.environ.get("PEERS", "build/peers") + "/masked_torch")
 try:
     import masked_torch.nn as mnn
 except ImportError:

@@ -1,9 +1,14 @@
---- run: the benchmark. luajit bench/run.lua [--quick] [--rows PATTERN] [--threads 1,2] [--rounds 7] [--save NAME] [--list]
+--- run: the benchmark.
+--
+--     luajit bench/run.lua [--quick] [--rows PATTERN] [--threads 1,2] [--rounds 7] [--save NAME] [--no-peer] [--profile] [--list]
 --
 -- For every row and number of threads: both sides prepare the same work; then, round by round, every contender runs once (often
 -- enough to last some milliseconds), one after the other. The first round is thrown away. Ratios are taken within a round, their
 -- median counts. The peak of the processor is measured before and after; where it moved by more than 15 %, or is that far
--- below the best one seen, something else was running: the row is measured again, and marked if that happens each time.
+-- below the best one
+-- ever seen in this checkout (build/best_peak.txt), something else was running: the row is measured again, and marked if that
+-- happens each time.
+-- PEERS names the folder that scripts/install_peers made (build/peers). --profile: where our time went (torch.profile).
 -- rows.lua: what is measured; ours.lua: our side; peer.py: PyTorch's; statistics.lua: what is computed from the times.
 
 local root = arg[0]:match('^(.*)bench/run%.lua$') or './'
@@ -43,6 +48,7 @@ do
     elseif name == '--rounds' then o.rounds = tonumber(value())
     elseif name == '--save' then o.save = value()
     elseif name == '--no-peer' then o.no_peer = true
+    elseif name == '--profile' then o.profile = true
     elseif name == '--list' then o.list = true
     else
       io.stderr:write('bench: unknown option ', name, '; the head of bench/run.lua lists them\n')
@@ -79,11 +85,24 @@ end
 
 local folder = command_output('mktemp -d /dev/shm/masked_torch_bench.XXXXXX || mktemp -d')
 local peer
+
+-- The best peak ever seen in this checkout: a machine that is busy all the time is noticed too.
+local peak_file = root .. 'build/best_peak.txt'
 local best_peak = {}
+do
+  local file = io.open(peak_file)
+  for threads, value in (file and file:read('*a') or ''):gmatch('(%d+) ([%d.]+)\n') do best_peak[tonumber(threads)] = tonumber(value) end
+  if file then file:close() end
+end
 
 local function measure_peak(threads)
   local value = peak.bench_peak(threads, 0.06)
-  best_peak[threads] = math.max(best_peak[threads] or 0, value)
+  if value > (best_peak[threads] or 0) then
+    best_peak[threads] = value
+    local file = assert(io.open(peak_file, 'w'))
+    for n, best in pairs(best_peak) do file:write(('%d %.1f\n'):format(n, best)) end
+    file:close()
+  end
   return value
 end
 
@@ -169,6 +188,7 @@ local function measure(row, threads)
   for name, why in pairs(missing or {}) do
     if name ~= 'none' then say('  %-22s %s', name, why) end
   end
+  if o.profile then say('%s', (tostring(torch.profile(work.ours, { steps = 3 })):gsub('%f[^\n%z]', '    '))) end
   results[#results + 1] = { row = row, threads = threads, entries = entries, rejected = rejected }
 end
 
@@ -190,8 +210,10 @@ local function header()
   local command = { 'bench/run.lua', unpack(arg) }
   say('luajit %s', table.concat(command, ' '))
   for _, threads in ipairs(o.threads) do
-    for _ = 1, 3 do measure_peak(threads) end
-    say('peak, %d thread%s: %.0f GF/s', threads, threads > 1 and 's' or '', best_peak[threads])
+    local value = 0
+    for _ = 1, 3 do value = math.max(value, measure_peak(threads)) end
+    say('peak, %d thread%s: %.0f GF/s now, %.0f GF/s the best in this checkout', threads, threads > 1 and 's' or '', value,
+      best_peak[threads])
   end
   say('%d rounds; ratio: time of the other / time of ours, above 1 we are faster', o.rounds)
   say('')
@@ -205,9 +227,11 @@ local function summary()
 end
 
 local function main()
-  if not o.no_peer and io.open(root .. 'build/peers/environment') then
-    local shell = ('cd "%s." && . build/peers/environment && exec python3 bench/peer.py'):format(root)
-    peer = child.start(shell, folder)
+  local peers = os.getenv('PEERS') or root .. 'build/peers'
+  local environment = io.open(peers .. '/environment')
+  if environment and not o.no_peer then
+    environment:close()
+    peer = child.start(('. "%s/environment" && exec python3 "%sbench/peer.py"'):format(peers, root), folder)
   end
   header()
   for _, row in ipairs(chosen) do

@@ -24,6 +24,12 @@ int mt_memory_check(int32_t *damaged);
 // Threads of the pool, 1 to 256. Results do not depend on it.
 int mt_threads_set(int32_t n);
 int32_t mt_threads_get(void);
+// What the pool does, counted from mt_threads_profile(1) to mt_threads_profile(0): how many loops ran on several threads, the
+// seconds that their callers spent in them, and the seconds thread i (0: the caller; 1, ...: the workers) worked in them.
+int mt_threads_profile(int32_t on);
+double mt_threads_loops(void);
+double mt_threads_seconds(void);
+double mt_threads_busy(int32_t i);
 
 // Interruption: install makes SIGINT set a flag (a second SIGINT while it is set ends the process); kernels poll it
 // and return MT_ERROR_INTERRUPTED. restore gives SIGINT back to its previous handler.

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -58,6 +59,7 @@ static struct {
   pthread_mutex_t lock;
   pthread_cond_t work, finished;
   pthread_t thread[MAX_THREADS];
+  uint64_t seen[MAX_THREADS];  // worker i, from 1: the generation when it was started
   int32_t workers;             // running beside the caller
   _Atomic uint64_t generation; // counts jobs; a worker that sees a new value joins the job
   _Atomic int64_t next;        // first chunk not yet taken
@@ -71,6 +73,38 @@ static struct {
 static int32_t wanted;                      // 0: not decided yet
 static _Thread_local bool inside_parallel;  // nested loops run in the caller
 
+// ---- profile ----------------------------------------------------------------------------------------------------
+
+// A worker writes its own line; the caller reads it when the loop is over.
+static _Alignas(64) struct {
+  _Alignas(64) double seconds;
+} busy[MAX_THREADS];
+static struct {
+  bool on;
+  double loops, seconds;
+} profile;
+
+static double clock_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int mt_threads_profile(int32_t on) {
+  if (on) {
+    memset(busy, 0, sizeof busy);
+    profile.loops = profile.seconds = 0;
+  }
+  profile.on = on != 0;
+  return MT_OK;
+}
+
+double mt_threads_loops(void) { return profile.loops; }
+double mt_threads_seconds(void) { return profile.seconds; }
+double mt_threads_busy(int32_t i) { return i >= 0 && i < MAX_THREADS ? busy[i].seconds : 0; }
+
+// ---- loops ------------------------------------------------------------------------------------------------------
+
 static void take_chunks(void) {
   int64_t n = pool.n, grain = pool.grain;
   for (;;) {
@@ -82,8 +116,19 @@ static void take_chunks(void) {
   }
 }
 
-static void *worker(void *seen_generation) {
-  uint64_t seen = (uint64_t)(uintptr_t)seen_generation;
+static void work(int32_t thread) {
+  if (!profile.on) {
+    take_chunks();
+    return;
+  }
+  double begin = clock_seconds();
+  take_chunks();
+  busy[thread].seconds += clock_seconds() - begin;
+}
+
+static void *worker(void *number) {
+  int32_t self = (int32_t)(uintptr_t)number;
+  uint64_t seen = pool.seen[self];
   inside_parallel = true;
   for (;;) {
     for (int i = 0; i < SPINS && atomic_load(&pool.generation) == seen; i++) {
@@ -98,7 +143,7 @@ static void *worker(void *seen_generation) {
     if (atomic_load(&pool.stop)) {
       return NULL;
     }
-    take_chunks();
+    work(self);
     if (atomic_fetch_sub(&pool.busy, 1) == 1) {
       pthread_mutex_lock(&pool.lock);
       pthread_cond_signal(&pool.finished);
@@ -145,9 +190,14 @@ static void start_workers(int32_t count) {
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &old);
-  void *seen = (void *)(uintptr_t)atomic_load(&pool.generation);
-  while (pool.workers < count && pthread_create(&pool.thread[pool.workers], NULL, worker, seen) == 0) {
-    pool.workers++;
+  uint64_t seen = atomic_load(&pool.generation);
+  while (pool.workers < count) {
+    int32_t self = pool.workers + 1;
+    pool.seen[self] = seen;
+    if (pthread_create(&pool.thread[pool.workers], NULL, worker, (void *)(uintptr_t)self) != 0) {
+      break;
+    }
+    pool.workers = self;
   }
   pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
@@ -174,6 +224,7 @@ int mt_parallel(int64_t n, int64_t grain, mt_task task, void *context) {
     if (pool.workers < wanted - 1) {
       start_workers(wanted - 1);
     }
+    double begin = profile.on ? clock_seconds() : 0;
     pool.n = n;
     pool.grain = grain;
     pool.task = task;
@@ -182,7 +233,7 @@ int mt_parallel(int64_t n, int64_t grain, mt_task task, void *context) {
     atomic_store(&pool.busy, pool.workers);
     announce();
     inside_parallel = true;
-    take_chunks();
+    work(0);
     inside_parallel = false;
     for (int i = 0; i < SPINS && atomic_load(&pool.busy) > 0; i++) {
       pause_cpu();
@@ -192,6 +243,10 @@ int mt_parallel(int64_t n, int64_t grain, mt_task task, void *context) {
       pthread_cond_wait(&pool.finished, &pool.lock);
     }
     pthread_mutex_unlock(&pool.lock);
+    if (profile.on) {
+      profile.loops += 1;
+      profile.seconds += clock_seconds() - begin;
+    }
   } else {
     for (int64_t begin = 0; begin < n && !cancel_flag; begin += grain) {
       task(context, begin, MT_MIN(begin + grain, n));

@@ -38,6 +38,7 @@ parser:flag('--quick', 'A small run, under two minutes on two cores.')
 parser:option('--data', 'The folder of Fashion-MNIST (default: where Debian\'s dataset-fashion-mnist puts it).')
 parser:flag('--synthetic', 'Drawn shapes instead of Fashion-MNIST: needs no data.')
 parser:flag('--resume', 'Continue from the checkpoint, with its options.')
+parser:flag('--profile', 'Show where the time of a step goes, instead of training.')
 parser:flag('--overwrite', 'Replace the checkpoint that is there.')
 function parser.error(_, message)
   io.stderr:write('classify_images: ', message, ' (--help lists the options)\n')
@@ -65,7 +66,7 @@ local resume = train.command('--resume', '--out', options.out)
 if options.resume then
   config = try(train.checkpoint.verify, options.out).config
   if type(config) ~= 'table' or not config.tests then try(error, options.out .. ': not a checkpoint of this script', 0) end
-elseif not options.overwrite and io.open(options.out) then
+elseif not (options.overwrite or options.profile) and io.open(options.out) then
   try(error, ('%s is there; go on with it: %s, or replace it: --overwrite'):format(options.out, resume), 0)
 end
 if options.threads then try(torch.set_num_threads, options.threads) end
@@ -173,6 +174,25 @@ local function save()
   return saved
 end
 
+-- One step; the loss is checked before a weight changes.
+local function train_on(batch, step)
+  local logits = classify(batch, CANVASES[1])
+  local label = batch.label:to(device)
+  local loss = F.cross_entropy(logits, label)
+  optimizer:zero_grad()
+  loss:backward()
+  means:add({ loss = train.check_loss(loss, step, saved), accuracy = logits:argmax(2):eq(label):float():mean() * 100 })
+  local norm = torch.optim.clip_grad_norm_(net:parameters(), math.huge)      -- only measured
+  train.check_loss(norm, step, saved, "gradient's norm")
+  optimizer:step()
+  schedule:step()
+end
+
+if options.profile then
+  print(torch.profile(function() train_on(loader() or loader(), 1) end))
+  os.exit(0)
+end
+
 local bars = train.progress()
 local bar = bars:add('Steps', config.epochs * loader:length(), { initial = run.step })
 local log = train.logger{ bars = bars }
@@ -181,16 +201,7 @@ log:info('%s network, %d pictures to train, %d to test', config.network, train_s
 try(train.interrupt, function(guard)
   if not options.resume then save() end       -- a folder that cannot be written shows now, not after the first epoch
   for step, batch, epoch in train.steps{ loader = loader, first = run.step + 1, epochs = config.epochs, guard = guard } do
-    local logits = classify(batch, CANVASES[1])
-    local label = batch.label:to(device)
-    local loss = F.cross_entropy(logits, label)
-    optimizer:zero_grad()
-    loss:backward()
-    means:add({ loss = train.check_loss(loss, step, saved), accuracy = logits:argmax(2):eq(label):float():mean() * 100 })
-    local norm = torch.optim.clip_grad_norm_(net:parameters(), math.huge)      -- only measured
-    train.check_loss(norm, step, saved, "gradient's norm")
-    optimizer:step()
-    schedule:step()
+    train_on(batch, step)
     run.step = step
     bar:update(1, means)
     if step % loader:length() == 0 then

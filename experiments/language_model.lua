@@ -4,7 +4,8 @@
 --     luajit experiments/language_model.lua resume --out FOLDER         goes on with the run in FOLDER, to the same bits
 --     luajit experiments/language_model.lua sample --out FOLDER --prompt 'The'
 --     luajit experiments/language_model.lua visualise --out FOLDER      an animation of sampling, a grid of activations, a report
---     luajit experiments/language_model.lua profile                     parameters and multiplications per layer
+--     luajit experiments/language_model.lua profile                     parameters and multiplications per layer, time per operation
+--     luajit experiments/language_model.lua --profile                   the time of training steps on the data, instead of training
 --
 -- causal: gated causal convolutions, a prediction at every position, sampled with a cache. window: masked_torch's published model,
 -- one prediction per window. Both get windows of random length, padded on the left, with their masks. docs/language_model.md has
@@ -59,13 +60,14 @@ local function train_or_resume()
     if not o.given.save_every then o.save_every = config.save_every or config.valid_every end
     text = corpus.load(o, tokenizer_of(config))
   else
-    if not o.overwrite and (folder:exists 'last' or folder:exists 'best') then
+    if not (o.overwrite or o.profile) and (folder:exists 'last' or folder:exists 'best') then
       fail('%s holds a run; go on with it: %s, or replace it: --overwrite', o.out, train.command('resume', '--out', o.out))
     end
     text = corpus.load(o)
     config = training.config(o, text.tokenizer, text.checksum)
   end
   local run = training.new(config, text)
+  if o.profile then return print(training.profile(run)) end
   if resumed then
     local rest = folder:load('last', run.state)
     run.step, run.best, run.seconds, run.validated = rest.step, rest.best, rest.seconds, rest.validated or rest.step
@@ -188,12 +190,16 @@ end
 
 -- ---- profile -------------------------------------------------------------------------------------------------------------
 
+-- Needs no data: bytes at random, in batches as in training.
 local function profile()
-  local model = training.build(training.config(o, { vocab_size = 256, serialize = function() return 'bytes' end })):eval()
-  local tokens = torch.randint(1, 256, 1, o.context, { dtype = 'int64' })
-  local counts = train.count(model, tokens)
+  local bytes = tokenizers.bytes()
+  local config = training.config(o, bytes)
+  local function tokens(n) return torch.data.Tokens(torch.randint(1, bytes.vocab_size, { n }, { dtype = 'int64' })) end
+  local run = training.new(config, { tokenizer = bytes, train = tokens(4 * o.context * o.batch + 4), valid = tokens(2 * o.context + 2) })
+  local counts = train.count(run.model:eval(), torch.randint(1, bytes.vocab_size, 1, o.context, { dtype = 'int64' }))
   print(counts)
   print(('%d parameters in all: the embedding does not multiply and is not in the table'):format(counts.all_parameters))
+  print(training.profile(run))
 end
 
 -- ---- ---------------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ local function parser_of(argparse)
   p:option('--threads', 'Threads (default: one per core).'):convert(number 'threads')
   p:option('--device', 'cpu or cuda.', 'cpu')
   p:flag('--quick', 'A small model and a few steps, to see that everything works.')
+  p:flag('--profile', 'train, resume: show where the time of a step goes, instead of training.')
   p:flag('--quiet', 'Plain lines instead of bars.')
 
   p:option('--context', 'Longest context in training.', '128'):convert(number 'context')

@@ -147,6 +147,13 @@ function training.step(run, batch, folder)
   return value
 end
 
+--- training.profile(run) -> where the time of a training step goes (torch.profile). The run is not good for training afterwards.
+function training.profile(run)
+  run.model:train()
+  local loader = run.state.loader
+  return torch.profile(function() training.step(run, loader() or loader()) end)
+end
+
 --- training.run(run, {folder =, log =, bars =, csv =, board =, save_every =, resume = command}): trains to config.steps, validates,
 -- saves. Ctrl-C finishes the step (it gives a validation up, which is made good when the run goes on), saves and ends the program.
 function training.run(run, o)

@@ -36,7 +36,7 @@ function torch.get_num_threads() return native.cpu.mt_threads_get() end
 local lazy = { nn = 'nn', optim = 'optim', data = 'data', io = 'io', plot = 'plot', train = 'train', mask = 'mask',
   cuda = 'cuda', repl = 'repl', inspect = 'inspect' }
 local from = {  -- functions whose module is loaded on first use
-  save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', Function = 'autograd.function', func = nil }
+  save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', Function = 'autograd.function', profile = 'train.profile' }
 
 setmetatable(torch, { __index = function(t, key)
   local value

@@ -57,6 +57,20 @@ local function tiny(opts)
   return net
 end
 
+describe('a training run', function()
+  it('shows where the time of its steps goes, over the end of an epoch', function()
+    for _, model in ipairs{ 'causal', 'window' } do
+      local run = new_run(model)
+      local length = run.state.loader:length()
+      for _ = 1, length - 2 do run.state.loader() end
+      local names = {}
+      for _, op in ipairs(training.profile(run).ops) do names[op.name] = op.calls end
+      assert.are.equal(1, names.cross_entropy)
+      assert.are.equal(1, names[model == 'window' and 'Adam:step' or 'AdamW:step'])
+    end
+  end)
+end)
+
 describe('the causal language model', function()
   it('predicts from the past only, whatever follows, to the bit', function()
     local net = tiny()
