@@ -1,32 +1,43 @@
 // conv: see conv.h. The sums themselves are in taps.c; this file turns a convolution into taps.
 #ifdef REAL
 
-// db[o] for outputs [begin, end): the pixels of a row from 0, then the rows in order, in double precision.
+// db of `lanes` outputs from o on: the pixels of a row from 0, then the rows in order, in double precision.
+static inline __attribute__((always_inline)) void FN(bias_lanes)(const bias_plan *b, int64_t o, const int64_t lanes,
+                                                                 const int64_t step) {
+  double sum[BIAS_LANES] = {0};
+  for (int64_t row = 0; row < b->rows; row++) {
+    const REAL *p = (const REAL *)b->dy->data + row_offset(b->dy, row) + o * step;
+    double part[BIAS_LANES] = {0};
+    const uint8_t *active = b->active ? (const uint8_t *)b->active->data + row_offset(b->active, row) : NULL;
+    for (int64_t i = 0; i < b->columns; i++, p += b->step) {
+      if (active && !active[i * b->active_step]) {
+        continue;
+      }
+      for (int64_t l = 0; l < lanes; l++) part[l] += p[l * step];
+    }
+    for (int64_t l = 0; l < lanes; l++) sum[l] += part[l];
+  }
+  for (int64_t l = 0; l < lanes; l++) ((REAL *)b->db->data)[(o + l) * b->db->stride[0]] = (REAL)sum[l];
+}
+
 static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
   const bias_plan *b = context;
-  for (int64_t o = begin; o < end; o += BIAS_LANES) {
-    const int64_t lanes = MT_MIN(BIAS_LANES, end - o);
-    double sum[BIAS_LANES] = {0};
-    for (int64_t row = 0; row < b->rows; row++) {
-      const REAL *p = (const REAL *)b->dy->data + row_offset(b->dy, row) + o * b->dy->stride[1];
-      double part[BIAS_LANES] = {0};
-      const uint8_t *active = b->active ? (const uint8_t *)b->active->data + row_offset(b->active, row) : NULL;
-      for (int64_t i = 0; i < b->columns; i++, p += b->step) {
-        if (active && !active[i * b->active_step]) {
-          continue;
-        }
-        for (int64_t l = 0; l < lanes; l++) part[l] += p[l * b->dy->stride[1]];
-      }
-      for (int64_t l = 0; l < lanes; l++) sum[l] += part[l];
+  const int64_t step = b->dy->stride[1];
+  for (int64_t o = begin, lanes; o < end; o += lanes) {
+    lanes = step == 1 && end - o >= BIAS_LANES ? BIAS_LANES : step == 1 && end - o >= 4 ? 4 : 1;
+    if (lanes == BIAS_LANES) {
+      FN(bias_lanes)(b, o, BIAS_LANES, 1);
+    } else if (lanes == 4) {
+      FN(bias_lanes)(b, o, 4, 1);
+    } else {
+      FN(bias_lanes)(b, o, 1, step);
     }
-    for (int64_t l = 0; l < lanes; l++) ((REAL *)b->db->data)[(o + l) * b->db->stride[0]] = (REAL)sum[l];
   }
 }
 
 #else
 #include "common.h"
 #include "taps.h"
-#include "tile.h"
 
 enum { BIAS_LANES = 16 };
 
@@ -184,73 +195,6 @@ static int channels_side_by_side(mt_tensor **out, const mt_tensor *t) {
     mt_tensor_release(*out);
     *out = NULL;
   }
-  return status;
-}
-
-// (N, C, *S) as a dense (N, *S, groups, lanes) in which every group is followed by lanes up to whole panels; *group = lanes.
-// A depthwise gradient works on all channels at once and needs no more than channels_side_by_side.
-static int groups_side_by_side(mt_tensor **out, int64_t *group, const mt_tensor *t, int64_t groups, bool depthwise) {
-  const int64_t outputs = t->shape[1] / groups, lanes = mt_tile_padded(mt_tile_get(), t->dtype, outputs);
-  *group = outputs;
-  if ((lanes == outputs || depthwise) && (t->shape[1] == 1 || t->stride[1] == 1)) {
-    return mt_tensor_view(out, t, t->ndim, t->shape, t->stride, 0);
-  }
-  if (depthwise) {
-    return channels_side_by_side(out, t);
-  }
-  *group = lanes;
-  int64_t shape[MT_MAX_DIMS], source[MT_MAX_DIMS], stride[MT_MAX_DIMS];
-  const int32_t ndim = t->ndim + 1;
-  int64_t step = groups * lanes;
-  for (int32_t d = ndim - 1; d >= 0; d--) {   // (N, groups, outputs, *S)
-    const int32_t from = d <= 1 ? d : d - 1;
-    shape[d] = d == 1 ? groups : d == 2 ? lanes : t->shape[from];
-    source[d] = d == 1 ? outputs * t->stride[1] : t->stride[from];
-    stride[d] = d == 1 ? lanes : d == 2 ? 1 : step;
-    if (d == 0 || d > 2) {
-      step *= MT_MAX(1, shape[d]);
-    }
-  }
-  mt_tensor *padded, *inner = NULL, *grouped = NULL;
-  MT_TRY(mt_tensor_new(&padded, t->dtype, ndim, shape, stride));
-  int status = mt_tensor_fill(padded, 0);
-  shape[2] = outputs;
-  status = status ? status : mt_tensor_view(&inner, padded, ndim, shape, stride, 0);
-  status = status ? status : mt_tensor_view(&grouped, t, ndim, shape, source, 0);
-  status = status ? status : mt_tensor_copy(inner, grouped);
-  mt_tensor_release(inner);
-  mt_tensor_release(grouped);
-  if (status != MT_OK) {
-    mt_tensor_release(padded);
-    return status;
-  }
-  // Back to (N, any channel, *S), so that callers index it as they would t.
-  for (int32_t d = 2; d < t->ndim; d++) {
-    padded->shape[d] = padded->shape[d + 1];
-    padded->stride[d] = padded->stride[d + 1];
-  }
-  padded->shape[1] = groups * lanes;
-  padded->stride[1] = 1;
-  padded->ndim = t->ndim;
-  *out = padded;
-  return MT_OK;
-}
-
-// *t, or in its place a copy of it that is 0 where map is.
-static int clear_unmapped(mt_tensor **t, const mt_tensor *map) {
-  if (map == NULL) {
-    return MT_OK;
-  }
-  mt_tensor *values, *cleared;
-  MT_TRY(mt_tensor_new(&values, (*t)->dtype, map->ndim, map->shape, NULL));
-  int status = mt_tensor_copy(values, map);
-  status = status ? status : new_channels_last(&cleared, *t);
-  if (status == MT_OK) {
-    status = mt_mask_select(cleared, *t, values);
-    mt_tensor_release(*t);
-    *t = cleared;
-  }
-  mt_tensor_release(values);
   return status;
 }
 
@@ -462,8 +406,8 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
 
 // ---- weight gradient ----------------------------------------------------------------------------------------------------
 
-static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, int64_t group, const mt_tensor *x, const mt_conv *g,
-                               const maps *m, tap_list *list) {
+static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g, const maps *m,
+                               tap_list *list) {
   mt_taps t = taps_over(x, dw, g);
   t.valid = m->valid;
   t.active = m->active;
@@ -474,7 +418,7 @@ static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, int64_t group
   t.y = dy->data;
   t.y_sample = dy->stride[0];
   t.y_channel = 1;
-  t.y_group = group;
+  t.y_group = t.outputs;
   for (int32_t d = 0; d < g->dims; d++) {
     t.y_step[d] = dy->stride[d + 2];
     t.grid[d] = dy->shape[d + 2];
@@ -497,13 +441,10 @@ int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor 
   MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, dy));
   mt_tensor *rows, *gradient = NULL;
   tap_list list = {0, NULL, NULL};
-  int64_t group = 0;
   MT_TRY(channels_side_by_side(&rows, x));
-  int status = groups_side_by_side(&gradient, &group, dy, g->groups, g->groups > 1 && x->shape[1] == g->groups && dw->shape[0] == g->groups);
-  status = status ? status : clear_unmapped(&rows, valid);
-  status = status ? status : clear_unmapped(&gradient, active);
+  int status = channels_side_by_side(&gradient, dy);
   status = status ? status : new_taps(&list, g);
-  status = status ? status : run_backward_weight(dw, gradient, group, rows, g, &k, &list);
+  status = status ? status : run_backward_weight(dw, gradient, rows, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(gradient);
   mt_tensor_release(rows);

@@ -1,172 +1,250 @@
-// taps_gradient: the gradient of weights under taps; see taps.h.
+// taps_gradient: the gradient of weights under taps; see taps.h. Sums are held in tiles of weights that fit the registers
+// (tile.h): the channels of one operand side by side in its lanes, those of the other in its rows.
 #ifdef REAL
 
-// ---- the gradient of the weights --------------------------------------------------------------------------------------
-
-// Adds the rows [row, row + n) of the image for one tap, one tile of channels and one panel of outputs.
-static void FN(outer_rows)(const gradient_plan *s, REAL *acc, int64_t ld, int64_t row, int64_t n, int64_t j, int64_t g,
-                           int64_t c, int64_t channels, int64_t o, int64_t lanes) {
+// Adds runs to the tiles of a rectangle of one tap; sums: [tile][TILE].
+static void FN(add_runs)(const gradient_plan *s, REAL *sums, bool first, const rectangle *r, const mt_tile_pixels *runs,
+                         int64_t count) {
   const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  for (int64_t r = row; r < row + n; r++) {
-    int64_t x, y;
-    if (!locate_row(s, j, r, &x, &y)) {
-      continue;
-    }
-    const REAL *a = (const REAL *)t->x + x + g * t->channels + c;
-    const REAL *b = (const REAL *)t->y + y + g * t->y_group + o;
-    s->tile->outer[MT_TILE_TYPE(t->dtype)](acc, ld, a, t->mul[last] * t->x_step[last], b, t->y_step[last],
-                                           s->high[j] - s->low[j], channels, lanes);
-  }
-}
-
-// One task: a tap, some channels and outputs of a group, over the plan's present rows. What it has summed so far stays on
-// the stack when these are all rows.
-static void FN(gradient_block)(void *context, int64_t begin, int64_t end) {
-  const gradient_plan *s = context;
-  const mt_taps *t = s->taps;
-  _Alignas(64) REAL stack[GRADIENT_CHANNELS * CHUNK];
-  for (int64_t task = begin; task < end; task++) {
-    const int64_t o0 = task % s->o_chunks * s->o_chunk, rest = task / s->o_chunks;
-    const int64_t c0 = rest % s->c_chunks * s->c_chunk, j = rest / s->c_chunks % t->taps, g = rest / s->c_chunks / t->taps;
-    const int64_t channels = MT_MIN(s->c_chunk, t->channels - c0), outputs = MT_MIN(s->o_chunk, t->outputs - o0);
-    const int64_t padded = mt_tile_padded(s->tile, t->dtype, outputs);
-    REAL *acc = s->sums ? (REAL *)s->sums + task * s->c_chunk * s->o_chunk : stack;
-    if (s->first == 0) {
-      memset(acc, 0, sizeof(REAL) * (size_t)(channels * padded));
-    }
-    for (int64_t c = 0; s->low[j] < s->high[j] && c < channels; c += s->tile->rows) {
-      for (int64_t o = 0, lanes; o < padded; o += lanes) {
-        lanes = mt_tile_panel(s->tile, t->dtype, padded - o);
-        FN(outer_rows)(s, acc + c * padded + o, padded, s->first, s->last - s->first, j, g, c0 + c,
-                       MT_MIN(s->tile->rows, channels - c), o0 + o, lanes);
+  const int32_t type = MT_TILE_TYPE(t->dtype), last = t->dims - 1;
+  const int64_t x_step = t->mul[last] * t->x_step[last], y_step = t->y_step[last];
+  const REAL *x = (const REAL *)t->x + r->group * t->channels, *y = (const REAL *)t->y + r->group * t->y_group;
+  for (int64_t i = r->row; i < r->row_end; i++) {
+    const int64_t row = first_row(s, i), rows = first_row(s, i + 1) - row;
+    for (int64_t k = r->lane; k < r->lane_end; k++, sums += s->tile_size) {
+      const int64_t lane = first_lane(s, k), lanes = MT_MIN(s->tile_lanes, s->lanes);
+      if (s->lanewise) {
+        s->tile->lanewise_runs[type](sums, first, x + lane, x_step, y + lane, y_step, runs, count, lanes);
+      } else if (s->x_lanes) {
+        s->tile->outer_runs[type](sums, first, y + row, y_step, x + lane, x_step, runs, count, rows, lanes);
+      } else {
+        s->tile->outer_runs[type](sums, first, x + row, x_step, y + lane, y_step, runs, count, rows, lanes);
       }
-    }
-    REAL *w = (REAL *)(uintptr_t)t->w + t->w_tap[j] + g * t->w_group + c0 * t->w_channel + o0 * t->w_output;
-    for (int64_t o = 0; o < outputs && s->last == s->rows; o++) {
-      for (int64_t c = 0; c < channels; c++) w[o * t->w_output + c * t->w_channel] = acc[c * padded + o];
     }
   }
 }
 
-static void FN(gradient_lanewise)(void *context, int64_t begin, int64_t end) {
-  const gradient_plan *s = context;
+// Writes the weights of a rectangle, all taps; sums: [tap][tile][TILE].
+static void FN(write)(const gradient_plan *s, const REAL *sums, const rectangle *r) {
   const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  for (int64_t task = begin; task < end; task++) {
-    const int64_t g0 = task % s->o_chunks * CHUNK, j = task / s->o_chunks, lanes = MT_MIN(CHUNK, t->groups - g0);
-    REAL acc[CHUNK] = {0};
-    for (int64_t r = 0, x, y; s->low[j] < s->high[j] && r < s->rows; r++) {
-      if (locate_row(s, j, r, &x, &y)) {
-        s->tile->lanewise_outer[MT_TILE_TYPE(t->dtype)](acc, (const REAL *)t->x + x + g0, t->mul[last] * t->x_step[last],
-                                                        (const REAL *)t->y + y + g0, t->y_step[last],
-                                                        s->high[j] - s->low[j], lanes);
+  const int64_t tap_step = s->rectangle_tiles * s->tile_size;
+  for (int64_t i = r->row; i < r->row_end; i++) {
+    for (int64_t k = r->lane; k < r->lane_end; k++, sums += s->tile_size) {
+      // The last lanes of a tile that was moved inwards; the others belong to the tile before.
+      const int64_t at = first_lane(s, k), lane = k * s->tile_lanes, lanes = MT_MIN(lane + s->tile_lanes, s->lanes) - lane;
+      for (int64_t row = first_row(s, i); row < first_row(s, i + 1); row++) {
+        const REAL *from = sums + (row - first_row(s, i)) * s->tile_lanes + lane - at;
+        REAL *w = (REAL *)(uintptr_t)t->w + r->group * t->w_group + row * s->w_row + lane * s->w_lane;
+        if (t->taps == 1 && s->w_lane == 1) {
+          memcpy(w + t->w_tap[0], from, sizeof(REAL) * (size_t)lanes);
+          continue;
+        }
+        for (int64_t l = 0; l < lanes; l++) {
+          for (int64_t j = 0; j < t->taps; j++) w[l * s->w_lane + t->w_tap[j]] = from[l + j * tap_step];
+        }
       }
     }
-    for (int64_t l = 0; l < lanes; l++) ((REAL *)(uintptr_t)t->w)[t->w_tap[j] + (g0 + l) * t->w_group] = acc[l];
+  }
+}
+
+// One rectangle, all taps or one of them, over the present rows.
+static void FN(sum_tasks)(void *context, int64_t begin, int64_t end) {
+  const gradient_plan *s = context;
+  const mt_taps *t = s->taps;
+  const int64_t tap_size = s->rectangle_tiles * s->tile_size;
+  _Alignas(64) REAL stack[STACK_BYTES / sizeof(REAL)];
+  mt_tile_pixels runs[MT_TAPS_RUNS];
+  for (int64_t task = begin; task < end; task++) {
+    const rectangle r = rectangle_of(s, s->sums ? task / t->taps : task);
+    const int64_t tap = s->sums ? task % t->taps : 0, tap_end = s->sums ? tap + 1 : t->taps;
+    for (int64_t j = tap; j < tap_end; j++) {
+      REAL *sums = s->sums ? (REAL *)s->sums + task * tap_size : stack + j * tap_size;
+      mt_taps_walk walk = mt_taps_walk_start(t, &s->active, &s->valid, j, s->begin, s->end);
+      walk.y_first = s->x_lanes && !s->lanewise;
+      bool first = s->begin == 0;
+      for (int64_t count = 1; count > 0; first = false) {
+        count = mt_taps_walk_next(&walk, runs, s->pixels);
+        if (first || count > 0) {
+          FN(add_runs)(s, sums, first, &r, runs, count);
+        }
+      }
+    }
+    if (s->sums == NULL) {
+      FN(write)(s, stack, &r);
+    }
+  }
+}
+
+static void FN(write_tasks)(void *context, int64_t begin, int64_t end) {
+  const gradient_plan *s = context;
+  for (int64_t task = begin; task < end; task++) {
+    const rectangle r = rectangle_of(s, task);
+    FN(write)(s, (const REAL *)s->sums + task * s->taps->taps * s->rectangle_tiles * s->tile_size, &r);
   }
 }
 
 #else
-#include "taps.h"
-#include "tile.h"
+#include "taps_runs.h"
 
 enum {
-  CHUNK = 128,              // output lanes of one task, a multiple of every panel
-  GRADIENT_CHANNELS = 32,   // channels of one task
-  GRADIENT_PIXELS = 512,    // that the tasks pass over before they move on together,
-  GRADIENT_BYTES = 1 << 19, // or as many as these bytes hold
+  STACK_BYTES = 1 << 16,    // sums of one task on the stack
+  CACHE_BYTES = 1 << 18,    // operands that a task reads for one set of runs
+  BLOCK_BYTES = 1 << 22,    // operands that all tasks pass over before they move on together,
+  BLOCK_PIXELS = 1024,      // but no fewer pixels
+  RECTANGLE_ROWS = 5,       // tiles of a task
+  RECTANGLE_LANES = 4,
+  TASKS = 32,               // wanted, at least
   LITTLE = 500000,          // multiplications that are not worth a second thread
 };
 
 typedef struct {
   const mt_taps *taps;
   const mt_tile *tile;
-  int64_t rows, first, last;       // rows of all samples; of them, [first, last) now
-  int64_t c_chunk, c_chunks;       // channels of one task
-  int64_t o_chunk, o_chunks;       // its outputs, at most CHUNK
-  int64_t *low, *high;             // pixels of a row whose tap j is inside the image: [low, high)
-  void *sums;                      // c_chunk * o_chunk per task; NULL when all rows are done at once
+  mt_taps_spans active, valid;
+  bool x_lanes;                        // x is in the lanes, y in the rows
+  bool lanewise;                       // depthwise: groups in the lanes, one row
+  int64_t groups, rows, lanes;         // weights of a tap
+  int64_t w_row, w_lane;
+  int64_t tile_lanes, tile_size;       // lanes and elements of a tile
+  int64_t row_tiles, lane_tiles;
+  int64_t rectangle_rows, rectangle_lanes, rectangle_tiles;  // tiles of a task
+  int64_t pixels;                      // of one set of runs
+  int64_t image_rows, begin, end;      // rows of all samples; of them, [begin, end) now
+  void *sums;                          // [rectangle][tap][tile][tile_size]; NULL when a task holds all taps of all rows
 } gradient_plan;
 
+typedef struct {
+  int64_t group, row, row_end, lane, lane_end;  // tiles
+} rectangle;
+
+// Tiles of rows are equally high, give or take one. The last tile of lanes is moved inwards, so that it needs no padding.
+static inline int64_t first_row(const gradient_plan *s, int64_t tile) { return tile * s->rows / s->row_tiles; }
+static inline int64_t first_lane(const gradient_plan *s, int64_t tile) {
+  return MT_MAX(0, MT_MIN(tile * s->tile_lanes, s->lanes - s->tile_lanes));
+}
+
+static int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+static rectangle rectangle_of(const gradient_plan *s, int64_t number) {
+  const int64_t across = pieces(s->lane_tiles, s->rectangle_lanes), down = pieces(s->row_tiles, s->rectangle_rows);
+  const int64_t lane = number % across * s->rectangle_lanes, row = number / across % down * s->rectangle_rows;
+  return (rectangle){number / across / down, row, MT_MIN(row + s->rectangle_rows, s->row_tiles), lane,
+                     MT_MIN(lane + s->rectangle_lanes, s->lane_tiles)};
+}
+
 #define MT_SOURCE "taps_gradient.c"
-static bool locate_row(const gradient_plan *s, int64_t j, int64_t row, int64_t *x, int64_t *y);
 #include "twice.h"
 
-// ---- gradient of the weights ----------------------------------------------------------------------------------------------
+static int64_t rectangles(const gradient_plan *s) {
+  return s->groups * pieces(s->lane_tiles, s->rectangle_lanes) * pieces(s->row_tiles, s->rectangle_rows);
+}
 
-// The first pixel of row `row` whose tap j is inside the image; false when the tap's row is outside.
-static bool locate_row(const gradient_plan *s, int64_t j, int64_t row, int64_t *x, int64_t *y) {
+// Cost of a pixel with so many rows and lanes: the tiles' multiply-adds. Fewer than 4 rows wait for each other.
+static int64_t cost(const gradient_plan *s, int64_t rows, int64_t lanes) {
+  const int64_t tiles = pieces(rows, s->tile->outer_rows);
+  return pieces(lanes, s->tile->outer_lanes[MT_TILE_TYPE(s->taps->dtype)]) * tiles * MT_MAX(4, pieces(rows, tiles));
+}
+
+static void choose_tiles(gradient_plan *s) {
   const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  int64_t rest = row, from = s->low[j] * t->mul[last] + t->offset[j][last];
-  *x = from * t->x_step[last];
-  *y = s->low[j] * t->y_step[last];
-  for (int32_t d = last - 1; d >= 0; d--) {
-    const int64_t i = rest % t->grid[d];
-    rest /= t->grid[d];
-    from = i * t->mul[d] + t->offset[j][d];
-    if (from < 0 || from >= t->size[d]) {
-      return false;
+  const int32_t type = MT_TILE_TYPE(t->dtype);
+  s->lanewise = mt_taps_depthwise(t);
+  s->x_lanes = cost(s, t->outputs, t->channels) <= cost(s, t->channels, t->outputs);
+  s->groups = s->lanewise ? 1 : t->groups;
+  s->rows = s->lanewise ? 1 : s->x_lanes ? t->outputs : t->channels;
+  s->lanes = s->lanewise ? t->groups : s->x_lanes ? t->channels : t->outputs;
+  s->w_row = s->x_lanes ? t->w_output : t->w_channel;
+  s->w_lane = s->lanewise ? t->w_group : s->x_lanes ? t->w_channel : t->w_output;
+  s->tile_lanes = s->tile->outer_lanes[type] * (s->lanewise ? 4 : 1);
+  s->tile_size = s->tile_lanes * (s->lanewise ? 1 : s->tile->outer_rows);
+  s->row_tiles = pieces(s->rows, s->tile->outer_rows);
+  s->lane_tiles = pieces(s->lanes, s->tile_lanes);
+}
+
+// Tiles of a task: many, since they share the finding of runs, but no fewer tasks than wanted.
+static void choose_rectangle(gradient_plan *s, int64_t taps_together, bool little) {
+  const int64_t most = MT_MAX(1, STACK_BYTES / mt_dtype_size(s->taps->dtype) / s->tile_size / taps_together);
+  const int64_t taps = s->taps->taps / taps_together;
+  s->rectangle_rows = MT_MIN(RECTANGLE_ROWS, s->row_tiles);
+  s->rectangle_lanes = MT_MIN(RECTANGLE_LANES, s->lane_tiles);
+  for (;;) {
+    s->rectangle_tiles = s->rectangle_rows * s->rectangle_lanes;
+    if (s->rectangle_tiles == 1 || (s->rectangle_tiles <= most && (little || rectangles(s) * taps >= TASKS))) {
+      return;
     }
-    *x += from * t->x_step[d];
-    *y += i * t->y_step[d];
+    int64_t *longer = s->rectangle_lanes > 1 ? &s->rectangle_lanes : &s->rectangle_rows;
+    *longer = (*longer + 1) / 2;
   }
-  *x += rest * t->x_sample;
-  *y += rest * t->y_sample;
-  return true;
+}
+
+// The row after those that hold about `pixels` active ones, from `row` on; *count = how many they hold.
+static int64_t rows_with(const gradient_plan *s, int64_t row, int64_t pixels, int64_t *count) {
+  const mt_taps *t = s->taps;
+  const int64_t columns = t->grid[t->dims - 1], own = t->samples > 0 ? s->image_rows / t->samples : 1;
+  *count = 0;
+  while (row < s->image_rows && *count < pixels) {
+    if (s->active.first == NULL) {
+      const int64_t n = MT_MIN(s->image_rows - row, (pixels - *count - 1) / columns + 1);
+      row += n;
+      *count += n * columns;
+      continue;
+    }
+    const int64_t at = t->active.sample == 0 ? row % own : row;
+    for (int64_t k = s->active.first[at]; k < s->active.first[at + 1]; k++) {
+      *count += s->active.run[k].end - s->active.run[k].begin;
+    }
+    row++;
+  }
+  return row;
 }
 
 static int run_gradient(gradient_plan *s) {
   const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
-  for (int64_t j = 0; j < t->taps; j++) {
-    const int64_t mul = t->mul[last], offset = t->offset[j][last];
-    s->low[j] = offset < 0 ? (-offset + mul - 1) / mul : 0;
-    s->high[j] = t->size[last] > offset ? MT_MIN((t->size[last] - offset - 1) / mul + 1, t->grid[last]) : 0;
+  const int64_t size = mt_dtype_size(t->dtype), pixel = size * t->groups * (t->channels + t->outputs);
+  choose_tiles(s);
+  if (s->rows == 0 || s->lanes == 0 || s->groups == 0 || t->taps == 0) {
+    return MT_OK;
   }
-  if (mt_taps_depthwise(t)) {
-    s->o_chunks = (t->groups + CHUNK - 1) / CHUNK;
-    return mt_parallel(t->taps * s->o_chunks, 1, MT_REAL_FN(t->dtype, gradient_lanewise), s);
-  }
-  // Some tiles of channels and CHUNK outputs per task; a row of pixels is never split.
-  s->c_chunk = MT_MIN(GRADIENT_CHANNELS / s->tile->rows * s->tile->rows, MT_MAX(1, t->channels));
-  s->c_chunks = (t->channels + s->c_chunk - 1) / s->c_chunk;
-  s->o_chunk = MT_MAX(1, MT_MIN(CHUNK, mt_tile_padded(s->tile, t->dtype, t->outputs)));
-  s->o_chunks = (t->outputs + s->o_chunk - 1) / s->o_chunk;
-  const int64_t tasks = t->groups * t->taps * s->c_chunks * s->o_chunks, size = mt_dtype_size(t->dtype);
-  const int64_t columns = t->grid[last], bytes = size * t->groups * (t->channels + t->outputs);
-  const int64_t rows = MT_MAX(1, MT_MAX(GRADIENT_PIXELS, GRADIENT_BYTES / MT_MAX(1, bytes)) / columns);
-  if (rows < s->rows) {
-    int64_t sums;
-    if (!mt_mul(&sums, tasks, s->c_chunk * s->o_chunk)) {
+  const int64_t most = MT_MAX(BLOCK_PIXELS, BLOCK_BYTES / pixel);
+  int64_t count;
+  const bool one_block = rows_with(s, 0, most, &count) == s->image_rows;
+  const double weights = (double)(t->groups * t->taps * t->channels) * (double)t->outputs;
+  const bool little = one_block && (double)count * weights < LITTLE;
+  const bool together = one_block && t->taps * s->tile_size * size <= STACK_BYTES &&
+                        (little || s->groups * s->row_tiles * s->lane_tiles >= TASKS / 2);
+  choose_rectangle(s, together ? t->taps : 1, little);
+  const int64_t channels = s->rectangle_rows * (s->lanewise ? 1 : s->tile->outer_rows) + s->rectangle_lanes * s->tile_lanes;
+  s->pixels = MT_MAX(MT_TAPS_PIECE, CACHE_BYTES / size / channels);
+  int64_t sums, tasks = rectangles(s);
+  if (!together) {
+    if (!mt_mul(&sums, tasks, t->taps) || !mt_mul(&sums, sums, s->rectangle_tiles * s->tile_size)) {
       return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
     }
     if ((s->sums = mt_alloc_array(sums, size)) == NULL) {
       return MT_ERROR_MEMORY;
     }
+    tasks *= t->taps;
   }
   do {
-    s->last = MT_MIN(s->first + rows, s->rows);
-    const double work = (double)(s->last - s->first) * (double)columns * (double)(t->groups * t->taps * t->channels) *
-                        (double)t->outputs;
-    MT_TRY(mt_parallel(tasks, work < LITTLE ? tasks : 1, MT_REAL_FN(t->dtype, gradient_block), s));
-    s->first = s->last;
-  } while (s->first < s->rows);
-  return MT_OK;
+    s->end = rows_with(s, s->begin, most, &count);
+    const bool alone = (double)count * weights < LITTLE;
+    MT_TRY(mt_parallel(tasks, alone ? tasks : 1, MT_REAL_FN(t->dtype, sum_tasks), s));
+    s->begin = s->end;
+  } while (s->begin < s->image_rows);
+  return together ? MT_OK : mt_parallel(rectangles(s), little ? rectangles(s) : 1, MT_REAL_FN(t->dtype, write_tasks), s);
 }
 
 int mt_taps_gradient(const mt_taps *t) {
-  gradient_plan s = {.taps = t, .tile = mt_tile_get(), .rows = t->samples};
+  gradient_plan s = {.taps = t, .tile = mt_tile_get(), .image_rows = t->samples};
   for (int32_t d = 0; d < t->dims - 1; d++) {
-    s.rows *= t->grid[d];
+    s.image_rows *= t->grid[d];
   }
-  s.low = mt_alloc_array(t->taps, (int64_t)sizeof *s.low);
-  s.high = s.low ? mt_alloc_array(t->taps, (int64_t)sizeof *s.high) : NULL;
-  const int status = s.high ? run_gradient(&s) : MT_ERROR_MEMORY;
+  int status = mt_taps_spans_make(&s.active, &t->active, t->samples, t->dims, t->grid);
+  status = status ? status : mt_taps_spans_make(&s.valid, &t->valid, t->samples, t->dims, t->size);
+  status = status ? status : run_gradient(&s);
   mt_free(s.sums);
-  mt_free(s.high);
-  mt_free(s.low);
+  mt_taps_spans_free(&s.valid);
+  mt_taps_spans_free(&s.active);
   return status;
 }
 

@@ -39,7 +39,6 @@
 #endif
 
 #undef VECTORS
-#undef FMADD
 
 enum { FN(widest) = WIDEST / sizeof(REAL) };
 
@@ -112,6 +111,9 @@ static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, cons
   }
 }
 
+#include "tile_outer.h"
+#undef FMADD
+
 // ---- lane by lane: depthwise convolution ------------------------------------------------------------------------------
 
 INLINE REAL FN(one_fma)(REAL a, REAL b, REAL c) {
@@ -149,24 +151,6 @@ static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, cons
   }
 }
 
-static void FN(lanewise_outer)(void *acc, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
-                               int64_t lanes) {
-  REAL *out = acc;
-  for (int64_t l = 0; l < lanes; l += FN(chunk)) {
-    REAL c[FN(chunk)] = {0};
-    const int64_t n = MT_MIN(lanes - l, FN(chunk));
-    const REAL *x = (const REAL *)a + l, *y = (const REAL *)b + l;
-    for (int64_t i = 0; i < k; i++, x += a_step, y += b_step) {
-      if (n == FN(chunk)) {
-        for (int j = 0; j < FN(chunk); j++) c[j] = FN(one_fma)(x[j], y[j], c[j]);
-      } else {
-        for (int j = 0; j < n; j++) c[j] = FN(one_fma)(x[j], y[j], c[j]);
-      }
-    }
-    for (int64_t j = 0; j < n; j++) out[l + j] += c[j];
-  }
-}
-
 #else
 #include "tile.h"
 
@@ -174,16 +158,25 @@ static void FN(lanewise_outer)(void *acc, const void *a, int64_t a_step, const v
 #include <immintrin.h>
 #endif
 
-// Registers: 32 of 64 bytes hold 14 x 2 accumulators, 16 of 32 bytes hold 6 x 2, of 16 bytes 4 x 2.
+// Registers: 32 of 64 bytes hold 14 x 2 accumulators, or 13 and as many totals; 16 of 32 bytes hold 6 x 2, of 16 bytes 4 x 2.
 #if defined(__AVX512F__)
 #define WIDEST 64
 #define ROWS 14
+#define OUTER_ROWS 13
+#define OUTER_VECTORS 1
+#define OUTER_TOTALS 1
 #elif defined(__FMA__)
 #define WIDEST 32
 #define ROWS 6
+#define OUTER_ROWS 6
+#define OUTER_VECTORS 2
+#define OUTER_TOTALS 0
 #else
 #define WIDEST 16
 #define ROWS 4
+#define OUTER_ROWS 4
+#define OUTER_VECTORS 2
+#define OUTER_TOTALS 0
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -203,8 +196,11 @@ const mt_tile TABLE(TILE_NAME) = {
     .reach = {reach_f32, reach_f64},
     .finish = {finish_f32, finish_f64},
     .outer = {outer_f32, outer_f64},
+    .outer_rows = OUTER_ROWS,
+    .outer_lanes = {OUTER_VECTORS * widest_f32, OUTER_VECTORS * widest_f64},
+    .outer_runs = {outer_runs_f32, outer_runs_f64},
     .lanewise = {lanewise_f32, lanewise_f64},
-    .lanewise_outer = {lanewise_outer_f32, lanewise_outer_f64},
+    .lanewise_runs = {lanewise_runs_f32, lanewise_runs_f64},
 };
 
 #endif

@@ -26,6 +26,13 @@ typedef struct {
   int64_t x, n;
 } mt_tile_run;
 
+// Neighbouring pixels of a row: where their first is in each operand, and whether they end a row.
+typedef struct {
+  int64_t a, b;
+  int32_t pixels;  // at least 1
+  int32_t last;
+} mt_tile_pixels;
+
 typedef struct mt_tile {
   const char *isa;
   int32_t rows;       // rows that fill the registers; calls may bring any number
@@ -45,9 +52,15 @@ typedef struct mt_tile {
   // acc[m * ld + l] = sum over t = 0 .. taps-1 of a[m][at[t] + l] * w[t * w_step + l], for any number of lanes.
   void (*lanewise[2])(void *acc, int64_t ld, const void *const *a, const int64_t *at, const void *w, int64_t w_step,
                       int64_t taps, int64_t rows, int64_t lanes);
-  // acc[l] += sum over i = 0 .. k-1 of a[i * a_step + l] * b[i * b_step + l], itself summed from 0, any number of lanes.
-  void (*lanewise_outer[2])(void *acc, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
-                            int64_t lanes);
+  // The gradient of weights, rows <= outer_rows, lanes <= outer_lanes: acc[m * outer_lanes + l] (0 when first) += for every
+  // row of runs in order the sum over its pixels in order of a[a_at + i * a_step + m] * b[b_at + i * b_step + l]. The last run
+  // ends a row. Lanes beyond the given ones are written, but b is not read there.
+  int32_t outer_rows, outer_lanes[2];
+  void (*outer_runs[2])(void *acc, bool first, const void *a, int64_t a_step, const void *b, int64_t b_step,
+                        const mt_tile_pixels *runs, int64_t count, int64_t rows, int64_t lanes);
+  // The same lane by lane, any number of lanes: acc[l] sums the products of a[l] and b[l].
+  void (*lanewise_runs[2])(void *acc, bool first, const void *a, int64_t a_step, const void *b, int64_t b_step,
+                           const mt_tile_pixels *runs, int64_t count, int64_t lanes);
 } mt_tile;
 
 extern const mt_tile mt_tile_avx512, mt_tile_avx2, mt_tile_portable;
