@@ -132,6 +132,10 @@ $(PEAK): bench/peak.c
 bench: all $(PEAK)  ## measure against PyTorch and masked_torch (scripts/install_peers first; QUICK=1, ROWS=pattern, THREADS=1,2, SAVE=name)
 	$(LUAJIT) bench/run.lua $(BENCH_OPTIONS)
 
+.PHONY: bench-soak
+bench-soak: all  ## 20,000 small training steps of three networks: memory must not grow (STEPS=)
+	$(LUAJIT) bench/soak.lua $(STEPS)
+
 .PHONY: bench-startup
 bench-startup: all  ## start-up time: library and one forward; the default figure from end to end
 	$(LUAJIT) bench/startup.lua

@@ -133,9 +133,11 @@ local function sample()
         options.cache = not o.no_cache
         function options.on_token(token)
           io.write(decoder:push(token))
-          if guard:pending() then io.write(decoder:finish(), '\n') end
           io.flush()
-          guard:poll()
+          if guard:pending() then
+            io.write(decoder:finish(), '\n')
+            guard:poll()
+          end
         end
         sampling.generate(model, tokens, options)
         io.write(decoder:finish(), '\n\n')

@@ -138,9 +138,16 @@ local function after(self, epoch, k)
   return epoch + 1, 1
 end
 
+-- Gives up what was made ahead. The thread holds the tensors of its jobs until one is waited for.
+local function discard(self)
+  local last = self.queue[#self.queue]
+  if last and last.job then check(C.mt_loader_wait(self.thread, last.job), 'Loader') end
+  self.queue = {}
+end
+
 local function from_thread(self, epoch, k)
   local head = self.queue[1]
-  if head and (head.epoch ~= epoch or head.k ~= k) then self.queue = {} end
+  if head and (head.epoch ~= epoch or head.k ~= k) then discard(self) end
   local e, b = epoch, k
   if #self.queue > 0 then
     local last = self.queue[#self.queue]
@@ -215,7 +222,8 @@ function Loader:load_state_dict(state)
     end
     if self.settings.shuffle then order.seed = seed end
   end
-  self.seed, self.epoch, self.next, self.queue = seed, epoch, next_batch, {}
+  discard(self)
+  self.seed, self.epoch, self.next = seed, epoch, next_batch
   return self
 end
 
