@@ -2,32 +2,6 @@
 // in the micro-kernel, which reads every pixel's channels where they lie.
 #ifdef REAL
 
-// ---- weights into panels ----------------------------------------------------------------------------------------------
-
-// Panel p of a group holds the rows k = (tap, channel) of its lanes side by side; lanes beyond the outputs are 0. The
-// channels go in pieces, so that the lines of w that hold several taps of a channel are read once.
-static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
-  const sum_plan *s = context;
-  const mt_taps *t = s->p.taps;
-  for (int64_t task = begin; task < end; task++) {
-    const int64_t g = task / s->panels, first = task % s->panels * s->lanes, left = t->outputs - first;
-    const int64_t lanes = mt_tile_panel(s->p.tile, t->dtype, left), used = MT_MIN(left, lanes);
-    const REAL *w = (const REAL *)t->w + g * t->w_group + first * t->w_output;
-    REAL *panel = (REAL *)s->packed + (g * s->padded + first) * s->p.k;
-    for (int64_t c0 = 0; c0 < t->channels; c0 += PACK_CHANNELS) {
-      const int64_t c1 = MT_MIN(c0 + PACK_CHANNELS, t->channels);
-      for (int64_t j = 0; j < s->p.count; j++) {
-        const REAL *from = w + t->w_tap[s->p.tap[j].index] + c0 * t->w_channel;
-        REAL *to = panel + (j * t->channels + c0) * lanes;
-        for (int64_t c = c0; c < c1; c++, to += lanes, from += t->w_channel) {
-          for (int64_t l = 0; l < used; l++) to[l] = from[l * t->w_output];
-          for (int64_t l = used; l < lanes; l++) to[l] = 0;
-        }
-      }
-    }
-  }
-}
-
 // ---- bands of pixels --------------------------------------------------------------------------------------------------
 
 // The sums of some pixels (at most the tile's rows) and one panel, finished.
@@ -77,7 +51,7 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
     }
     for (int64_t o = first, lanes; o < MT_MIN(first + s->chunk, t->outputs); o += lanes) {
       lanes = mt_tile_panel(s->p.tile, t->dtype, t->outputs - o);
-      const REAL *w = (const REAL *)s->packed + (g * s->padded + o) * s->p.k;
+      const REAL *w = (const REAL *)s->w.packed + (g * s->w.padded + o) * s->p.k;
       const REAL *bias = t->bias ? (const REAL *)t->bias + g * t->outputs + o : NULL;
       for (int64_t i = 0; i < b.count; i++) {
         y[i] = (REAL *)b.y[i] + g * t->y_group + o * t->y_channel;
@@ -97,12 +71,12 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
 static void FN(sum_pixel)(void *context, int64_t begin, int64_t end) {
   const sum_plan *s = context;
   const mt_taps *t = s->p.taps;
-  const REAL *w = (const REAL *)t->w + t->w_tap[s->p.tap[0].index], *terms = s->packed;
+  const REAL *w = (const REAL *)t->w + t->w_tap[s->p.tap[0].index], *terms = s->terms;
   REAL scale, gate;
   mt_band b;
   FN(mt_taps_list)(&s->p, &b, 0, NULL, false, &scale, &gate);
   for (int64_t panel = begin; panel < end; panel++) {
-    const int64_t o = panel * s->lanes, lanes = mt_tile_panel(s->p.tile, t->dtype, t->outputs - o);
+    const int64_t o = panel * s->p.tile->lanes[MT_TILE_TYPE(t->dtype)], lanes = mt_tile_panel(s->p.tile, t->dtype, t->outputs - o);
     _Alignas(64) REAL acc[MT_TILE_LANES] = {0};
     for (int64_t i = 0; i < s->blocks; i++) {
       const block *k = &s->block[i];
@@ -126,16 +100,15 @@ static void FN(gather_pixel)(const sum_plan *s) {
   }
   const REAL *from = (halo ? (const REAL *)halo : (const REAL *)t->x) + b.at[0];
   for (int64_t j = 0; j < s->p.count; j++) {
-    memcpy((REAL *)s->packed + j * t->channels, from + s->p.tap[j].at, sizeof(REAL) * (size_t)t->channels);
+    memcpy((REAL *)s->terms + j * t->channels, from + s->p.tap[j].at, sizeof(REAL) * (size_t)t->channels);
   }
   mt_taps_halo_return(&s->p, halo);
 }
 
 #else
-#include "taps_plan.h"
+#include "taps_pack.h"
 
 enum {
-  PACK_CHANNELS = 32,       // channels whose taps are packed together
   TILE_ROWS = 14,           // most rows of any tile
 };
 
@@ -146,12 +119,12 @@ typedef struct {
 
 typedef struct {
   mt_taps_plan p;
-  int64_t lanes, panels, padded;   // widest panel; panels of a group and all their lanes
+  mt_taps_weights w;
   int64_t chunk, chunks;           // lanes of one task
   block *block;
   int64_t blocks;
   mt_tile_run *run;
-  void *packed;                    // the weights, of a single pixel the terms
+  void *terms;                     // of a single pixel
 } sum_plan;
 
 #define MT_SOURCE "taps_sum.c"
@@ -196,7 +169,7 @@ static int cut_blocks(sum_plan *s) {
 static double multiplications(const sum_plan *s) {
   const mt_taps *t = s->p.taps;
   return (double)t->samples * (double)s->p.grid[0] * (double)s->p.grid[1] * (double)s->p.grid[2] * (double)s->p.k *
-         (double)t->groups * (double)s->padded;
+         (double)t->groups * (double)t->outputs;
 }
 
 // One pixel uses every weight once: where a term's weights of all outputs are neighbours and the terms evenly spaced, packing
@@ -204,7 +177,7 @@ static double multiplications(const sum_plan *s) {
 static bool is_one_pixel(const sum_plan *s) {
   const mt_taps *t = s->p.taps;
   if (t->samples * s->p.grid[0] * s->p.grid[1] * s->p.grid[2] != 1 || t->active.data || t->groups != 1 || t->w_output != 1 ||
-      s->padded != t->outputs || s->p.k == 0) {
+      mt_tile_padded(s->p.tile, t->dtype, t->outputs) != t->outputs || s->p.k == 0) {
     return false;
   }
   for (int64_t j = 0; j < s->p.count; j++) {
@@ -216,39 +189,26 @@ static bool is_one_pixel(const sum_plan *s) {
 }
 
 static int sum_one_pixel(sum_plan *s) {
-  MT_REAL_CALL(s->p.taps->dtype, gather_pixel, s);
-  return mt_parallel(s->panels, multiplications(s) < MT_LITTLE ? s->panels : 1, MT_REAL_FN(s->p.taps->dtype, sum_pixel), s);
+  const mt_taps *t = s->p.taps;
+  const int64_t lanes = s->p.tile->lanes[MT_TILE_TYPE(t->dtype)], panels = (t->outputs + lanes - 1) / lanes;
+  if ((s->terms = mt_alloc_array(s->p.k, mt_dtype_size(t->dtype))) == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  MT_REAL_CALL(t->dtype, gather_pixel, s);
+  return mt_parallel(panels, multiplications(s) < MT_LITTLE ? panels : 1, MT_REAL_FN(t->dtype, sum_pixel), s);
 }
 
 static int sum_panels(sum_plan *s) {
   const mt_taps *t = s->p.taps;
   const int64_t bands = s->p.band_count * t->groups;
+  MT_TRY(mt_taps_pack(&s->w, &s->p));
   // Few bands: their outputs are split too.
-  const int64_t parts = MT_MAX(1, MT_MIN(s->panels, MT_BAND_TASKS / bands));
-  s->chunk = (s->panels + parts - 1) / parts * s->lanes;
-  s->chunks = (s->padded + s->chunk - 1) / s->chunk;
+  const int64_t parts = MT_MAX(1, MT_MIN(s->w.panels, MT_BAND_TASKS / bands));
+  s->chunk = (s->w.panels + parts - 1) / parts * s->w.lanes;
+  s->chunks = (s->w.padded + s->chunk - 1) / s->chunk;
   // Little work is done faster than a worker wakes up.
-  const bool little = multiplications(s) < MT_LITTLE;
-  const int64_t packs = t->groups * s->panels, tasks = bands * s->chunks;
-  MT_TRY(mt_parallel(packs, little ? packs : 1, MT_REAL_FN(t->dtype, pack_panels), s));
-  return mt_parallel(tasks, little ? tasks : 1, MT_REAL_FN(t->dtype, sum_band), s);
-}
-
-static int run_sum(sum_plan *s) {
-  const mt_taps *t = s->p.taps;
-  s->lanes = s->p.tile->lanes[MT_TILE_TYPE(t->dtype)];
-  s->padded = mt_tile_padded(s->p.tile, t->dtype, t->outputs);
-  s->panels = (s->padded + s->lanes - 1) / s->lanes;
-  MT_TRY(cut_blocks(s));
-  const bool one = is_one_pixel(s);
-  int64_t terms;
-  if (!mt_mul(&terms, s->p.k, one ? 1 : s->padded) || !mt_mul(&terms, terms, one ? 1 : t->groups)) {
-    return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
-  }
-  if ((s->packed = mt_alloc_array(terms, mt_dtype_size(t->dtype))) == NULL) {
-    return MT_ERROR_MEMORY;
-  }
-  return one ? sum_one_pixel(s) : sum_panels(s);
+  const int64_t tasks = bands * s->chunks;
+  return mt_parallel(tasks, multiplications(s) < MT_LITTLE ? tasks : 1, MT_REAL_FN(t->dtype, sum_band), s);
 }
 
 int mt_taps_sum(const mt_taps *t) {
@@ -264,8 +224,10 @@ int mt_taps_sum(const mt_taps *t) {
   }
   sum_plan s = {.blocks = 0};
   int status = mt_taps_plan_begin(&s.p, t, t->channels);
-  status = status ? status : run_sum(&s);
-  mt_free(s.packed);
+  status = status ? status : cut_blocks(&s);
+  status = status ? status : is_one_pixel(&s) ? sum_one_pixel(&s) : sum_panels(&s);
+  mt_taps_weights_end(&s.w);
+  mt_free(s.terms);
   mt_free(s.run);
   mt_free(s.block);
   mt_taps_plan_end(&s.p);

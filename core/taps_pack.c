@@ -1,0 +1,163 @@
+// taps_pack: see taps_pack.h. A panel is a transposition: outputs that lie apart become neighbours. Weights are read in the
+// order in which they lie, whatever that is.
+#ifdef REAL
+
+typedef REAL FN(quad) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef FN(integer) FN(order) __attribute__((vector_size(4 * sizeof(REAL))));
+
+// row[i][l] = from[l * step + i] for i < n, l < lanes. Few rows of w are read at a time: they often lie at a distance at which
+// they compete for the same cache lines.
+static void FN(transpose)(REAL *const *row, const REAL *from, int64_t step, int64_t n, int64_t lanes) {
+  const int64_t whole = n / 4 * 4;
+  int64_t l = 0;
+  for (; l + 4 <= lanes; l += 4) {
+    const REAL *p = from + l * step;
+    for (int64_t i = 0; i < n; i += 64 / (int64_t)sizeof(REAL)) {  // the next strip
+      for (int64_t q = 0; q < 4; q++) __builtin_prefetch(p + q * step + STRIP + i, 0, 2);
+    }
+    for (int64_t i = 0; i < whole; i += 4, p += 4) {
+      const FN(quad) a = *(const FN(quad) *)p, b = *(const FN(quad) *)(p + step);
+      const FN(quad) c = *(const FN(quad) *)(p + 2 * step), d = *(const FN(quad) *)(p + 3 * step);
+      const FN(quad) ab = __builtin_shuffle(a, b, (FN(order)){0, 4, 1, 5}), cd = __builtin_shuffle(c, d, (FN(order)){0, 4, 1, 5});
+      const FN(quad) AB = __builtin_shuffle(a, b, (FN(order)){2, 6, 3, 7}), CD = __builtin_shuffle(c, d, (FN(order)){2, 6, 3, 7});
+      *(FN(quad) *)(row[i] + l) = __builtin_shuffle(ab, cd, (FN(order)){0, 1, 4, 5});
+      *(FN(quad) *)(row[i + 1] + l) = __builtin_shuffle(ab, cd, (FN(order)){2, 3, 6, 7});
+      *(FN(quad) *)(row[i + 2] + l) = __builtin_shuffle(AB, CD, (FN(order)){0, 1, 4, 5});
+      *(FN(quad) *)(row[i + 3] + l) = __builtin_shuffle(AB, CD, (FN(order)){2, 3, 6, 7});
+    }
+    for (int64_t i = whole; i < n; i++, p++) {
+      for (int64_t q = 0; q < 4; q++) row[i][l + q] = p[q * step];
+    }
+  }
+  for (; l < lanes; l++) {
+    for (int64_t i = 0; i < n; i++) row[i][l] = from[l * step + i];
+  }
+}
+
+// Channels of one panel whose taps' weights lie together: positions [0, n) of w, of `spread` per channel, beginning at channel c.
+static void FN(pack_spread)(const mt_taps_weights *k, REAL *panel, const REAL *w, int64_t lanes, int64_t used, int64_t c,
+                            int64_t n) {
+  const mt_taps *t = k->p->taps;
+  REAL *row[STRIP], unused[MT_TILE_LANES];
+  int64_t position = 0;
+  for (int64_t i = 0, m; i < n; i += m) {
+    m = MT_MIN(STRIP, n - i);
+    for (int64_t q = 0; q < m; q++) {
+      const int64_t j = k->tap_at[position];
+      row[q] = j < 0 ? unused : panel + (j * t->channels + c) * lanes;
+      if (++position == k->spread) {
+        position = 0;
+        c++;
+      }
+    }
+    FN(transpose)(row, w + i, t->w_output, m, used);
+  }
+}
+
+// One output after another, one tap after another.
+static void FN(pack_taps)(const mt_taps_weights *k, REAL *panel, const REAL *w, int64_t lanes, int64_t used) {
+  const mt_taps *t = k->p->taps;
+  for (int64_t c0 = 0; c0 < t->channels; c0 += PIECE) {
+    const int64_t c1 = MT_MIN(c0 + PIECE, t->channels);
+    for (int64_t l = 0; l < used; l++) {
+      for (int64_t j = 0; j < k->p->count; j++) {
+        const REAL *from = w + t->w_tap[k->p->tap[j].index] + l * t->w_output;
+        REAL *to = panel + j * t->channels * lanes + l;
+        for (int64_t c = c0; c < c1; c++) to[c * lanes] = from[c * t->w_channel];
+      }
+    }
+  }
+}
+
+static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
+  const mt_taps_weights *k = context;
+  const mt_taps *t = k->p->taps;
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t g = task / k->panels, first = task % k->panels * k->lanes, left = t->outputs - first;
+    const int64_t lanes = mt_tile_panel(k->p->tile, t->dtype, left), used = MT_MIN(left, lanes);
+    const REAL *w = (const REAL *)t->w + g * t->w_group + first * t->w_output;
+    REAL *panel = (REAL *)k->packed + (g * k->padded + first) * k->p->k;
+    if (used < lanes) {
+      memset(panel, 0, sizeof(REAL) * (size_t)(k->p->k * lanes));
+    }
+    if (t->w_output == 1) {
+      for (int64_t j = 0; j < k->p->count; j++) {
+        for (int64_t c = 0; c < t->channels; c++) {
+          memcpy(panel + (j * t->channels + c) * lanes, w + t->w_tap[k->p->tap[j].index] + c * t->w_channel, sizeof(REAL) * (size_t)used);
+        }
+      }
+    } else if (k->tap_at && t->w_channel == k->spread) {
+      FN(pack_spread)(k, panel, w, lanes, used, 0, t->channels * k->spread);
+    } else if (k->tap_at) {
+      for (int64_t c = 0; c < t->channels; c++) {
+        FN(pack_spread)(k, panel, w + c * t->w_channel, lanes, used, c, k->spread);
+      }
+    } else {
+      FN(pack_taps)(k, panel, w, lanes, used);
+    }
+  }
+}
+
+#else
+#include "taps_pack.h"
+
+enum {
+  STRIP = 64,       // positions transposed together
+  PIECE = 64,       // channels whose rows of a panel are written together
+};
+
+typedef int32_t integer_f32;
+typedef int64_t integer_f64;
+
+#define MT_SOURCE "taps_pack.c"
+#include "twice.h"
+
+// Where the taps of a channel lie together, closer than channels and outputs, and most are in use: which is where.
+static int find_taps(mt_taps_weights *w) {
+  const mt_taps_plan *p = w->p;
+  const mt_taps *t = p->taps;
+  w->spread = MT_MIN(t->w_channel, t->w_output);
+  bool together = t->w_output > 1 && w->spread <= 16 * p->count;
+  for (int64_t j = 0; j < p->count && together; j++) {
+    together = t->w_tap[p->tap[j].index] >= 0 && t->w_tap[p->tap[j].index] < w->spread;
+  }
+  if (!together || p->count == 0) {
+    return MT_OK;
+  }
+  w->tap_at = mt_alloc_array(w->spread, (int64_t)sizeof *w->tap_at);
+  if (w->tap_at == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  for (int64_t i = 0; i < w->spread; i++) {
+    w->tap_at[i] = -1;
+  }
+  for (int64_t j = 0; j < p->count; j++) {
+    w->tap_at[t->w_tap[p->tap[j].index]] = j;
+  }
+  return MT_OK;
+}
+
+int mt_taps_pack(mt_taps_weights *w, const mt_taps_plan *p) {
+  const mt_taps *t = p->taps;
+  *w = (mt_taps_weights){.p = p, .lanes = p->tile->lanes[MT_TILE_TYPE(t->dtype)],
+                         .padded = mt_tile_padded(p->tile, t->dtype, t->outputs)};
+  w->panels = (w->padded + w->lanes - 1) / w->lanes;
+  int64_t terms;
+  if (!mt_mul(&terms, p->k, w->padded) || !mt_mul(&terms, terms, t->groups)) {
+    return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
+  }
+  MT_TRY(find_taps(w));
+  if ((w->packed = mt_alloc_array(terms, mt_dtype_size(t->dtype))) == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  // Little work is done faster than a worker wakes up.
+  const int64_t packs = t->groups * w->panels;
+  return mt_parallel(packs, terms < 65536 ? packs : 1, MT_REAL_FN(t->dtype, pack_panels), w);
+}
+
+void mt_taps_weights_end(mt_taps_weights *w) {
+  mt_free(w->packed);
+  mt_free(w->tap_at);
+}
+
+#endif
