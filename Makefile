@@ -100,7 +100,7 @@ test-jit: all  ## the tests without the JIT compiler, and with one that compiles
 # string functions read past ends within an allocated word, which -joff and its own allocator keep invisible.
 .PHONY: test-valgrind
 test-valgrind: all  ## the tests that touch FFI and memory, under valgrind
-	$(RUN_TESTS) valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+	$(RUN_TESTS) MASKED_TORCH_CACHE=0 valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
 	  --errors-for-leak-kinds=definite \
 	  $(LUAJIT) tests/run.lua $(ARGS) $(or $(TESTS),--tags=memory)
 

@@ -1,14 +1,14 @@
 // memory: the one allocator. Counts what lives, can be told to fail, and in debug builds surrounds every block with
 // guard zones and fills new and freed memory with patterns, "to give some bugs a chance" (after Lua's ltests.c).
 //
-// A block is [header 64 bytes][guard][user bytes][guard]; the user part is 64-byte aligned.
-#include <malloc.h>
+// A block is [head 64 bytes][guard][user bytes][guard]; the user part is 64-byte aligned. Freed blocks are kept for their next
+// use (memory_cache.h).
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "common.h"
+#include "memory_cache.h"
 
 #ifdef MT_DEBUG
 enum { GUARD = 64 };
@@ -17,10 +17,8 @@ enum { GUARD = 0 };
 #endif
 enum { ALIGNMENT = 64, FRESH = 0xF5, FREED = 0xDD, MARK = 0xA7 };
 
-typedef struct header {
-  int64_t bytes;
-  struct header *previous, *next;  // the list of live blocks, kept in debug builds only
-} header;
+typedef mt_block header;
+_Static_assert(sizeof(header) <= ALIGNMENT, "the head fits in front of the user part");
 
 static _Atomic int64_t live_bytes, peak_bytes, live_blocks;
 static _Atomic int64_t fail_countdown;  // 0: off
@@ -29,6 +27,11 @@ static _Atomic int32_t fail_persistent;
 double mt_memory_live(void) { return (double)atomic_load(&live_bytes); }
 double mt_memory_peak(void) { return (double)atomic_load(&peak_bytes); }
 double mt_memory_blocks(void) { return (double)atomic_load(&live_blocks); }
+double mt_memory_cached(void) { return (double)mt_cache_bytes(); }
+int mt_memory_empty_cache(void) {
+  mt_cache_empty();
+  return MT_OK;
+}
 
 void mt_memory_fail_at(int64_t n, int32_t persistent) {
   atomic_store(&fail_persistent, persistent);
@@ -113,35 +116,28 @@ static int64_t physical_bytes(void) {
   return bytes;
 }
 
-// Tensors come and go by the megabyte between two runs of Lua's collector. glibc would give their pages back to the kernel
-// each time, and zeroing fresh ones costs ten times an addition; so up to 256 MB of freed memory stay with the process.
-__attribute__((constructor)) static void keep_freed_pages(void) {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
-}
-
 void *mt_alloc(int64_t bytes) {
   int64_t total;
-  void *raw = NULL;
+  header *h = NULL;
   if (bytes < 0 || !mt_add(&total, bytes, ALIGNMENT + 2 * GUARD) || total > physical_bytes() || told_to_fail() ||
-      posix_memalign(&raw, ALIGNMENT, (size_t)total) != 0) {
+      (h = mt_cache_take(total, physical_bytes())) == NULL) {
     mt_fail(MT_ERROR_MEMORY, "out of memory: asked for %.6g MB; tensors hold %.6g MB of the machine's %.6g MB",
             (double)bytes / 1e6, mt_memory_live() / 1e6, (double)physical_bytes() / 1e6);
     return NULL;
   }
-  header *h = raw;
   h->bytes = bytes;
+  char *raw = (char *)h;
 #ifdef MT_DEBUG
-  memset((char *)raw + ALIGNMENT, MARK, GUARD);
-  memset((char *)raw + ALIGNMENT + GUARD, FRESH, (size_t)bytes);
-  memset((char *)raw + ALIGNMENT + GUARD + bytes, MARK, GUARD);
+  memset(raw + ALIGNMENT, MARK, GUARD);
+  memset(raw + ALIGNMENT + GUARD, FRESH, (size_t)bytes);
+  memset(raw + ALIGNMENT + GUARD + bytes, MARK, GUARD);
   list_insert(h);
 #endif
   int64_t now = atomic_fetch_add(&live_bytes, bytes) + bytes, peak = atomic_load(&peak_bytes);
   while (now > peak && !atomic_compare_exchange_weak(&peak_bytes, &peak, now)) {
   }
   atomic_fetch_add(&live_blocks, 1);
-  return (char *)raw + ALIGNMENT + GUARD;
+  return raw + ALIGNMENT + GUARD;
 }
 
 void mt_free(void *block) {
@@ -160,7 +156,7 @@ void mt_free(void *block) {
   list_remove(h);
   memset(block, FREED, (size_t)h->bytes);
 #endif
-  free(h);
+  mt_cache_put(h);
 }
 
 void *mt_alloc_array(int64_t count, int64_t size) {

@@ -16,6 +16,10 @@ const char *mt_isa(void);
 double mt_memory_live(void);
 double mt_memory_peak(void);
 double mt_memory_blocks(void);
+// Freed memory that is kept for the next allocations, and giving it back to the system. Kept at most: 256 MB or the peak of what
+// lived at once. It is given back by itself when the machine's memory runs short. MASKED_TORCH_CACHE=0 keeps nothing.
+double mt_memory_cached(void);
+int mt_memory_empty_cache(void);
 // Makes the n-th allocation from now fail (1 = the next), once or from then on; n = 0 switches it off. For tests.
 void mt_memory_fail_at(int64_t n, int32_t persistent);
 // Debug builds put a guard zone around every block: *damaged = blocks whose guards changed. Release builds: 0.

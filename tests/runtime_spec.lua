@@ -97,6 +97,37 @@ describe('memory #memory', function()
     assert.are.equal(0, torch.zeros(0, 5):numel())
   end)
 
+  it('is kept for the next tensor of its size, and given back on request', function()
+    local cpu = torch.cpu
+    cpu.empty_cache()
+    assert.are.equal(0, C.mt_memory_cached())
+    local allocated = cpu.memory_allocated()
+    local x = torch.empty(1000, 1000)
+    assert.are.equal(4e6, cpu.memory_allocated() - allocated - 160 - 40)   -- the handle and its storage
+    assert.is_true(cpu.max_memory_allocated() >= cpu.memory_allocated())
+    local address = tostring(x:data_ptr())
+    x:release()
+    local keeps = C.mt_memory_cached() > 0   -- debug and sanitizer builds want every block fresh
+    assert.is_true(not keeps or C.mt_memory_cached() >= 4e6 and C.mt_memory_cached() < 5e6)
+    assert.are.equal(cpu.memory_reserved(), cpu.memory_allocated() + C.mt_memory_cached())
+    local y = torch.empty(500, 2000)
+    if keeps then assert.are.equal(address, tostring(y:data_ptr())) end
+    y:release()
+    cpu.empty_cache()
+    assert.are.equal(0, C.mt_memory_cached())
+  end)
+
+  it('gives kept memory back to the system', function()
+    torch.cpu.empty_cache()
+    local before = resident_mb()
+    local list = {}
+    for i = 1, 20 do list[i] = torch.zeros(1024, 1024) end
+    assert.is_true(resident_mb() > before + 60)
+    list = nil   -- luacheck: ignore
+    torch.cpu.empty_cache()
+    assert.is_true(resident_mb() < before + 30)
+  end)
+
   it('has intact guard zones (debug builds)', function()
     local damaged = ffi.new('int32_t[1]')
     native.check(C.mt_memory_check(damaged))

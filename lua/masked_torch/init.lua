@@ -33,7 +33,7 @@ end
 function torch.get_num_threads() return native.cpu.mt_threads_get() end
 
 -- Loaded on first use, so that a script pays only for what it needs.
-local lazy = { nn = 'nn', optim = 'optim', data = 'data', io = 'io', plot = 'plot', train = 'train', mask = 'mask',
+local lazy = { nn = 'nn', optim = 'optim', cpu = 'cpu', data = 'data', io = 'io', plot = 'plot', train = 'train', mask = 'mask',
   cuda = 'cuda', repl = 'repl', inspect = 'inspect' }
 local from = {  -- functions whose module is loaded on first use
   save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', Function = 'autograd.function', profile = 'train.profile' }

@@ -11,8 +11,8 @@ local stems = { 'create', 'random', 'view', 'slice', 'index', 'cat', 'pad', 'ele
   'sort', 'softmax', 'loss', 'embedding', 'dropout', 'linear', 'conv', 'mask', 'masked_conv', 'pool', 'shuffle', 'upsample',
   'norm' }
 
--- x:cuda() is a method, torch.cuda a module.
-local module_names = { cuda = true }
+-- x:cuda() and x:cpu() are methods, torch.cuda and torch.cpu modules.
+local module_names = { cuda = true, cpu = true }
 
 return function(torch)
   local functional = {}
