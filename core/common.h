@@ -64,6 +64,11 @@ static inline bool mt_same_shape(const mt_tensor *a, const mt_tensor *b) {
   return a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof(int64_t) * (size_t)a->ndim) == 0;
 }
 
+// *numel of a shape; refuses negative sizes, too many dims, and products beyond 64 bits.
+int mt_check_sizes(const char *op, int64_t *numel, int32_t ndim, const int64_t *shape);
+// Strides of dims with one element or none are never walked, yet they are converted to bytes.
+#define MT_STRIDE_LIMIT (INT64_MAX / 16)
+
 // ---- memory -----------------------------------------------------------------------------------------------------
 
 // 64-byte aligned. NULL when there is none, with the message stored.

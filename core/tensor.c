@@ -1,4 +1,4 @@
-// tensor: creation, views, reference counts, copies between layouts and types.
+// tensor: creation, reference counts, copies between layouts and types. Views: tensor_view.c
 #include <stdatomic.h>
 #include <sys/mman.h>
 
@@ -52,12 +52,23 @@ int mt_tensor_is_dense(const mt_tensor *t) {
   return 1;
 }
 
-// Strides of dims with one element or none are never walked, yet they are converted to bytes.
-static const int64_t STRIDE_LIMIT = INT64_MAX / 16;
+int mt_tensor_has_shape(const mt_tensor *t, int32_t ndim, const int64_t *shape) {
+  return t != NULL && t->ndim == ndim && memcmp(t->shape, shape, sizeof(int64_t) * (size_t)ndim) == 0;
+}
 
-// ---- creation and views --------------------------------------------------------------------------------------------
+int mt_tensor_alike(const mt_tensor *a, const mt_tensor *b) {
+  if (a == NULL || b == NULL || !mt_same_shape(a, b)) {
+    return 0;
+  }
+  if (a->dtype != b->dtype) {
+    return 1;
+  }
+  return memcmp(a->stride, b->stride, sizeof(int64_t) * (size_t)a->ndim) == 0 ? 3 : 2;
+}
 
-static int check_sizes(const char *op, int64_t *numel, int32_t ndim, const int64_t *shape) {
+// ---- creation ------------------------------------------------------------------------------------------------------
+
+int mt_check_sizes(const char *op, int64_t *numel, int32_t ndim, const int64_t *shape) {
   if (ndim < 0 || ndim > MT_MAX_DIMS) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %d dimensions; a tensor has 0 to %d", op, ndim, MT_MAX_DIMS);
   }
@@ -80,7 +91,7 @@ static bool fills(int64_t numel, int32_t ndim, const int64_t *shape, const int64
   memcpy(t.shape, shape, sizeof(int64_t) * (size_t)ndim);
   memcpy(t.stride, strides, sizeof(int64_t) * (size_t)ndim);
   for (int32_t d = 0; d < ndim; d++) {
-    if (strides[d] < 0 || strides[d] > STRIDE_LIMIT ||
+    if (strides[d] < 0 || strides[d] > MT_STRIDE_LIMIT ||
         (numel > 0 && (!mt_mul(&reach, shape[d] - 1, strides[d]) || !mt_add(&last, last, reach)))) {
       return false;
     }
@@ -88,16 +99,10 @@ static bool fills(int64_t numel, int32_t ndim, const int64_t *shape, const int64
   return numel == 0 || (last == numel - 1 && mt_tensor_is_dense(&t));
 }
 
-int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *shape, const int64_t *strides) {
-  int64_t numel;
-  *out = NULL;
+// Everything is checked; strides NULL: row-major.
+static int create(mt_tensor **out, int32_t dtype, int64_t numel, int32_t ndim, const int64_t *shape, const int64_t *strides) {
   if (dtype < 0 || dtype >= MT_DTYPES) {
     return mt_fail(MT_ERROR_ARGUMENT, "tensor: unknown dtype %d", dtype);
-  }
-  MT_TRY(check_sizes("tensor", &numel, ndim, shape));
-  if (strides && !fills(numel, ndim, shape, strides)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "tensor: strides %s are not those of a dense layout of %s", MT_SIZES(ndim, strides),
-                   MT_SIZES(ndim, shape));
   }
   mt_tensor *t = mt_alloc((int64_t)sizeof *t);
   mt_storage *s = t ? mt_alloc((int64_t)sizeof *s) : NULL;
@@ -119,39 +124,90 @@ int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *s
   return MT_OK;
 }
 
-int mt_tensor_view(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int64_t *shape, const int64_t *strides,
-                   int64_t offset) {
+int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *shape, const int64_t *strides) {
   int64_t numel;
   *out = NULL;
-  MT_TRY(mt_check_tensor("view", "input", t));
-  MT_TRY(check_sizes("view", &numel, ndim, shape));
-  int64_t size = mt_dtype_size(t->dtype), first = ((char *)t->data - (char *)t->storage->data) / size;
-  int64_t low = 0, high = 0, reach;
-  if (!mt_add(&low, first, offset)) {
-    low = -1;
+  MT_TRY(mt_check_sizes("tensor", &numel, ndim, shape));
+  if (strides && !fills(numel, ndim, shape, strides)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "tensor: strides %s are not those of a dense layout of %s", MT_SIZES(ndim, strides),
+                   MT_SIZES(ndim, shape));
   }
-  high = low;
-  for (int32_t d = 0; d < ndim && low >= 0; d++) {
-    if (strides[d] < 0 || strides[d] > STRIDE_LIMIT ||
-        (numel > 0 && (!mt_mul(&reach, shape[d] - 1, strides[d]) || !mt_add(&high, high, reach)))) {
-      low = -1;
+  return create(out, dtype, numel, ndim, shape, strides);
+}
+
+// The strides of `shape` whose dims lie in memory in the order of x's; false when x has no order of its own.
+static bool strides_like(int64_t *strides, const mt_tensor *x, const int64_t *shape) {
+  int32_t order[MT_MAX_DIMS];
+  int64_t step = 1;
+  if (mt_tensor_is_contiguous(x) || !mt_tensor_is_dense(x)) {
+    return false;
+  }
+  // Insertion sort, the last dim first among equals. Gaps (a slice is dense too) are squeezed out.
+  for (int32_t n = 0; n < x->ndim; n++) {
+    const int32_t d = x->ndim - 1 - n;
+    int32_t i = n;
+    for (; i > 0 && x->stride[order[i - 1]] > x->stride[d]; i--) {
+      order[i] = order[i - 1];
+    }
+    order[i] = d;
+  }
+  for (int32_t i = 0; i < x->ndim; i++) {
+    strides[order[i]] = step;
+    step *= MT_MAX(1, shape[order[i]]);
+  }
+  return true;
+}
+
+int mt_tensor_layout(int64_t *strides, const mt_tensor *x) {
+  MT_TRY(mt_check_tensor("layout", "input", x));
+  if (!strides_like(strides, x, x->shape)) {
+    mt_row_major(strides, x->ndim, x->shape);
+  }
+  return MT_OK;
+}
+
+int mt_tensor_new_like(mt_tensor **out, const mt_tensor *x, const int64_t *shape, int32_t dtype) {
+  int64_t strides[MT_MAX_DIMS], numel;
+  *out = NULL;
+  MT_TRY(mt_check_tensor("empty_like", "input", x));
+  shape = shape ? shape : x->shape;
+  MT_TRY(mt_check_sizes("tensor", &numel, x->ndim, shape));
+  return create(out, dtype < 0 ? x->dtype : dtype, numel, x->ndim, shape, strides_like(strides, x, shape) ? strides : NULL);
+}
+
+// Does x's shape hold y's, so that y broadcasts to x?
+static bool holds(const mt_tensor *x, const mt_tensor *y) {
+  const int32_t missing = x->ndim - y->ndim;
+  if (missing < 0) {
+    return false;
+  }
+  for (int32_t d = 0; d < y->ndim; d++) {
+    if (y->shape[d] != 1 && y->shape[d] != x->shape[d + missing]) {
+      return false;
     }
   }
-  if (low < 0 || (numel > 0 && high >= t->storage->bytes / size) || (numel == 0 && low > t->storage->bytes / size)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "view: %s at offset %lld reaches outside the memory of %s", MT_SIZES(ndim, shape),
-                   (long long)offset, MT_SHAPE(t));
+  return true;
+}
+
+int mt_tensor_new_broadcast(mt_tensor **out, const mt_tensor *a, const mt_tensor *b, int32_t dtype) {
+  *out = NULL;
+  MT_TRY(mt_check_tensor("broadcast", "first operand", a));
+  MT_TRY(mt_check_tensor("broadcast", "second operand", b));
+  dtype = dtype < 0 ? a->dtype : dtype;
+  if (holds(a, b)) {
+    return mt_tensor_new_like(out, a, NULL, dtype);
   }
-  mt_tensor *v = mt_alloc((int64_t)sizeof *v);
-  if (v == NULL) {
-    return MT_ERROR_MEMORY;
+  if (holds(b, a)) {
+    return mt_tensor_new_like(out, b, NULL, dtype);
   }
-  *v = (mt_tensor){.data = (char *)t->data + offset * size, .storage = t->storage, .numel = numel, .dtype = t->dtype,
-                   .ndim = ndim};
-  memcpy(v->shape, shape, sizeof(int64_t) * (size_t)ndim);
-  memcpy(v->stride, strides, sizeof(int64_t) * (size_t)ndim);
-  __atomic_add_fetch(&t->storage->references, 1, __ATOMIC_RELAXED);
-  *out = v;
-  return MT_OK;
+  const int32_t ndim = MT_MAX(a->ndim, b->ndim);
+  int64_t shape[MT_MAX_DIMS];
+  for (int32_t d = 0; d < ndim; d++) {
+    const int32_t da = d - (ndim - a->ndim), db = d - (ndim - b->ndim);
+    const int64_t sa = da < 0 ? 1 : a->shape[da], sb = db < 0 ? 1 : b->shape[db];
+    shape[d] = sa != 1 ? sa : sb;
+  }
+  return mt_tensor_new(out, dtype, ndim, shape, NULL);
 }
 
 void mt_tensor_release(mt_tensor *t) {

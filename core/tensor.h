@@ -37,10 +37,33 @@ typedef struct mt_tensor {
 // non-overlapping layout of that shape (a permutation of row-major).
 int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *shape, const int64_t *strides);
 
+// *out = a new tensor in the memory format of x: its dims lie in memory in the order of x's (row-major when several elements of x
+// share memory). shape: as many sizes as x has dims, or NULL for x's own; dtype -1 is x's.
+int mt_tensor_new_like(mt_tensor **out, const mt_tensor *x, const int64_t *shape, int32_t dtype);
+
+// strides[ndim] = those of such a tensor of x's own shape.
+int mt_tensor_layout(int64_t *strides, const mt_tensor *x);
+
+// *out = a new tensor of the shape that a and b broadcast to, in the memory format of the operand that has this shape (a first; of
+// none: row-major); dtype -1 is a's. Sizes that do not fit together are not refused here: the kernel that computes it does that.
+int mt_tensor_new_broadcast(mt_tensor **out, const mt_tensor *a, const mt_tensor *b, int32_t dtype);
+
+// *out = t's elements under another handle.
+int mt_tensor_alias(mt_tensor **out, const mt_tensor *t);
+
 // *out = a view of t's storage that starts `offset` elements after t's first element. Every element must lie
 // inside the storage. Strides may be 0 or repeat memory (expand); such a view cannot be written to.
 int mt_tensor_view(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int64_t *shape, const int64_t *strides,
                    int64_t offset);
+
+// Views without tables of sizes. select: without `dim`, at that 0-based position. permute: dim d is dim order[d] of t. squeeze:
+// without the dims whose bits are set (size 1). unsqueeze: with new dims of size 1 where bits are set, counted in the result.
+// expand: sizes 1 repeated, new dims in front.
+int mt_tensor_select(mt_tensor **out, const mt_tensor *t, int32_t dim, int64_t position);
+int mt_tensor_permute(mt_tensor **out, const mt_tensor *t, const int64_t *order);
+int mt_tensor_squeeze(mt_tensor **out, const mt_tensor *t, int32_t dims);
+int mt_tensor_unsqueeze(mt_tensor **out, const mt_tensor *t, int32_t dims);
+int mt_tensor_expand(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int64_t *shape);
 
 // Drops one reference; NULL is allowed. Never fails: it is a finalizer.
 void mt_tensor_release(mt_tensor *t);
@@ -69,6 +92,10 @@ int mt_tensor_write_bytes(mt_tensor *t, const void *bytes, int64_t count);
 int mt_tensor_is_contiguous(const mt_tensor *t);
 // 1 when no two indexes share an element.
 int mt_tensor_is_dense(const mt_tensor *t);
+// 0: different sizes, or one is NULL; 1: the same sizes; 2: and dtype; 3: and strides.
+int mt_tensor_alike(const mt_tensor *a, const mt_tensor *b);
+// 1 when t has these sizes.
+int mt_tensor_has_shape(const mt_tensor *t, int32_t ndim, const int64_t *shape);
 // *result = 1 when shape, dtype and all elements are equal bit for bit.
 int mt_tensor_same_bits(int32_t *result, const mt_tensor *a, const mt_tensor *b);
 

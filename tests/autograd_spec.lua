@@ -393,4 +393,74 @@ describe('memory', function()
     train()
     assert.is_true(live() <= before + 4)
   end)
+
+  local function blocks() return require('masked_torch.native').cpu.mt_memory_blocks() end
+  local function bytes() return torch.cpu.memory_allocated() end
+
+  it('of gradients is freed as backward goes, without the collector', function()
+    local x = torch.randn(1000, 100):requires_grad_()
+    local y = x
+    for i = 1, 20 do y = (i % 2 == 0 and y:exp() or y * 0.01) end
+    local gradient = torch.ones(1000, 100)
+    collectgarbage()
+    collectgarbage('stop')
+    finally(function() collectgarbage('restart') end)
+    local before = bytes()
+    y:backward(gradient)
+    -- x.grad, and what the last operation had besides
+    assert.is_true(bytes() - before <= 3 * 4e5 + 1e4, tostring(bytes() - before))
+  end)
+
+  it('of gradients that others hold is left alone', function()
+    local x, kept, seen = leaf{ 1, 2, 3 }, nil, nil
+    local Keeping = torch.Function{ name = 'keeping',
+      forward = function(_, a) return a * 1 end,
+      backward = function(_, g) kept = g return g end }
+    local a = x * 2
+    a:register_hook(function(g) seen = g end)
+    local b = Keeping(a):exp():relu()
+    local given = torch.ones(3, { dtype = 'float64' })
+    b:backward(given)
+    local expected = (x:detach() * 2):exp()
+    assert.near_tensor({ 1, 1, 1 }, given)
+    assert.near_tensor(expected:totable(), kept)
+    assert.near_tensor(expected:totable(), seen)
+    assert.near_tensor((expected * 2):totable(), x.grad)
+  end)
+
+  it('of one gradient that goes to several places stays intact', function()
+    local x, z = leaf{ 1, 2 }, leaf{ 3, 4 }
+    local s = x + z                       -- one gradient for both
+    local y = s + x                       -- and once more for x
+    torch.sum(y:exp() * z):backward()
+    local e0, e1 = math.exp(5), math.exp(8)
+    assert.near_tensor({ 2 * e0 * 3, 2 * e1 * 4 }, x.grad)
+    assert.near_tensor({ e0 * 3 + e0, e1 * 4 + e1 }, z.grad)
+  end)
+
+  it('of a leaf\'s gradient is added to in place unless it is shared', function()
+    local x = leaf{ 1, 2 }
+    torch.sum(x * 3):backward()
+    local first = x.grad
+    local before = blocks()
+    torch.sum(x * 3):backward()
+    assert.are.equal(first, x.grad)
+    assert.near_tensor({ 6, 6 }, x.grad)
+    local view = x.grad:view(2, 1)
+    torch.sum(x * 3):backward()
+    assert.near_tensor({ { 6 }, { 6 } }, view)
+    assert.near_tensor({ 9, 9 }, x.grad)
+    assert.is_true(before > 0)
+  end)
+
+  it('of a retained graph gives the same gradients twice', function()
+    local x = leaf{ 0.5, -2 }
+    local y = torch.sum((x * x):tanh():relu() * x)
+    y:backward{ retain_graph = true }
+    local first = x.grad:clone()
+    x.grad = nil
+    y:backward()
+    assert.same_bits(first, x.grad)
+    assert.fails(function() y:backward() end, 'freed')
+  end)
 end)

@@ -211,14 +211,21 @@ function recipes.index(random, kernel)
   local index = copy(x)
   index[dim + 1] = random(4)
   local gather = kernel:find('gather', 1, true)
+  -- How many elements are chosen is chance: few, so that the output's size fits often enough.
+  local chosen = random(3) - 1
+  if random(2) == 1 and (kernel:find('masked_select', 1, true) or kernel:find('nonzero', 1, true)) then
+    x = { random(2) }
+  else
+    chosen = random(9)
+  end
   if kernel:find('masked', 1, true) then
-    return { x = tensor(x), y = kernel:find('select', 1, true) and tensor { random(9) } or tensor(x),
+    return { x = tensor(x), y = kernel:find('select', 1, true) and tensor { chosen } or tensor(x),
       mask = tensor(smaller(x, random), random(2) == 1 and 4 or BOOL),
       src = tensor { 3000 }, value = random(9) - 5 }
   elseif kernel:find('triangle', 1, true) then
     return { mask = tensor({ random(5), random(5) }, BOOL), diagonal = random(7) - 4, upper = random(2) - 1 }
   elseif kernel:find('nonzero', 1, true) then
-    return { x = tensor(x), y = tensor({ random(9), #x }, INT64) }
+    return { x = tensor(x), y = tensor({ chosen, #x }, INT64) }
   elseif kernel:find('flip', 1, true) then
     return { x = tensor(x), y = tensor(x), dims = random(2 ^ #x) - 1 }
   end

@@ -68,7 +68,7 @@ local function check_gradients(name, ctx, ...)
         fail('%s: backward: gradient %d: expected %s %s, got %s %s', name, i, like.shape, like.dtype, shape_text(g), g.dtype)
       end
       -- A leaf may keep the gradient as its .grad: it must not be the memory of a tensor that lives on.
-      for k = 1, ctx.kept and ctx.kept_count or 0 do
+      for k = 1, ctx.kept and 16 or 0, 2 do   -- each is followed by its version
         local kept = ctx.kept[k]
         if kept and kept._c.storage == g._c.storage then gradients[i] = g:clone() end
       end

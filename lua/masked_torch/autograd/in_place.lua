@@ -28,7 +28,7 @@ return function(op, x, out_of_place, kernel, ...)
   native.check(x.K.mt_tensor_copy(before._c, x._c))
   before.requires_grad, before.grad_fn, before.output_nr = x.requires_grad, x.grad_fn, x.output_nr
   local y = out_of_place(before, ...)
-  if y.dtype ~= x.dtype or Tensor.shape_text(y) ~= Tensor.shape_text(x) then
+  if y.dtype ~= x.dtype or not Tensor.same_shape(y, x) then
     native.fail('%s: the result %s %s cannot be written to %s %s', op, Tensor.shape_text(y), y.dtype, Tensor.shape_text(x),
       x.dtype)
   end

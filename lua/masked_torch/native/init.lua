@@ -196,9 +196,9 @@ function native.before_allocation()
   end
 end
 
---- Runs `allocate`, and once more after a full collection when memory ran out. The message names `op`, the user's operation.
-function native.with_retry(op, allocate, ...)
-  local status = allocate(...)
+--- After allocate(...) failed with `status`: runs it once more after a full collection when memory ran out. The message names `op`,
+-- the user's operation.
+function native.retry(op, status, allocate, ...)
   if status == C.MT_ERROR_MEMORY then
     collectgarbage()
     collectgarbage()

@@ -4,6 +4,7 @@
 --          K       the FFI namespace of its device; x.K.mt_foo(...) runs where x lives
 --          dtype, device      strings
 --          requires_grad, grad, grad_fn, output_nr      autograd (autograd/init.lua)
+--          born    the run of backward that made it, 0 outside (autograd/backward.lua)
 -- This file knows creation, properties, views and transfer. Differentiable operations are installed on the class by
 -- autograd/op/*.lua, indexing by tensor/index.lua, printing by tensor/show.lua.
 --
@@ -12,7 +13,8 @@
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
 
-local C, check, fail = native.cpu, native.check, native.fail
+local C, check, fail, gc = native.cpu, native.check, native.fail, ffi.gc
+local before_allocation = native.before_allocation
 
 local Tensor = {}
 local methods = {}
@@ -38,12 +40,17 @@ local is_tensor = Tensor.is_tensor
 
 -- ---- creation ------------------------------------------------------------------------------------------------
 
+local born = 0
+
 -- Takes over the reference in out_pointer.
-local function adopt(K, device, requires_grad)
+local function adopt(K, device)
   local c = out_pointer[0]
-  return setmetatable({ _c = ffi.gc(c, K.mt_tensor_release), K = K, dtype = DTYPES[c.dtype], device = device,
-    requires_grad = requires_grad or false }, Tensor)
+  return setmetatable({ _c = gc(c, K.mt_tensor_release), K = K, dtype = DTYPES[c.dtype], device = device,
+    requires_grad = false, born = born }, Tensor)
 end
+
+--- Tensors made from now on get this mark (autograd/backward.lua).
+function Tensor.set_born(mark) born = mark end
 
 function Tensor.check_dtype(op, dtype)
   if dtype ~= nil and not DTYPE_CODE[dtype] then
@@ -61,22 +68,57 @@ function Tensor.check_device(op, device)
   fail("%s: device: expected 'cpu', 'cuda' or 'cuda:<n>', got %s", op, native.show(device))
 end
 
+-- Sizes go to C through these two: a table per call would be garbage.
+local size_buffer, stride_buffer = ffi.new('int64_t[8]'), ffi.new('int64_t[8]')
+Tensor.size_buffer = size_buffer
+
+local function put(buffer, d, op, argument, value)
+  if type(value) ~= 'number' or value % 1 ~= 0 or value < -2 ^ 53 or value > 2 ^ 53 then native.integer(op, argument, value) end
+  buffer[d] = value
+end
+
+-- Written out for few dims: loops of two or three rounds keep LuaJIT from compiling what is around them.
+local function fill_buffer(buffer, op, argument, values)
+  local n = #values
+  if n > 8 then fail('%s: %s: %d dimensions; a tensor has 0 to 8', op, argument, n) end
+  if n >= 1 then put(buffer, 0, op, argument, values[1]) end
+  if n >= 2 then put(buffer, 1, op, argument, values[2]) end
+  if n >= 3 then put(buffer, 2, op, argument, values[3]) end
+  if n >= 4 then put(buffer, 3, op, argument, values[4]) end
+  for i = 5, n do put(buffer, i - 1, op, argument, values[i]) end
+  return n
+end
+
 --- An uninitialised tensor: shape is a Lua table, dtype a string, strides nil (row-major) or a Lua table of a dense layout.
--- The one place where tensor memory comes from.
+-- This function, Tensor.empty_like and Tensor.empty_broadcast are where tensor memory comes from.
 function Tensor.empty(op, shape, dtype, device, strides)
   device = device or 'cpu'
   local K = namespace[device]
-  native.before_allocation()
-  local sizes = native.sizes(op, 'size', shape)
-  native.with_retry(op, K.mt_tensor_new, out_pointer, DTYPE_CODE[dtype], #shape, sizes,
-    strides and native.sizes(op, 'stride', strides) or nil)
+  before_allocation()
+  local n, steps = fill_buffer(size_buffer, op, 'size', shape), nil
+  if strides then
+    fill_buffer(stride_buffer, op, 'stride', strides)
+    steps = stride_buffer
+  end
+  local status = K.mt_tensor_new(out_pointer, DTYPE_CODE[dtype], n, size_buffer, steps)
+  if status ~= 0 then native.retry(op, status, K.mt_tensor_new, out_pointer, DTYPE_CODE[dtype], n, size_buffer, steps) end
   return adopt(K, device)
 end
 
+-- A Lua table of an int64_t[8] of a tensor with n dims.
+local function list_of(array, n)
+  if n == 0 then return {} end
+  if n == 1 then return { tonumber(array[0]) } end
+  if n == 2 then return { tonumber(array[0]), tonumber(array[1]) } end
+  if n == 3 then return { tonumber(array[0]), tonumber(array[1]), tonumber(array[2]) } end
+  local list = { tonumber(array[0]), tonumber(array[1]), tonumber(array[2]), tonumber(array[3]) }
+  for d = 4, n - 1 do list[d + 1] = tonumber(array[d]) end
+  return list
+end
+
 local function shape_of(t)
-  local c, shape = t._c, {}
-  for d = 0, c.ndim - 1 do shape[d + 1] = tonumber(c.shape[d]) end
-  return shape
+  local c = t._c
+  return list_of(c.shape, c.ndim)
 end
 
 --- Strides of a row-major layout.
@@ -100,51 +142,81 @@ function Tensor.channels_last(shape)
   return strides
 end
 
--- Strides for `shape` whose dims lie in memory in the order of x's, or nil (row-major).
-local function like_strides(x, shape)
+--- The strides of x's memory format for a tensor of its own: nil for row-major, and when x is not dense.
+function Tensor.layout_of(x)
   local c = x._c
   if C.mt_tensor_is_contiguous(c) == 1 or C.mt_tensor_is_dense(c) == 0 then return nil end
-  -- Dense but with gaps (a slice) is not a layout of its own: squeeze the gaps out, keep the order of the dims.
-  local order = {}
-  for d = 1, c.ndim do order[d] = d end
-  table.sort(order, function(a, b)
-    local sa, sb = tonumber(c.stride[a - 1]), tonumber(c.stride[b - 1])
-    if sa ~= sb then return sa < sb end
-    return a > b
-  end)
-  local strides, step = {}, 1
-  for _, d in ipairs(order) do
-    strides[d] = step
-    step = step * math.max(1, shape[d])
-  end
-  return strides
+  C.mt_tensor_layout(stride_buffer, c)
+  return list_of(stride_buffer, c.ndim)
 end
 
---- The strides of x's memory format for a tensor of its own: nil for row-major, and when x is not dense.
-function Tensor.layout_of(x) return like_strides(x, shape_of(x)) end
+local function allocate_like(op, x, sizes, dtype)
+  before_allocation()
+  local K, code = x.K, dtype and DTYPE_CODE[dtype] or -1
+  local status = K.mt_tensor_new_like(out_pointer, x._c, sizes, code)
+  if status ~= 0 then native.retry(op, status, K.mt_tensor_new_like, out_pointer, x._c, sizes, code) end
+  return adopt(K, x.device)
+end
 
 --- An uninitialised tensor with x's shape, device and memory format (row-major when x is not dense).
-function Tensor.empty_like(x, dtype)
-  local shape = shape_of(x)
-  return Tensor.empty('empty_like', shape, dtype or x.dtype, x.device, like_strides(x, shape))
-end
+function Tensor.empty_like(x, dtype) return (allocate_like('empty_like', x, nil, dtype)) end
 
 --- The same with other sizes of the same number of dims: what pooling or resampling x gives.
 function Tensor.empty_format(op, x, shape, dtype)
-  return Tensor.empty(op, shape, dtype or x.dtype, x.device, like_strides(x, shape))
+  fill_buffer(size_buffer, op, 'size', shape)
+  return (allocate_like(op, x, size_buffer, dtype))
+end
+
+--- An uninitialised tensor of the shape that a and b broadcast to, in the memory format of the operand that has it. The kernel
+-- refuses sizes that do not fit together.
+function Tensor.empty_broadcast(op, a, b, dtype)
+  before_allocation()
+  local K, code = a.K, dtype and DTYPE_CODE[dtype] or -1
+  local status = K.mt_tensor_new_broadcast(out_pointer, a._c, b._c, code)
+  if status ~= 0 then native.retry(op, status, K.mt_tensor_new_broadcast, out_pointer, a._c, b._c, code) end
+  return adopt(K, a.device)
 end
 
 --- A view: shape and strides are Lua tables, offset counts elements from x's first. No autograd (autograd/op/view.lua).
 function Tensor.as_view(op, x, shape, strides, offset)
-  check(x.K.mt_tensor_view(out_pointer, x._c, #shape, native.sizes(op, 'size', shape), native.sizes(op, 'stride', strides),
-    offset or 0))
+  local n = fill_buffer(size_buffer, op, 'size', shape)
+  fill_buffer(stride_buffer, op, 'stride', strides)
+  check(x.K.mt_tensor_view(out_pointer, x._c, n, size_buffer, stride_buffer, offset or 0))
+  return adopt(x.K, x.device)
+end
+
+-- Views by C alone (core/tensor.h), dims 0-based or as bits.
+function Tensor.select_view(x, dim, position)
+  check(x.K.mt_tensor_select(out_pointer, x._c, dim, position))
+  return adopt(x.K, x.device)
+end
+function Tensor.squeeze_view(x, bits)
+  check(x.K.mt_tensor_squeeze(out_pointer, x._c, bits))
+  return adopt(x.K, x.device)
+end
+function Tensor.unsqueeze_view(x, bits)
+  check(x.K.mt_tensor_unsqueeze(out_pointer, x._c, bits))
+  return adopt(x.K, x.device)
+end
+--- x repeated to a shape (a Lua table).
+function Tensor.expand_view(op, x, shape)
+  local n = fill_buffer(size_buffer, op, 'size', shape)
+  check(x.K.mt_tensor_expand(out_pointer, x._c, n, size_buffer))
+  return adopt(x.K, x.device)
+end
+--- order: a Lua table of 1-based dims.
+function Tensor.permute_view(op, x, order)
+  local n = fill_buffer(size_buffer, op, 'dim', order)
+  for d = 0, n - 1 do size_buffer[d] = size_buffer[d] - 1 end
+  check(x.K.mt_tensor_permute(out_pointer, x._c, size_buffer))
   return adopt(x.K, x.device)
 end
 
 --- The same elements without history: shares memory, does not require a gradient.
 function methods.detach(x)
   Tensor.check('detach', 'input', x)
-  return Tensor.as_view('detach', x, shape_of(x), x:stride(), 0)
+  check(x.K.mt_tensor_alias(out_pointer, x._c))
+  return adopt(x.K, x.device)
 end
 
 --- Frees the C memory now (the collector would do it later). The tensor may not be used again.
@@ -201,9 +273,7 @@ function methods.stride(x, dim)
   Tensor.check('stride', 'input', x)
   local c = x._c
   if dim then return tonumber(c.stride[native.dim('stride', dim, c.ndim)]) end
-  local strides = {}
-  for d = 0, c.ndim - 1 do strides[d + 1] = tonumber(c.stride[d]) end
-  return strides
+  return list_of(c.stride, c.ndim)
 end
 
 function methods.numel(x) return tonumber(Tensor.check('numel', 'input', x)._c.numel) end
@@ -211,6 +281,13 @@ function methods.is_contiguous(x) return C.mt_tensor_is_contiguous(Tensor.check(
 function methods.is_floating_point(x) return Tensor.floating[Tensor.check('is_floating_point', 'input', x).dtype] == true end
 function methods.element_size(x) return DTYPE_SIZE[Tensor.check('element_size', 'input', x).dtype] end
 function methods.is_leaf(x) return Tensor.check('is_leaf', 'input', x).grad_fn == nil end
+
+--- Whether two tensors have the same sizes; and also the same dtype, device and strides.
+function Tensor.same_shape(a, b) return C.mt_tensor_alike(a._c, b._c) >= 1 end
+function Tensor.has_shape(x, shape)
+  return C.mt_tensor_has_shape(x._c, fill_buffer(size_buffer, 'has_shape', 'size', shape), size_buffer) == 1
+end
+function Tensor.same_layout(a, b) return a.device == b.device and C.mt_tensor_alike(a._c, b._c) == 3 end
 
 --- The storage's version: every in-place change counts it up.
 function Tensor.version(x) return tonumber(x._c.storage.version) end

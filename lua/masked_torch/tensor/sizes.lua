@@ -22,9 +22,12 @@ end
 
 --- sizes.options(op, given, extra): dtype, device and requires_grad, checked; extra adds keys or replaces defaults.
 function sizes.options(op, given, extra)
+  if given == nil and extra == nil then return { dtype = 'float32', device = 'cpu', requires_grad = false } end
   local defaults = {}
   for key, value in pairs(DEFAULTS) do defaults[key] = value end
-  for key, value in pairs(extra or {}) do defaults[key] = value end
+  if extra then
+    for key, value in pairs(extra) do defaults[key] = value end
+  end
   local opts = options.parse(op, defaults, given)
   Tensor.check_dtype(op, opts.dtype)
   if opts.device ~= nil then opts.device = Tensor.check_device(op, opts.device) end

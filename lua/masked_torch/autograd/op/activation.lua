@@ -22,7 +22,7 @@ local function define(name, keeps_output)
     end,
     backward = function(ctx, dy)
       local x = ctx:saved()
-      local dx = Tensor.empty_like(x)
+      local dx = ctx:gradient_like(dy, x)
       check(x.K.mt_activation_backward(dx._c, dy._c, x._c, ctx.code, ctx.a, ctx.b))
       return dx
     end,

@@ -235,7 +235,7 @@ end
 
 --- Tensor.sum_to(g, shape, dtype): the gradient g of a broadcast operand, summed to its shape and converted to its dtype.
 function Tensor.sum_to(g, shape, dtype)
-  if Tensor.shape_text(g) ~= '(' .. table.concat(shape, ', ') .. ')' then
+  if not Tensor.has_shape(g, shape) then
     local sum = Tensor.empty('sum_to', shape, g.dtype, g.device)
     check(g.K.mt_elementwise_sum_to(sum._c, g._c))
     g = sum
@@ -356,7 +356,7 @@ local function differences(op, a, b, opts)
   Tensor.check(op, 'input', a)
   Tensor.check(op, 'other', b)
   Tensor.check_device_of(op, a, 'other', b)
-  if Tensor.shape_text(a) ~= Tensor.shape_text(b) then return nil end
+  if not Tensor.same_shape(a, b) then return nil end
   if a.dtype ~= b.dtype then a, b = a:detach():to('float64'), b:detach():to('float64') end
   check(a.K.mt_elementwise_differences(different, a._c, b._c, opts.rtol, opts.atol, opts.equal_nan and 1 or 0))
   return different[0]

@@ -16,7 +16,7 @@ local Tensor = require 'masked_torch.tensor'
 
 local C, check, fail = native.cpu, native.check, native.fail
 local none_left = options.none_left
-local is_tensor = Tensor.is_tensor
+local is_tensor, empty_broadcast = Tensor.is_tensor, Tensor.empty_broadcast
 
 local method, torch = {}, {}
 
@@ -71,33 +71,6 @@ end
 local function numbers(dtype) return dtype == 'bool' and 'int64' or dtype end
 local function real(dtype) return RANK[dtype] < RANK.float32 and 'float32' or dtype end
 
--- Does x's shape hold y's, so that y broadcasts to x?
-local function holds(x, y)
-  local cx, cy = x._c, y._c
-  local missing = cx.ndim - cy.ndim
-  if missing < 0 then return false end
-  for d = 0, cy.ndim - 1 do
-    local size = cy.shape[d]
-    if size ~= 1 and size ~= cx.shape[d + missing] then return false end
-  end
-  return true
-end
-
--- An uninitialised result of the broadcast shape, in the memory format of the operand that has this shape. Sizes that do not fit
--- together are refused by the kernel.
-local function broadcast(op, dtype, a, b)
-  if holds(a, b) then return Tensor.empty_like(a, dtype) end
-  if holds(b, a) then return Tensor.empty_like(b, dtype) end
-  local ca, cb = a._c, b._c
-  local ndim, shape = math.max(ca.ndim, cb.ndim), {}
-  for d = 1, ndim do
-    local da, db = d - 1 - (ndim - ca.ndim), d - 1 - (ndim - cb.ndim)
-    local sa = da >= 0 and tonumber(ca.shape[da]) or 1
-    shape[d] = sa ~= 1 and sa or db >= 0 and tonumber(cb.shape[db]) or 1
-  end
-  return Tensor.empty(op, shape, dtype, a.device)
-end
-
 -- ---- one operand ---------------------------------------------------------------------------------------------
 
 -- name -> what backward needs: 'x', 'y', or nothing where the derivative is 0. integer: defined on integers too.
@@ -121,7 +94,7 @@ for name, about in pairs(unary) do
       return y
     end,
     backward = function(ctx, dy)
-      local dx = Tensor.empty_like(dy)
+      local dx = ctx:gradient_like(dy, dy)
       if about.keeps then
         check(dy.K.mt_elementwise_unary_backward(dx._c, dy._c, ctx:saved()._c, code))
       else
@@ -181,25 +154,36 @@ for name, lift in pairs(binary) do
   local op = autograd.op{
     name = name,
     forward = function(ctx, a, b)
-      local y = broadcast(name, a.dtype, a, b)
+      local y = empty_broadcast(name, a, b)
       binary_kernel(y, a, b, code)
-      ctx.a, ctx.b = a:size(), b:size()
-      if not linear then ctx:save(a, b) end
+      if ctx.wanted then
+        -- The shapes that gradients are summed to, where broadcasting made another one.
+        if not Tensor.same_shape(y, a) then ctx.a = Tensor.shape_of(a) end
+        if not Tensor.same_shape(y, b) then ctx.b = Tensor.shape_of(b) end
+        if not linear then ctx:save(a, b) end
+      end
       return y
     end,
     backward = function(ctx, dy)
-      local a, b = dy, dy   -- add and sub do not look at them
-      if not linear then a, b = ctx:saved() end
-      local function by(wanted, second, shape)
-        if not wanted then return nil end
-        local d = dy
-        if not (linear and (not second or name == 'add')) then
-          d = Tensor.empty_like(dy)
-          check(dy.K.mt_elementwise_binary_backward(d._c, dy._c, a._c, b._c, code, second and 1 or 0))
+      local needs, a, b, da, db = ctx.needs, dy, dy, nil, nil
+      if not linear then a, b = ctx:saved() end   -- add and sub do not look at them
+      if needs[2] then
+        db = dy
+        if name ~= 'add' then
+          db = needs[1] and Tensor.empty_like(dy) or ctx:gradient_like(dy, dy)
+          check(dy.K.mt_elementwise_binary_backward(db._c, dy._c, a._c, b._c, code, 1))
         end
-        return Tensor.sum_to(d, shape, dy.dtype)
+        if ctx.b then db = Tensor.sum_to(db, ctx.b, dy.dtype) end
       end
-      return by(ctx.needs[1], false, ctx.a), by(ctx.needs[2], true, ctx.b)
+      if needs[1] then
+        da = dy
+        if not linear then
+          da = ctx:gradient_like(dy, dy)
+          check(dy.K.mt_elementwise_binary_backward(da._c, dy._c, a._c, b._c, code, 0))
+        end
+        if ctx.a then da = Tensor.sum_to(da, ctx.a, dy.dtype) end
+      end
+      return da, db
     end,
   }
   method[name] = function(a, b, extra)
@@ -273,7 +257,7 @@ for _, name in ipairs { 'eq', 'ne', 'lt', 'le', 'gt', 'ge' } do
   method[name] = function(a, b, extra)
     none_left(name, extra)
     a, b = operands(name, a, b)
-    local y = broadcast(name, 'bool', a, b)
+    local y = empty_broadcast(name, a, b, 'bool')
     binary_kernel(y, a, b, code)
     return y
   end
@@ -285,7 +269,7 @@ end
 for name, code in pairs { logical_and = C.MT_BINARY_MINIMUM, logical_or = C.MT_BINARY_MAXIMUM, logical_xor = C.MT_BINARY_NE } do
   method[name] = function(a, b)
     a, b = operands(name, a, b, function() return 'bool' end)
-    local y = broadcast(name, 'bool', a, b)
+    local y = empty_broadcast(name, a, b, 'bool')
     binary_kernel(y, a, b, code)
     return y
   end
@@ -326,10 +310,16 @@ end
 
 -- ---- choices -------------------------------------------------------------------------------------------------
 
+local function chosen(like, condition, first, second, shape)
+  local d = Tensor.empty_like(like)
+  check(d.K.mt_elementwise_where(d._c, condition._c, first._c, second._c))
+  return Tensor.sum_to(d, shape, d.dtype)
+end
+
 local where = autograd.op{
   name = 'where',
   forward = function(ctx, condition, a, b)
-    local y = broadcast('where', a.dtype, broadcast('where', 'bool', condition, a), b)
+    local y = empty_broadcast('where', empty_broadcast('where', condition, a), b, a.dtype)
     check(y.K.mt_elementwise_where(y._c, condition._c, a._c, b._c))
     ctx:save(condition)
     ctx.a, ctx.b = a:size(), b:size()
@@ -338,12 +328,8 @@ local where = autograd.op{
   backward = function(ctx, dy)
     local condition = ctx:saved()
     local zero = constant(0, dy.dtype, dy.device)
-    local function chosen(first, second, shape)
-      local d = Tensor.empty_like(dy)
-      check(dy.K.mt_elementwise_where(d._c, condition._c, first._c, second._c))
-      return Tensor.sum_to(d, shape, dy.dtype)
-    end
-    return nil, ctx.needs[2] and chosen(dy, zero, ctx.a) or nil, ctx.needs[3] and chosen(zero, dy, ctx.b) or nil
+    return nil, ctx.needs[2] and chosen(dy, condition, dy, zero, ctx.a) or nil,
+      ctx.needs[3] and chosen(dy, condition, zero, dy, ctx.b) or nil
   end,
 }
 

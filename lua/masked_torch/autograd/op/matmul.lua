@@ -26,10 +26,11 @@ local function promoted(x, ndim, as_column)
 end
 
 local function transposed(x)
-  local shape, strides = Tensor.shape_of(x), x:stride()
-  local n = #shape
-  shape[n - 1], shape[n], strides[n - 1], strides[n] = shape[n], shape[n - 1], strides[n], strides[n - 1]
-  return Tensor.as_view('matmul', x, shape, strides, 0)
+  local order = {}
+  for d = 1, x._c.ndim do order[d] = d end
+  local n = #order
+  order[n - 1], order[n] = n, n - 1
+  return Tensor.permute_view('matmul', x, order)
 end
 
 -- a b for promoted operands; row-major.
@@ -63,7 +64,13 @@ end
 local matmul = autograd.op{
   name = 'matmul',
   forward = function(ctx, a, b)
-    local ndim = math.max(2, a:dim(), b:dim())
+    local ndim = math.max(2, a._c.ndim, b._c.ndim)
+    if a._c.ndim == 2 and b._c.ndim == 2 then
+      local y = Tensor.empty('matmul', { tonumber(a._c.shape[0]), tonumber(b._c.shape[1]) }, a.dtype, a.device)
+      check(a.K.mt_matmul(y._c, a._c, b._c))
+      ctx:save(a, b)
+      return y
+    end
     local y = product(promoted(a, ndim, false), promoted(b, ndim, true))
     ctx.ndim, ctx.shape = ndim, Tensor.shape_of(y)
     ctx:save(a, b)
@@ -75,6 +82,9 @@ local matmul = autograd.op{
   end,
   backward = function(ctx, dy)
     local a, b = ctx:saved()
+    if a._c.ndim == 2 and b._c.ndim == 2 then
+      return ctx.needs[1] and product(dy, transposed(b)) or nil, ctx.needs[2] and product(transposed(a), dy) or nil
+    end
     local wide_a, wide_b = promoted(a, ctx.ndim, false), promoted(b, ctx.ndim, true)
     local wide_shape, strides = ctx.shape, dy:stride()
     -- dy in the promoted shape: sizes 1 where a vector's dim was dropped.
@@ -108,7 +118,7 @@ local function operands(op, a, b, ndim_a, ndim_b)
   if inner_a ~= inner_b then
     fail('%s: sizes do not fit: %s times %s needs %d = %d', op, Tensor.shape_text(a), Tensor.shape_text(b), inner_a, inner_b)
   end
-  for d = 3, math.min(a:dim(), b:dim()) do
+  for d = 3, math.min(a._c.ndim, b._c.ndim) do
     local sa, sb = a:size(-d), b:size(-d)
     if sa ~= sb and sa ~= 1 and sb ~= 1 or (op == 'bmm' and sa ~= sb) then
       fail('%s: batch sizes do not fit: %s and %s', op, Tensor.shape_text(a), Tensor.shape_text(b))

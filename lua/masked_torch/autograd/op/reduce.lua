@@ -24,6 +24,7 @@ local floating = Tensor.floating
 local function bits_of(op, x, dims)
   local ndim = x._c.ndim
   if dims == nil or (type(dims) == 'table' and #dims == 0) then return 2 ^ ndim - 1 end
+  if type(dims) == 'number' and ndim > 0 then return bit.lshift(1, native.dim(op, dims, ndim)) end
   if type(dims) == 'number' then dims = { dims } end
   if type(dims) ~= 'table' then
     fail('%s: dim: expected a number or a table of numbers, got %s', op, type(dims))
@@ -41,8 +42,11 @@ local function bits_of(op, x, dims)
 end
 
 -- dims as the user gave them (or nil), and the options. `defaults` lists further named options.
+local PLAIN = { keepdim = false }
+
 local function arguments(op, x, dims, opts, defaults)
   Tensor.check(op, 'input', x)
+  if opts == nil and defaults == nil and (dims == nil or type(dims) == 'number') then return dims, PLAIN end
   if Tensor.is_tensor(dims) then fail('%s: dim: expected a number or a table of numbers, got a tensor', op) end
   if type(dims) == 'table' and type((next(dims, #dims > 0 and #dims or nil))) == 'string' then
     if opts ~= nil then fail('%s: options: given twice', op) end
@@ -72,13 +76,15 @@ end
 
 -- ---- shapes --------------------------------------------------------------------------------------------------
 
-local function reduced(bits, d) return bit.band(bits, bit.lshift(1, d - 1)) ~= 0 end
-
 -- A new tensor with size 1 at the reduced dims: what the kernels write.
 local function output(op, x, bits, dtype)
   local shape = Tensor.shape_of(x)
-  for d = 1, #shape do
-    if reduced(bits, d) then shape[d] = 1 end
+  if bits == 2 ^ #shape - 1 then
+    for d = 1, #shape do shape[d] = 1 end
+  else
+    for d = 1, #shape do
+      if bit.band(bits, bit.lshift(1, d - 1)) ~= 0 then shape[d] = 1 end
+    end
   end
   return Tensor.empty(op, shape, dtype or x.dtype, x.device)
 end
@@ -86,36 +92,17 @@ end
 -- The user's view of such a tensor: without the reduced dims unless keepdim.
 local function outside(y, bits, keepdim)
   if keepdim or bits == 0 then return y end
-  local shape, kept = Tensor.shape_of(y), {}
-  for d = 1, #shape do
-    if not reduced(bits, d) then kept[#kept + 1] = shape[d] end
-  end
-  return Tensor.as_view('reduce', y, kept, Tensor.row_major(kept), 0)
+  return Tensor.squeeze_view(y, bits)
 end
 
 -- The way back, for any strides: size 1 put in at the reduced dims.
-local function inside(y, bits, keepdim, ndim)
+local function inside(y, bits, keepdim)
   if keepdim or bits == 0 then return y end
-  local shape, strides, from_shape, from_strides, k = {}, {}, Tensor.shape_of(y), y:stride(), 0
-  for d = 1, ndim do
-    if reduced(bits, d) then
-      shape[d], strides[d] = 1, 1
-    else
-      k = k + 1
-      shape[d], strides[d] = from_shape[k], from_strides[k]
-    end
-  end
-  return Tensor.as_view('reduce', y, shape, strides, 0)
+  return Tensor.unsqueeze_view(y, bits)
 end
 
 -- y (size 1 at the reduced dims) repeated to a shape, without memory of its own.
-local function expanded(y, shape)
-  local strides, from = y:stride(), Tensor.shape_of(y)
-  for d = 1, #shape do
-    if from[d] == 1 then strides[d] = 0 end
-  end
-  return Tensor.as_view('reduce', y, shape, strides, 0)
-end
+local function expanded(y, shape) return Tensor.expand_view('reduce', y, shape) end
 
 local function accumulator(x) return floating[x.dtype] and x.dtype or 'int64' end
 
@@ -132,7 +119,7 @@ op.sum = autograd.op{
     return outside(y, bits, keepdim)
   end,
   backward = function(ctx, dy)
-    return expanded(inside(dy, ctx.bits, ctx.keepdim, #ctx.shape), ctx.shape)
+    return expanded(inside(dy, ctx.bits, ctx.keepdim), ctx.shape)
   end,
 }
 
@@ -153,7 +140,7 @@ op.mean = autograd.op{
     return outside(y, bits, keepdim)
   end,
   backward = function(ctx, dy)
-    dy = inside(dy, ctx.bits, ctx.keepdim, #ctx.shape)
+    dy = inside(dy, ctx.bits, ctx.keepdim)
     local scaled = Tensor.empty('mean', Tensor.shape_of(dy), dy.dtype, dy.device)
     check(dy.K.mt_reduce_sum_backward(scaled._c, dy._c, ctx.scale))
     return expanded(scaled, ctx.shape)
@@ -183,7 +170,7 @@ local function variance(name, root)
     backward = function(ctx, dy)
       local x, y, mean = ctx:saved()
       local dx = Tensor.empty_like(x)
-      dy = inside(dy, ctx.bits, ctx.keepdim, x:dim())
+      dy = inside(dy, ctx.bits, ctx.keepdim)
       check(x.K.mt_reduce_var_backward(dx._c, dy._c, x._c, y._c, mean._c, ctx.correction, root))
       return dx
     end,
@@ -227,7 +214,7 @@ op.norm = autograd.op{
   backward = function(ctx, dy)
     local x, y = ctx:saved()
     local dx = Tensor.empty_like(x)
-    dy = inside(dy, ctx.bits, ctx.keepdim, x:dim())
+    dy = inside(dy, ctx.bits, ctx.keepdim)
     check(x.K.mt_reduce_norm_backward(dx._c, dy._c, x._c, y._c, ctx.bits, ctx.p))
     return dx
   end,
@@ -259,7 +246,7 @@ op.logsumexp = autograd.op{
   backward = function(ctx, dy)
     local x, y = ctx:saved()
     local dx = Tensor.empty_like(x)
-    dy = inside(dy, ctx.bits, ctx.keepdim, x:dim())
+    dy = inside(dy, ctx.bits, ctx.keepdim)
     check(x.K.mt_reduce_logsumexp_backward(dx._c, dy._c, x._c, y._c))
     return dx
   end,
@@ -287,7 +274,7 @@ op.prod = autograd.op{
   backward = function(ctx, dy)
     local x = ctx:saved()
     local dx = Tensor.empty_like(x)
-    dy = inside(dy, ctx.bits, ctx.keepdim, x:dim())
+    dy = inside(dy, ctx.bits, ctx.keepdim)
     check(x.K.mt_reduce_prod_backward(dx._c, dy._c, x._c, ctx.bits))
     return dx
   end,
@@ -318,7 +305,7 @@ local function choose(name, largest)
       local index = ctx:saved()
       if not dy then return nil end
       local dx = Tensor.empty_like(ctx.like)
-      dy = inside(dy, ctx.bits, ctx.keepdim, dx:dim())
+      dy = inside(dy, ctx.bits, ctx.keepdim)
       check(dx.K.mt_reduce_extreme_backward(dx._c, dy._c, index._c, ctx.bits))
       return dx
     end,
@@ -339,7 +326,7 @@ local function choose_even(name, largest)
     backward = function(ctx, dy)
       local x, values = ctx:saved()
       local dx = Tensor.empty_like(x)
-      dy = inside(dy, ctx.bits, ctx.keepdim, x:dim())
+      dy = inside(dy, ctx.bits, ctx.keepdim)
       check(x.K.mt_reduce_extreme_backward_even(dx._c, dy._c, x._c, values._c, ctx.bits))
       return dx
     end,

@@ -41,13 +41,22 @@ local narrow_op = part('narrow', function(shape, strides, dim, first, length, st
   return shape, strides, offset
 end)
 
-local select_op = part('select', function(shape, strides, dim, position)
-  shape, strides = copy_list(shape), copy_list(strides)
-  local offset = position * strides[dim]
-  table.remove(shape, dim)
-  table.remove(strides, dim)
-  return shape, strides, offset
-end)
+local select_op = autograd.op{
+  name = 'select',
+  forward = function(ctx, x, dim, position)
+    if ctx.wanted then
+      ctx.shape, ctx.strides = shape_of(x), Tensor.layout_of(x)
+      ctx.dim, ctx.position = dim, position
+    end
+    return Tensor.select_view(x, dim - 1, position)
+  end,
+  backward = function(ctx, dy)
+    local dx = Tensor.empty('select', ctx.shape, dy.dtype, dy.device, ctx.strides)
+    check(dx.K.mt_tensor_fill(dx._c, 0))
+    check(dx.K.mt_tensor_copy(Tensor.select_view(dx, ctx.dim - 1, ctx.position)._c, dy._c))
+    return dx
+  end,
+}
 
 -- What t[{...}] names: entries[d] is {first, length, step} (0-based), a 0-based position (the dim disappears) or nil (all).
 local function region(shape, strides, entries)

@@ -121,17 +121,13 @@ local view_op = autograd.op{
 local permute_op = autograd.op{
   name = 'permute',
   forward = function(ctx, x, order)
-    local shape, strides, from_shape, from_strides, inverse = {}, {}, shape_of(x), x:stride(), {}
-    for d, from in ipairs(order) do
-      shape[d], strides[d], inverse[from] = from_shape[from], from_strides[from], d
-    end
-    ctx.inverse = inverse
-    return Tensor.as_view('permute', x, shape, strides, 0)
+    ctx.order = order
+    return Tensor.permute_view('permute', x, order)
   end,
   backward = function(ctx, dy)
-    local shape, strides, from_shape, from_strides = {}, {}, shape_of(dy), dy:stride()
-    for d, from in ipairs(ctx.inverse) do shape[d], strides[d] = from_shape[from], from_strides[from] end
-    return Tensor.as_view('permute', dy, shape, strides, 0)
+    local inverse = {}
+    for d, from in ipairs(ctx.order) do inverse[from] = d end
+    return Tensor.permute_view('permute', dy, inverse)
   end,
 }
 
@@ -149,13 +145,8 @@ local contiguous_op = autograd.op{
 local expand_op = autograd.op{
   name = 'expand',
   forward = function(ctx, x, shape)
-    local from_shape, from_strides, strides = shape_of(x), x:stride(), {}
-    for d = 1, #shape do
-      local from = d - (#shape - #from_shape)
-      strides[d] = from >= 1 and from_shape[from] == shape[d] and from_strides[from] or 0
-    end
-    ctx.shape = from_shape
-    return Tensor.as_view('expand', x, shape, strides, 0)
+    ctx.shape = shape_of(x)
+    return Tensor.expand_view('expand', x, shape)
   end,
   backward = function(ctx, dy)
     return Tensor.sum_to(dy, ctx.shape, dy.dtype)
