@@ -83,7 +83,8 @@ describe('memory #memory', function()
         n = n + (n < 40 and 1 or 7)
         if n > 3000 then break end
       end
-      assert.are.equal(bytes, (live()))
+      local left = live()   -- a slot of the stack may have held a tensor the first time
+      assert.is_true(left <= bytes, ('%d bytes, %d before'):format(left, bytes))
       if persistent == 1 then assert.is_true(failures > 20) end
     end
     assert.same_bits(weight, net[1].weight:detach())
@@ -120,10 +121,12 @@ describe('memory #memory', function()
   it('gives kept memory back to the system', function()
     torch.cpu.empty_cache()
     local before = resident_mb()
-    local list = {}
-    for i = 1, 20 do list[i] = torch.zeros(1024, 1024) end
-    assert.is_true(resident_mb() > before + 60)
-    list = nil   -- luacheck: ignore
+    do
+      local list = {}
+      for i = 1, 20 do list[i] = torch.zeros(1024, 1024) end
+      assert.is_true(resident_mb() > before + 60 and #list == 20)
+      for i = 1, 20 do list[i]:release() end
+    end
     torch.cpu.empty_cache()
     assert.is_true(resident_mb() < before + 30)
   end)
