@@ -128,8 +128,14 @@ $(PEAK): bench/peak.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -O2 $(WARNINGS) -fPIC -shared -ffp-contract=fast -fvisibility=hidden -o $@ $< -lpthread
 
+ONEDNN := $(if $(wildcard $(PEERS)/venv/include/dnnl.h),$(BUILD)/bench/libonednn.so)
+$(BUILD)/bench/libonednn.so: bench/onednn.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O2 $(WARNINGS) -fPIC -shared -fopenmp -fvisibility=hidden -I$(PEERS)/venv/include -o $@ $< \
+	  -L$(PEERS)/venv/lib -l:libdnnl.so.3 -Wl,-rpath,$(abspath $(PEERS)/venv/lib)
+
 .PHONY: bench
-bench: all $(PEAK)  ## measure against PyTorch and masked_torch (scripts/install_peers first; QUICK=1, ROWS=pattern, THREADS=1,2, SAVE=name)
+bench: all $(PEAK) $(ONEDNN)  ## measure against PyTorch and masked_torch (scripts/install_peers first; QUICK=1, ROWS=pattern, THREADS=1,2, SAVE=name)
 	$(LUAJIT) bench/run.lua $(BENCH_OPTIONS)
 
 .PHONY: bench-soak

@@ -167,13 +167,13 @@ function kinds.conv(row)
   local out, run
   if row.pass == 'forward' then
     out = empty(concat(row.N, row.O, output_size(row)), true)
-    run = function() check(C.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g)) end
+    run = function() check(C.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g, nil, nil, nil, nil)) end
   elseif row.pass == 'input' then
     out = empty(concat(row.N, row.C, row.size), true)
-    run = function() check(C.mt_conv_backward_input(out._c, t.dy._c, t.w._c, nil, g)) end
+    run = function() check(C.mt_conv_backward_input(out._c, t.dy._c, t.w._c, nil, g, nil, nil)) end
   else
     out = empty(weight_shape(row))
-    run = function() check(C.mt_conv_backward_weight(out._c, t.dy._c, t.x._c, g)) end
+    run = function() check(C.mt_conv_backward_weight(out._c, t.dy._c, t.x._c, g, nil, nil)) end
   end
   return { inputs = t, ours = run, outputs = function()
     run()
@@ -282,6 +282,13 @@ function kinds.adam(row)
   run()
   out = { p1 = parameters[1]:detach():clone() }
   return { inputs = inputs, ours = run, outputs = function() return out end }
+end
+
+-- Row-major to channels-last: what a picture from a file costs once.
+function kinds.layout(row)
+  local x = torch.randn(concat(row.N, row.C, row.size))
+  local y = empty(concat(row.N, row.C, row.size), true)
+  return { inputs = { x = x }, ours = function() check(C.mt_tensor_copy(y._c, x._c)) end }
 end
 
 function kinds.figure(row)

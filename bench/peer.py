@@ -1,7 +1,7 @@
 """The peers of `make bench`: PyTorch and masked_torch, driven line by line by bench/run.lua. Not for use by hand.
 
 A row is prepared from the tensors that the driver has written (FOLDER/in_NAME.npy); its contenders are functions that are timed one
-after the other; the results of ours (FOLDER/out_NAME.npy) and of every contender are compared with float64. Names of contenders:
+after the other; the results of ours (FOLDER/out0_NAME.npy) and of every contender are compared with float64. Names of contenders:
     torch             eager, (N, C, *S) in memory           torch channels_last    eager (1-D: as an image of height 1)
     torch compile     torch.compile of the faster layout    masked_torch           its layers, eager; + compile
 """
@@ -329,6 +329,12 @@ def adam(row, t):
     return r
 
 
+def layout(row, t):
+    r, x = Row(), t["x"]
+    r.add("torch", lambda: x.contiguous(memory_format=torch.channels_last))
+    return r
+
+
 def figure(row, t):
     r, module, x, mask = Row(), row["module"], t["x"], t["mask"]
     more = {"multichannel": True} if module == "PartialConv" else {}
@@ -470,7 +476,7 @@ def language_model(row, t):
 
 # ---- the conversation --------------------------------------------------------------------------------------------------
 
-KINDS = {f.__name__: f for f in (gemm, linear, conv, layer, norm, loss, adam, figure, classifier, language_model)}
+KINDS = {f.__name__: f for f in (gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model)}
 
 
 def deviation(outputs, expected):
@@ -519,7 +525,8 @@ def main():
                 answer = {"seconds": (time.perf_counter() - begin) / request["count"]}
             elif command == "compare":
                 expected = row.expected() if row.expected else {}
-                errors = {"ours": deviation(load(request["folder"], "out", request["outputs"]), expected)}
+                errors = {name: deviation(load(request["folder"], "out" + str(i), names), expected)
+                          for i, (name, names) in enumerate(request["outputs"])}
                 for name, outputs in row.outputs.items():
                     if outputs:
                         errors[name] = deviation(outputs(), expected)

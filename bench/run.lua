@@ -20,6 +20,7 @@ local torch = require 'masked_torch'
 local native = require 'masked_torch.native'
 local now = require('masked_torch.train.terminal').now
 local child = require 'child'
+local onednn = require 'onednn'
 local rows = require 'rows'
 local statistics = require 'statistics'
 
@@ -27,7 +28,8 @@ ffi.cdef [[
 double bench_peak(int32_t threads, double seconds);
 int usleep(unsigned microseconds);
 ]]
-local peak = ffi.load(root .. 'build/' .. (os.getenv('MASKED_TORCH_CONFIG') or 'release') .. '/bench/libpeak.so')
+local built = root .. 'build/' .. (os.getenv('MASKED_TORCH_CONFIG') or 'release') .. '/bench/'
+local peak = ffi.load(built .. 'libpeak.so')
 
 -- ---- options -------------------------------------------------------------------------------------------------------------
 
@@ -130,6 +132,10 @@ local function remove_tensors() os.execute('rm -f ' .. folder .. '/*.npy') end
 local function contenders_of(row, work, threads)
   local order = { 'ours' }
   if work['ours plain'] then order[#order + 1] = 'ours plain' end
+  for _, contender in ipairs(work.extra) do
+    order[#order + 1] = contender.name
+    work[contender.name] = contender.run
+  end
   local missing
   if peer then
     local answer = peer:ask{ command = 'prepare', row = row, threads = threads, folder = folder,
@@ -160,9 +166,20 @@ end
 
 local function compare(work)
   if not (peer and work.outputs) then return {} end
-  local errors = peer:ask{ command = 'compare', folder = folder, outputs = save_tensors('out', work.outputs()) }.errors
+  local outputs = { { 'ours', save_tensors('out0', work.outputs()) } }
+  for i, contender in ipairs(work.extra) do outputs[i + 1] = { contender.name, save_tensors('out' .. i, contender.outputs()) } end
+  local errors = peer:ask{ command = 'compare', folder = folder, outputs = outputs }.errors
   errors.none = nil
   return errors
+end
+
+-- The goals of a row; those about the valid area get their number from the area that the masks really have.
+local function goals_of(row, area)
+  local goals = {}
+  for i, goal in ipairs(row.goals or {}) do
+    goals[i] = { against = goal.against, ratio = goal.ratio or statistics.area_goal(area) }
+  end
+  return goals
 end
 
 local results = {}
@@ -171,6 +188,7 @@ local function measure(row, threads)
   native.check(native.cpu.mt_threads_set(threads))
   collectgarbage()
   local work = require('ours').prepare(row)
+  work.extra = peer and onednn.contenders(row, work.inputs, threads) or {}
   local order, run, missing = contenders_of(row, work, threads)
   local times, before, after, rejected
   for _ = 1, o.attempts do
@@ -189,7 +207,8 @@ local function measure(row, threads)
     if name ~= 'none' then say('  %-22s %s', name, why) end
   end
   if o.profile then say('%s', (tostring(torch.profile(work.ours, { steps = 3 })):gsub('%f[^\n%z]', '    '))) end
-  results[#results + 1] = { row = row, threads = threads, entries = entries, rejected = rejected }
+  results[#results + 1] = { name = row.name, goals = goals_of(row, work.area), threads = threads, entries = entries,
+    rejected = rejected }
 end
 
 -- ---- the run -------------------------------------------------------------------------------------------------------------
@@ -204,6 +223,8 @@ local function header()
     local hello = peer:ask{ command = 'hello' }
     say('PyTorch %s (oneDNN %s, %s), Python %s, masked_torch %s', hello.torch, hello.onednn, hello.capability, hello.python,
       hello.masked_torch and 'present' or 'absent')
+    local version = onednn.load(built .. 'libonednn.so')
+    say(version and 'oneDNN alone: ' .. version or 'oneDNN alone: scripts/install_peers onednn')
   else
     say('no peer: scripts/install_peers')
   end
@@ -226,6 +247,16 @@ local function summary()
   for _, line in ipairs(statistics.table(results)) do say(line) end
 end
 
+local failed = 0
+local function attempt(row, threads)
+  local ok, message = xpcall(function() measure(row, threads) end,
+    function(e) return type(e) == 'string' and e or debug.traceback(tostring(e)) end)
+  if ok then return end
+  failed = failed + 1
+  say('')
+  say('%s, %d thread%s: FAILED: %s', row.name, threads, threads > 1 and 's' or '', message)
+end
+
 local function main()
   local peers = os.getenv('PEERS') or root .. 'build/peers'
   local environment = io.open(peers .. '/environment')
@@ -235,7 +266,8 @@ local function main()
   end
   header()
   for _, row in ipairs(chosen) do
-    for _, threads in ipairs(o.threads) do measure(row, threads) end
+    row.no_compile = o.quick
+    for _, threads in ipairs(o.threads) do attempt(row, threads) end
   end
   summary()
 end
@@ -255,3 +287,4 @@ if o.save then
   file:close()
   print(path)
 end
+os.exit(failed == 0 and 0 or 1)

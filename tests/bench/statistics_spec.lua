@@ -84,20 +84,23 @@ describe('bench statistics', function()
     for _, entry in ipairs(entries) do assert.equal(width, #statistics.line(entry)) end
     assert.truthy(statistics.line(entries[1]):find('ours%s+1%.000%s+100%.0%s+87%s+%-'))
     assert.truthy(statistics.line(entries[2]):find('1%.50%s+1%.50 %.%. 1%.50%s+2%.5e%-07'))
-    local goal = { against = 'torch', ratio = 1.3 }
-    local lines = statistics.table{ { row = { name = 'a', goal = goal }, threads = 1, entries = entries },
-      { row = { name = 'b', goal = { against = 'torch', ratio = 2 } }, threads = 2, entries = entries, rejected = true },
-      { row = { name = 'c', goal = { against = 'masked_torch', ratio = 2 } }, threads = 2, entries = entries } }
-    assert.equal(4, #lines)
-    assert.truthy(lines[2]:find('torch 1.3: met$'))
+    local lines = statistics.table{
+      { name = 'a', goals = { { against = 'torch', ratio = 1.3 }, { against = 'torch', ratio = 1.6 } }, threads = 1, entries = entries },
+      { name = 'b', goals = { { against = 'torch', ratio = 2 } }, threads = 2, entries = entries, rejected = true },
+      { name = 'c', goals = { { against = 'masked_torch', ratio = 2 } }, threads = 2, entries = entries },
+      { name = 'd', goals = {}, threads = 2, entries = entries } }
+    assert.equal(5, #lines)
+    assert.truthy(lines[2]:find('torch 1.3: met, torch 1.6: missed$'))
     assert.truthy(lines[3]:find('torch 2: missed %*$'))
     assert.falsy(lines[4]:find('met'))
+    assert.near(1 / 0.57, statistics.area_goal(0.5), 1e-12)
+    assert.near(1 / 1.02, statistics.area_goal(1), 1e-12)
   end)
 end)
 
 describe('bench rows', function()
-  local kinds = { gemm = true, linear = true, conv = true, layer = true, norm = true, loss = true, adam = true, figure = true,
-    classifier = true, language_model = true }
+  local kinds = { gemm = true, linear = true, conv = true, layer = true, norm = true, loss = true, adam = true, layout = true,
+    figure = true, classifier = true, language_model = true }
 
   it('have names of their own, a known kind, and goals that name a contender', function()
     local seen = {}
@@ -106,8 +109,9 @@ describe('bench rows', function()
       seen[row.name] = true
       assert.is_true(kinds[row.kind], row.name)
       assert.equal('number', type(row.flops), row.name)
-      if row.goal then
-        assert.truthy(({ torch = true, masked_torch = true, ['ours plain'] = true })[row.goal.against], row.name)
+      for _, goal in ipairs(row.goals or {}) do
+        assert.truthy(({ torch = true, masked_torch = true, ['ours plain'] = true })[goal.against], row.name)
+        assert.is_true(goal.ratio ~= nil or row.mask ~= nil, row.name)
       end
       if row.kind == 'conv' or row.kind == 'linear' then
         assert.truthy(({ forward = true, input = true, weight = true })[row.pass], row.name)
