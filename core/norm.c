@@ -20,6 +20,7 @@ static int check_written(const norm_problem *p, const char *argument, const mt_t
 static int channel_views(norm_problem *p, const mt_tensor *weight, const mt_tensor *bias) {
   MT_TRY(norm_check_parameter(p, "weight", weight, 1, 1));
   MT_TRY(norm_check_parameter(p, "bias", bias, 1, 1));
+  p->per_channel = true;
   p->weight = norm_broadcast(weight, p->x, 1, true);
   p->bias = norm_broadcast(bias, p->x, 1, false);
   return MT_OK;

@@ -6,22 +6,43 @@ static inline REAL FN(forward)(double x, double m, double mean, double scale, do
   return (REAL)(m == 0 ? 0 : y);
 }
 
-static void FN(forward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const bool masked = ((const norm_pass *)context)->masked;
+// A dense row inside one cell; the steps of mask, weight and bias are 0 or one element, known to the compiler.
+MT_INLINE void FN(forward_dense)(char *const *p, int64_t n, bool masked, int ms, int ws, int bs) {
+  const double mean = ((const norm_cell *)p[3])->mean, rstd = ((const norm_cell *)p[3])->rstd;
+  const REAL *restrict x = (const REAL *)p[1], *restrict mask = (const REAL *)p[2];
+  const REAL *restrict w = (const REAL *)p[4], *restrict b = (const REAL *)p[5];
+  REAL *restrict y = (REAL *)p[0];
+  for (int64_t i = 0; i < n; i++) {
+    y[i] = FN(forward)(x[i], masked ? mask[i * ms] : 1.0, mean, rstd * w[i * ws], b[i * bs]);
+  }
+}
+
+MT_CLONES static void FN(forward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const int64_t size = sizeof(REAL);
+  bool masked = ((const norm_pass *)context)->masked;
   const norm_cell *cell = (const norm_cell *)p[3];
-  const double w = *(const REAL *)p[4], b = *(const REAL *)p[5];
-  const bool dense = step[0] == (int64_t)sizeof(REAL) && step[1] == (int64_t)sizeof(REAL);
-  const bool constant = step[3] == 0 && step[4] == 0 && step[5] == 0;
-  if (constant && dense && (!masked || step[2] == (int64_t)sizeof(REAL))) {
-    // A row inside one cell, everything dense: the compiler vectorises it.
-    const double mean = cell->mean, scale = cell->rstd * w;
-    const REAL *restrict x = (const REAL *)p[1], *restrict mask = (const REAL *)p[2];
-    REAL *restrict y = (REAL *)p[0];
-    for (int64_t i = 0; !masked && i < n; i++) {
-      y[i] = FN(forward)(x[i], 1, mean, scale, b);
+  if (masked && step[2] == 0) {  // one value for the row
+    const double m = *(const REAL *)p[2];
+    if (m == 0 && step[0] == size) {
+      memset(p[0], 0, (size_t)(n * size));
+      return;
     }
-    for (int64_t i = 0; masked && i < n; i++) {
-      y[i] = FN(forward)(x[i], mask[i], mean, scale, b);
+    masked = m != 1;
+  }
+  const bool neat = step[0] == size && step[1] == size && step[3] == 0 && (!masked || step[2] == size);
+  if (neat && step[4] == 0 && step[5] == 0) {
+    if (masked) {
+      FN(forward_dense)(p, n, true, 1, 0, 0);
+    } else {
+      FN(forward_dense)(p, n, false, 0, 0, 0);
+    }
+    return;
+  }
+  if (neat && !masked && step[4] == size && (step[5] == size || step[5] == 0)) {
+    if (step[5] == 0) {
+      FN(forward_dense)(p, n, false, 0, 1, 0);
+    } else {
+      FN(forward_dense)(p, n, false, 0, 1, 1);
     }
     return;
   }
@@ -40,22 +61,44 @@ static inline REAL FN(backward)(double dy, double x, double m, const norm_cell *
   return (REAL)(m == 0 && !compat ? 0 : dx);
 }
 
-static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+MT_INLINE void FN(backward_dense)(char *const *p, int64_t n, bool masked, int ws) {
+  const norm_cell cell = *(const norm_cell *)p[4];
+  const REAL *restrict dy = (const REAL *)p[1], *restrict x = (const REAL *)p[2], *restrict mask = (const REAL *)p[3];
+  const REAL *restrict w = (const REAL *)p[5];
+  REAL *restrict dx = (REAL *)p[0];
+  for (int64_t i = 0; i < n; i++) {
+    dx[i] = FN(backward)(dy[i], x[i], masked ? mask[i] : 1.0, &cell, cell.rstd * w[i * ws], false);
+  }
+}
+
+MT_CLONES static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
   const norm_pass *how = context;
-  const bool dense = step[0] == (int64_t)sizeof(REAL) && step[1] == (int64_t)sizeof(REAL) &&
-                     step[2] == (int64_t)sizeof(REAL);
-  if (dense && step[4] == 0 && step[5] == 0 && how->statistics && !how->masked && !how->compat) {
-    const norm_cell cell = *(const norm_cell *)p[4];
-    const double scale = cell.rstd * *(const REAL *)p[5];
-    const REAL *restrict dy = (const REAL *)p[1], *restrict x = (const REAL *)p[2];
-    REAL *restrict dx = (REAL *)p[0];
-    for (int64_t i = 0; i < n; i++) {
-      dx[i] = FN(backward)(dy[i], x[i], 1, &cell, scale, false);
+  const int64_t size = sizeof(REAL);
+  bool masked = how->masked;
+  if (masked && step[3] == 0 && !how->compat) {
+    const double m = *(const REAL *)p[3];
+    if (m == 0 && step[0] == size) {
+      memset(p[0], 0, (size_t)(n * size));
+      return;
+    }
+    masked = m != 1;
+  }
+  const bool neat = step[0] == size && step[1] == size && step[2] == size && step[4] == 0 && how->statistics &&
+                    !how->compat && (!masked || step[3] == size);
+  if (neat && (step[5] == 0 || step[5] == size)) {
+    if (masked && step[5] == 0) {
+      FN(backward_dense)(p, n, true, 0);
+    } else if (masked) {
+      FN(backward_dense)(p, n, true, 1);
+    } else if (step[5] == 0) {
+      FN(backward_dense)(p, n, false, 0);
+    } else {
+      FN(backward_dense)(p, n, false, 1);
     }
     return;
   }
   for (int64_t i = 0; i < n; i++) {
-    const double m = how->masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0;
+    const double m = masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0;
     const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
     const double dy = *(const REAL *)(p[1] + i * step[1]), x = *(const REAL *)(p[2] + i * step[2]);
     const double scale = cell->rstd * *(const REAL *)(p[5] + i * step[5]);
@@ -71,6 +114,7 @@ static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, con
 #else
 #include "loop.h"
 #include "norm_problem.h"
+#include "row.h"
 #define MT_SOURCE "norm_problem.c"
 #include "twice.h"
 
@@ -188,6 +232,7 @@ void norm_fill_cells(norm_problem *p, const double *stats) {
 int norm_statistics(norm_problem *p, mt_tensor *stats_tensor, double eps, bool rms, bool compat) {
   double *stats = stats_tensor->data;
   const int32_t dtype = p->x->dtype;
+  const bool once = dtype == MT_FLOAT32 && !compat && !rms;
   MT_TRY(norm_sum_cells(p, compat ? norm_row_compat_moments(dtype) : rms ? norm_row_power(dtype, p->masked)
                                                                     : norm_row_moments(dtype, p->masked), NULL, NULL));
   // masked_torch counts a mask of batch 1 once, however many samples it serves.
@@ -199,17 +244,18 @@ int norm_statistics(norm_problem *p, mt_tensor *stats_tensor, double eps, bool r
     s->squares = p->masked ? group_sum(p, g, 1) : count;
     const double average = ratio(group_sum(p, g, 2), s->n, compat);
     s->mean = rms ? 0 : average;
-    s->variance = rms ? average : 0;
+    // Squares of float32 values are exact in double, and its 53 bits leave enough after the subtraction: one pass will do.
+    s->variance = rms ? average : once ? MT_MAX(0, ratio(group_sum(p, g, 3), s->n, false) - s->mean * s->mean) : 0;
     stats[g * 3] = s->mean;
     stats[g * 3 + 2] = s->n;
   }
-  if (!rms) {
+  if (!rms && !once) {
     norm_fill_cells(p, stats);
     MT_TRY(norm_sum_cells(p, compat ? norm_row_compat_squares(dtype) : norm_row_squares(dtype, p->masked), NULL, NULL));
   }
   for (int64_t g = 0; g < p->groups; g++) {
     norm_moment *s = p->group + g;
-    if (!rms) {
+    if (!rms && !once) {
       s->variance = ratio(group_sum(p, g, 0), s->n, compat);
     }
     stats[g * 3 + 1] = s->n == 0 && !compat ? 0 : 1 / sqrt(s->variance + eps);
@@ -256,12 +302,16 @@ void norm_write_sums(const mt_tensor *t, const double *values) {
 
 int norm_normalise(norm_problem *p, mt_tensor *y, bool masked) {
   const norm_pass how = {.masked = masked};
-  return mt_loop_run(6, (const mt_tensor *const[]){y, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias},
+  bool done;
+  MT_TRY(norm_run_pixels(&done, p, y, NULL, how));
+  return done ? MT_OK : mt_loop_run(6, (const mt_tensor *const[]){y, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias},
                      MT_REAL_FN(y->dtype, forward_row), &how);
 }
 
 int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pass how) {
-  return mt_loop_run(6, (const mt_tensor *const[]){dx, dy, p->x, &p->mask, &p->cell_view, &p->weight},
+  bool done;
+  MT_TRY(norm_run_pixels(&done, p, dx, dy, how));
+  return done ? MT_OK : mt_loop_run(6, (const mt_tensor *const[]){dx, dy, p->x, &p->mask, &p->cell_view, &p->weight},
                      MT_REAL_FN(dx->dtype, backward_row), &how);
 }
 

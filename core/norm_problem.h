@@ -11,7 +11,7 @@ typedef struct norm_moment {
 typedef struct norm_problem {
   const char *op;
   const mt_tensor *x;
-  bool masked, kept[MT_MAX_DIMS];
+  bool masked, per_channel, kept[MT_MAX_DIMS];   // per_channel: weight and bias go along dim 1
   int64_t cells, members, groups;       // `members` neighbouring cells share statistics
   mt_tensor mask, weight, bias, cell_view;
   norm_cell *cell;
@@ -50,6 +50,9 @@ void norm_set_slopes(norm_problem *p, const double *stats, int64_t group, double
 // The elementwise passes, from x, mask, cells, weight and bias of the problem.
 int norm_normalise(norm_problem *p, mt_tensor *y, bool masked);
 int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pass how);
+
+// The same where channels are neighbours in memory; *done tells. dy = NULL: normalise.
+int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how);
 
 double norm_unbiased(const norm_moment *s);
 bool norm_has_mean(const norm_moment *s);

@@ -1,145 +1,5 @@
-// norm_sums: see norm_sums.h. A term says what one element adds; one loop serves all of them, inlined for each.
-#ifdef REAL
-
-// `width` cells side by side, in registers where the compiler knows width and x_lane.
-static inline __attribute__((always_inline)) void FN(strip)(double *sum, char *const *p, const int64_t *step,
-                                                            const int64_t *lane, int64_t n, int64_t width, norm_term term,
-                                                            int uses, int64_t x_lane) {
-  double total[NORM_WIDTH][STRIP] = {{0}};
-  for (int64_t i = 0; i < n; i++) {
-    for (int64_t l = 0; l < width; l++) {
-      const double m = uses & MASK ? *(const REAL *)(p[1] + i * step[1] + l * lane[1]) : 1.0;
-      if (m == 0 && !(uses & HOLES)) {
-        continue;
-      }
-      const double x = *(const REAL *)(p[0] + i * step[0] + l * x_lane);
-      const norm_cell *cell = uses & CELL ? (const norm_cell *)(p[2] + i * step[2] + l * lane[2]) : NULL;
-      const double dy = uses & DY ? *(const REAL *)(p[3] + i * step[3] + l * lane[3]) : 0.0;
-      const double w = uses & WEIGHT ? *(const REAL *)(p[4] + i * step[4] + l * lane[4]) : 1.0;
-      const norm_value value = term(x, m, cell, dy, w);
-      total[0][l] += value.a;
-      total[1][l] += value.b;
-      total[2][l] += value.c;
-    }
-  }
-  for (int32_t k = 0; k < NORM_WIDTH; k++) {
-    for (int64_t l = 0; l < width; l++) {
-      sum[k * NORM_LANES + l] += total[k][l];
-    }
-  }
-}
-
-static inline __attribute__((always_inline)) void FN(row)(double *sum, char *const *p, const int64_t *step,
-                                                          const int64_t *lane, int64_t n, int64_t lanes, norm_term term,
-                                                          int uses) {
-  char *q[NORM_OPERANDS];
-  memcpy(q, p, sizeof(q));
-  for (int64_t l = 0; l < lanes; l += STRIP) {
-    const int64_t width = MT_MIN(STRIP, lanes - l);
-    if (width == STRIP && lane[0] == (int64_t)sizeof(REAL)) {
-      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, sizeof(REAL));
-    } else if (width == STRIP) {
-      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, lane[0]);
-    } else {
-      FN(strip)(sum + l, q, step, lane, n, width, term, uses, lane[0]);
-    }
-    for (int32_t k = 0; k < NORM_OPERANDS; k++) {
-      q[k] = lane[k] == 0 ? q[k] : q[k] + STRIP * lane[k];
-    }
-  }
-}
-
-#define ROW(name, term, uses)                                                                                  \
-  static void FN(name)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n,       \
-                       int64_t lanes) {                                                                        \
-    FN(row)(sum, p, step, lane, n, lanes, term, uses);                                                         \
-  }
-ROW(moments, value_sum, 0)
-ROW(moments_masked, value_moments, MASK)
-ROW(power, value_square, 0)
-ROW(power_masked, value_power, MASK)
-ROW(squares, value_deviation, CELL)
-ROW(squares_masked, value_deviation, CELL | MASK)
-ROW(gradients, value_gradients, CELL | DY | WEIGHT)
-ROW(gradients_masked, value_gradients, CELL | DY | WEIGHT | MASK)
-ROW(weight_gradients, value_weight_gradients, CELL | DY)
-ROW(weight_gradients_masked, value_weight_gradients, CELL | DY | MASK)
-ROW(compat_moments, value_moments, MASK | HOLES)
-ROW(compat_squares, value_compat_deviation, CELL | MASK | HOLES)
-ROW(compat_skew, value_compat_skew, CELL | MASK | HOLES)
-#undef ROW
-
-#else
+// norm_sums: see norm_sums.h. The rows themselves are in norm_rows.c.
 #include "norm_sums.h"
-
-enum { MASK = 1, CELL = 2, DY = 4, WEIGHT = 8, HOLES = 16 };   // what a row reads; HOLES: elements with mask 0 too
-enum { STRIP = 4 };
-
-typedef struct norm_value {
-  double a, b, c;
-} norm_value;
-
-typedef norm_value (*norm_term)(double x, double m, const norm_cell *cell, double dy, double w);
-
-static inline norm_value value_sum(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)m, (void)cell, (void)dy, (void)w;
-  return (norm_value){.c = x};
-}
-
-static inline norm_value value_square(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)m, (void)cell, (void)dy, (void)w;
-  return (norm_value){.c = x * x};
-}
-
-static inline norm_value value_moments(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)cell, (void)dy, (void)w;
-  return (norm_value){m, m * m, x};
-}
-
-static inline norm_value value_power(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)cell, (void)dy, (void)w;
-  return (norm_value){m, m * m, x * x / m};
-}
-
-static inline norm_value value_deviation(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)dy, (void)w;
-  const double e = x - m * cell->mean;
-  return (norm_value){.a = e * e / m};
-}
-
-static inline norm_value value_gradients(double x, double m, const norm_cell *cell, double dy, double w) {
-  const double g = dy * w;
-  return (norm_value){g * m, g * (x - m * cell->mean), 0};
-}
-
-static inline norm_value value_weight_gradients(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)w;
-  return (norm_value){dy * m, dy * ((x - m * cell->mean) * cell->rstd), 0};
-}
-
-static inline norm_value value_compat_deviation(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)dy, (void)w;
-  const double e = (x - cell->mean) * m;
-  return (norm_value){.a = e * e};
-}
-
-static inline norm_value value_compat_skew(double x, double m, const norm_cell *cell, double dy, double w) {
-  (void)dy, (void)w;
-  return (norm_value){.a = m * m * (x - cell->mean)};
-}
-
-#define MT_SOURCE "norm_sums.c"
-#include "twice.h"
-
-#define PICK(name) (masked ? MT_REAL_FN(dtype, name##_masked) : MT_REAL_FN(dtype, name))
-norm_row norm_row_moments(int32_t dtype, bool masked) { return PICK(moments); }
-norm_row norm_row_power(int32_t dtype, bool masked) { return PICK(power); }
-norm_row norm_row_squares(int32_t dtype, bool masked) { return PICK(squares); }
-norm_row norm_row_gradients(int32_t dtype, bool masked) { return PICK(gradients); }
-norm_row norm_row_weight_gradients(int32_t dtype, bool masked) { return PICK(weight_gradients); }
-norm_row norm_row_compat_moments(int32_t dtype) { return MT_REAL_FN(dtype, compat_moments); }
-norm_row norm_row_compat_squares(int32_t dtype) { return MT_REAL_FN(dtype, compat_squares); }
-norm_row norm_row_compat_skew(int32_t dtype) { return MT_REAL_FN(dtype, compat_skew); }
 
 // A run of dims that is walked in row-major order: sizes, and steps in bytes per operand; steps in cells for the target.
 typedef struct walk {
@@ -215,7 +75,7 @@ static void plan_make(plan *s, int32_t operands, const mt_tensor *const *t, cons
     }
   }
   // Far-apart cells: few streams at a time; neighbours in memory: whole cache lines.
-  s->block = MT_MIN(s->lanes, lane >= 0 && x->stride[lane] == 1 ? NORM_LANES : 4);
+  s->block = MT_MIN(s->lanes, lane >= 0 && x->stride[lane] == 1 ? NORM_LANES : 8);
   s->blocks = (s->lanes + s->block - 1) / s->block;
 }
 
@@ -326,5 +186,3 @@ int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *con
   mt_free(s.partial);
   return status;
 }
-
-#endif

@@ -1,13 +1,13 @@
 // norm_sums: the sums behind every normalisation. Internal.
 //
 // A tensor's dims are split into kept ones and summed ones; each combination of kept indexes is a cell. Per cell up to
-// three sums are taken in double precision, in one fixed order: along the last summed dim element by element (a row),
+// four sums are taken in double precision, in one fixed order: along the last summed dim element by element (a row),
 // then row by row in raster order. Elements with mask 0 are skipped, so padding at either end of a row, and more rows,
 // change no bit. Memory layout, threads and blocking never change the order.
 #pragma once
 #include "common.h"
 
-enum { NORM_LANES = 32, NORM_WIDTH = 3, NORM_OPERANDS = 5 };
+enum { NORM_LANES = 32, NORM_WIDTH = 4, NORM_OPERANDS = 5 };
 
 // What a cell knows when its elements are visited; offset and slope serve the backward pass.
 typedef struct norm_cell {
@@ -23,7 +23,7 @@ typedef void (*norm_row)(double *sum, char *const *p, const int64_t *step, const
 int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept);
 
 // The rows of the different passes. Operands: x, mask (or x again), cell, dy, weight.
-norm_row norm_row_moments(int32_t dtype, bool masked);        // sum m, sum m^2, sum x; the first two are left 0 without a mask
+norm_row norm_row_moments(int32_t dtype, bool masked);        // sum m, sum m^2, sum x, sum x^2 / m; the first two are left 0 without a mask
 norm_row norm_row_power(int32_t dtype, bool masked);          // sum m, sum m^2, sum x^2 / m; likewise
 norm_row norm_row_squares(int32_t dtype, bool masked);        // sum (x - m mean)^2 / m
 norm_row norm_row_gradients(int32_t dtype, bool masked);      // sum g m, sum g (x - m mean), g = dy * weight

@@ -1,0 +1,395 @@
+// norm_rows: the rows of norm_sums.h. A term says what one element adds. Four cells side by side are one vector: cells that are
+// neighbours in memory are loaded as such, rows that are dense in memory are turned as they are read. Whatever fits neither takes
+// the strip, one element at a time; the sums are the same to the bit.
+#ifdef REAL
+
+// `width` cells side by side, in registers where the compiler knows width and x_lane.
+static inline __attribute__((always_inline)) void FN(strip)(double *sum, char *const *p, const int64_t *step,
+                                                            const int64_t *lane, int64_t n, int64_t width, norm_term term,
+                                                            int uses, int64_t x_lane) {
+  double total[NORM_WIDTH][STRIP] = {{0}};
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t l = 0; l < width; l++) {
+      const double m = uses & MASK ? *(const REAL *)(p[1] + i * step[1] + l * lane[1]) : 1.0;
+      if (m == 0 && !(uses & HOLES)) {
+        continue;
+      }
+      const double x = *(const REAL *)(p[0] + i * step[0] + l * x_lane);
+      const norm_cell *cell = uses & CELL ? (const norm_cell *)(p[2] + i * step[2] + l * lane[2]) : NULL;
+      const double dy = uses & DY ? *(const REAL *)(p[3] + i * step[3] + l * lane[3]) : 0.0;
+      const double w = uses & WEIGHT ? *(const REAL *)(p[4] + i * step[4] + l * lane[4]) : 1.0;
+      const norm_value value = term(x, m, cell, dy, w);
+      total[0][l] += value.a;
+      total[1][l] += value.b;
+      total[2][l] += value.c;
+      total[3][l] += value.d;
+    }
+  }
+  for (int32_t k = 0; k < NORM_WIDTH; k++) {
+    for (int64_t l = 0; l < width; l++) {
+      sum[k * NORM_LANES + l] += total[k][l];
+    }
+  }
+}
+
+static inline __attribute__((always_inline)) void FN(row)(double *sum, char *const *p, const int64_t *step,
+                                                          const int64_t *lane, int64_t n, int64_t lanes, norm_term term,
+                                                          int uses) {
+  char *q[NORM_OPERANDS];
+  memcpy(q, p, sizeof(q));
+  for (int64_t l = 0; l < lanes; l += STRIP) {
+    const int64_t width = MT_MIN(STRIP, lanes - l);
+    if (width == STRIP && lane[0] == (int64_t)sizeof(REAL)) {
+      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, sizeof(REAL));
+    } else if (width == STRIP) {
+      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, lane[0]);
+    } else {
+      FN(strip)(sum + l, q, step, lane, n, width, term, uses, lane[0]);
+    }
+    for (int32_t k = 0; k < NORM_OPERANDS; k++) {
+      q[k] = lane[k] == 0 ? q[k] : q[k] + STRIP * lane[k];
+    }
+  }
+}
+
+
+typedef REAL FN(four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+MT_INLINE quad FN(load)(const char *p) { return __builtin_convertvector(*(const FN(four) *)p, quad); }
+
+// out[i] = element i of the four rows at p, `lane` bytes apart
+MT_INLINE void FN(turn)(quad *out, const char *p, int64_t lane) {
+  const quad a = FN(load)(p), b = FN(load)(p + lane), c = FN(load)(p + 2 * lane), d = FN(load)(p + 3 * lane);
+  const quad ab = __builtin_shuffle(a, b, (quad_index){0, 4, 2, 6}), ab1 = __builtin_shuffle(a, b, (quad_index){1, 5, 3, 7});
+  const quad cd = __builtin_shuffle(c, d, (quad_index){0, 4, 2, 6}), cd1 = __builtin_shuffle(c, d, (quad_index){1, 5, 3, 7});
+  out[0] = __builtin_shuffle(ab, cd, (quad_index){0, 1, 4, 5});
+  out[1] = __builtin_shuffle(ab1, cd1, (quad_index){0, 1, 4, 5});
+  out[2] = __builtin_shuffle(ab, cd, (quad_index){2, 3, 6, 7});
+  out[3] = __builtin_shuffle(ab1, cd1, (quad_index){2, 3, 6, 7});
+}
+
+// One row for 4 * count neighbouring cells, all under the same mask.
+MT_INLINE void FN(across)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int count, int term,
+                          int uses) {
+  quad a[4] = {{0}}, b[4] = {{0}}, mean[4] = {{0}}, rstd[4] = {{0}};
+  double ones = 0, squares = 0;
+  const bool fixed = uses & CELL && step[2] == 0;
+  for (int k = 0; k < count && fixed; k++) {
+    load_cells(mean + k, rstd + k, p[2] + 4 * k * lane[2], lane[2]);
+  }
+  for (int64_t i = 0; i < n; i++) {
+    const double m = uses & MASK ? *(const REAL *)(p[1] + i * step[1]) : 1.0;
+    if (m == 0) {
+      continue;
+    }
+    ones += m;
+    squares += m * m;
+    const double w = uses & WEIGHT ? *(const REAL *)(p[4] + i * step[4]) : 1.0;
+    const norm_cell *cell = (const norm_cell *)(p[2] + i * step[2]);
+    for (int k = 0; k < count; k++) {
+      const quad x = FN(load)(p[0] + i * step[0] + 4 * k * (int64_t)sizeof(REAL));
+      const quad dy = uses & DY ? FN(load)(p[3] + i * step[3] + 4 * k * (int64_t)sizeof(REAL)) : x;
+      const quad mu = fixed || !(uses & CELL) ? mean[k] : (quad){0} + cell->mean;
+      const quad r = fixed || !(uses & CELL) ? rstd[k] : (quad){0} + cell->rstd;
+      if (m == 1) {
+        quad_term(a + k, b + k, term, &x, &dy, w, &mu, &r);
+      } else {
+        quad_term_soft(a + k, b + k, term, &x, &dy, w, &mu, &r, m);
+      }
+    }
+  }
+  for (int k = 0; k < count; k++) {
+    store_sums(sum + 4 * k, term, a + k, b + k, ones, squares, uses & MASK);
+  }
+}
+
+// One row for 4 * count cells that lie `lane` bytes apart, the row dense in memory; the mask is the same for all of them.
+MT_INLINE void FN(along)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int count, int term,
+                         int uses) {
+  quad a[2] = {{0}}, b[2] = {{0}}, mean[2] = {{0}}, rstd[2] = {{0}};
+  double ones = 0, squares = 0;
+  for (int k = 0; k < count && uses & CELL; k++) {
+    load_cells(mean + k, rstd + k, p[2] + 4 * k * lane[2], lane[2]);
+  }
+  for (int64_t i = 0; i < n; i += 4) {
+    quad x[2][4], dy[2][4];
+    const int64_t some = MT_MIN(4, n - i);
+    for (int k = 0; k < count; k++) {
+      if (some == 4) {
+        FN(turn)(x[k], p[0] + 4 * k * lane[0] + i * (int64_t)sizeof(REAL), lane[0]);
+        if (uses & DY) {
+          FN(turn)(dy[k], p[3] + 4 * k * lane[3] + i * (int64_t)sizeof(REAL), lane[3]);
+        }
+        continue;
+      }
+      for (int64_t j = 0; j < 4; j++) {
+        for (int l = 0; l < 4; l++) {
+          x[k][j][l] = j < some ? ((const REAL *)(p[0] + (4 * k + l) * lane[0]))[i + j] : 0;
+          dy[k][j][l] = j < some && uses & DY ? ((const REAL *)(p[3] + (4 * k + l) * lane[3]))[i + j] : 0;
+        }
+      }
+    }
+    for (int j = 0; j < 4; j++) {
+      const double m = j >= some ? 0 : uses & MASK ? *(const REAL *)(p[1] + (i + j) * step[1]) : 1.0;
+      if (m == 0) {
+        continue;
+      }
+      ones += m;
+      squares += m * m;
+      const double w = uses & WEIGHT ? *(const REAL *)(p[4] + (i + j) * step[4]) : 1.0;
+      for (int k = 0; k < count; k++) {
+        const quad d = uses & DY ? dy[k][j] : x[k][j];
+        if (m == 1) {
+          quad_term(a + k, b + k, term, &x[k][j], &d, w, mean + k, rstd + k);
+        } else {
+          quad_term_soft(a + k, b + k, term, &x[k][j], &d, w, mean + k, rstd + k, m);
+        }
+      }
+    }
+  }
+  for (int k = 0; k < count; k++) {
+    store_sums(sum + 4 * k, term, a + k, b + k, ones, squares, uses & MASK);
+  }
+}
+
+// As many cells as go together; returns how many, 0: the strip has to take over.
+MT_INLINE int64_t FN(quads)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes,
+                            int term, int uses) {
+  const int64_t size = sizeof(REAL);
+  bool same_mask = !(uses & MASK) || lane[1] == 0;
+  if (!same_mask && step[1] == 0 && lanes >= 4) {  // a value per cell: the same for these?
+    bool all = true;
+    for (int64_t l = 0; l < MT_MIN(8, lanes); l++) {
+      all = all && *(const REAL *)(p[1] + l * lane[1]) == 1;
+    }
+    same_mask = all && lanes <= 8;
+  }
+  const bool weight = !(uses & WEIGHT) || lane[4] == 0;
+  if (!same_mask || !weight) {
+    return 0;
+  }
+  if (lane[0] == size && (!(uses & DY) || lane[3] == size) && (!(uses & CELL) || step[2] == 0 || lane[2] == 0)) {
+    int64_t l = 0;
+    char *q[NORM_OPERANDS];
+    memcpy(q, p, sizeof q);
+    for (; l + 4 <= lanes;) {
+      const int64_t count = lanes - l >= 16 ? 4 : 1;
+      if (count == 4) {
+        FN(across)(sum + l, q, step, lane, n, 4, term, uses);
+      } else {
+        FN(across)(sum + l, q, step, lane, n, 1, term, uses);
+      }
+      l += 4 * count;
+      for (int k = 0; k < NORM_OPERANDS; k++) {
+        q[k] = lane[k] == 0 ? q[k] : q[k] + 4 * count * lane[k];
+      }
+    }
+    return l;
+  }
+  if (step[0] == size && (!(uses & DY) || step[3] == size) && (!(uses & CELL) || step[2] == 0) && lanes >= 4) {
+    if (lanes >= 8) {
+      FN(along)(sum, p, step, lane, n, 2, term, uses);
+      return 8;
+    }
+    FN(along)(sum, p, step, lane, n, 1, term, uses);
+    return 4;
+  }
+  return 0;
+}
+
+MT_INLINE void FN(rows)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes,
+                        norm_term term, int quad_kind, int uses) {
+  char *q[NORM_OPERANDS];
+  memcpy(q, p, sizeof(q));
+  while (lanes > 0) {
+    int64_t done = quad_kind == NO_QUAD ? 0 : FN(quads)(sum, q, step, lane, n, lanes, quad_kind, uses);
+    if (done == 0) {
+      done = lanes;
+      FN(row)(sum, q, step, lane, n, lanes, term, uses);
+    }
+    for (int k = 0; k < NORM_OPERANDS; k++) {
+      q[k] = lane[k] == 0 ? q[k] : q[k] + done * lane[k];
+    }
+    sum += done;
+    lanes -= done;
+  }
+}
+
+#define ROW(name, term, quad_kind, uses)                                                                                  \
+  MT_CLONES static void FN(name)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n,        \
+                                 int64_t lanes) {                                                                         \
+    FN(rows)(sum, p, step, lane, n, lanes, term, quad_kind, uses);                                                        \
+  }
+ROW(moments, value_sum, QUAD_MOMENTS, 0)
+ROW(moments_masked, value_moments, QUAD_MOMENTS, MASK)
+ROW(power, value_square, QUAD_POWER, 0)
+ROW(power_masked, value_power, QUAD_POWER, MASK)
+ROW(squares, value_deviation, QUAD_DEVIATION, CELL)
+ROW(squares_masked, value_deviation, QUAD_DEVIATION, CELL | MASK)
+ROW(gradients, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT)
+ROW(gradients_masked, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT | MASK)
+ROW(weight_gradients, value_weight_gradients, QUAD_WEIGHT_GRADIENTS, CELL | DY)
+ROW(weight_gradients_masked, value_weight_gradients, QUAD_WEIGHT_GRADIENTS, CELL | DY | MASK)
+ROW(compat_moments, value_moments, NO_QUAD, MASK | HOLES)
+ROW(compat_squares, value_compat_deviation, NO_QUAD, CELL | MASK | HOLES)
+ROW(compat_skew, value_compat_skew, NO_QUAD, CELL | MASK | HOLES)
+#undef ROW
+
+#else
+#include "norm_sums.h"
+#include "row.h"
+
+enum { MASK = 1, CELL = 2, DY = 4, WEIGHT = 8, HOLES = 16 };   // what a row reads; HOLES: elements with mask 0 too
+enum { STRIP = 4 };
+
+typedef struct norm_value {
+  double a, b, c, d;
+} norm_value;
+
+typedef norm_value (*norm_term)(double x, double m, const norm_cell *cell, double dy, double w);
+
+static inline norm_value value_sum(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)m, (void)cell, (void)dy, (void)w;
+  return (norm_value){.c = x, .d = x * x};
+}
+
+static inline norm_value value_square(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)m, (void)cell, (void)dy, (void)w;
+  return (norm_value){.c = x * x};
+}
+
+static inline norm_value value_moments(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)cell, (void)dy, (void)w;
+  return (norm_value){m, m * m, x, m == 0 ? 0 : x * x / m};
+}
+
+static inline norm_value value_power(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)cell, (void)dy, (void)w;
+  return (norm_value){m, m * m, x * x / m, 0};
+}
+
+static inline norm_value value_deviation(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)dy, (void)w;
+  const double e = x - m * cell->mean;
+  return (norm_value){.a = e * e / m};
+}
+
+static inline norm_value value_gradients(double x, double m, const norm_cell *cell, double dy, double w) {
+  const double g = dy * w;
+  return (norm_value){.a = g * m, .b = g * (x - m * cell->mean)};
+}
+
+static inline norm_value value_weight_gradients(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)w;
+  return (norm_value){.a = dy * m, .b = dy * ((x - m * cell->mean) * cell->rstd)};
+}
+
+static inline norm_value value_compat_deviation(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)dy, (void)w;
+  const double e = (x - cell->mean) * m;
+  return (norm_value){.a = e * e};
+}
+
+static inline norm_value value_compat_skew(double x, double m, const norm_cell *cell, double dy, double w) {
+  (void)dy, (void)w;
+  return (norm_value){.a = m * m * (x - cell->mean)};
+}
+
+
+// ---- four cells at a time -----------------------------------------------------------------------------------------------
+
+// All of this is inlined: no calling convention is concerned, and what looks uninitialized is not read.
+#pragma GCC diagnostic ignored "-Wpsabi"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+typedef double quad __attribute__((vector_size(32)));
+typedef long long quad_index __attribute__((vector_size(32)));
+enum { NO_QUAD, QUAD_MOMENTS, QUAD_POWER, QUAD_DEVIATION, QUAD_GRADIENTS, QUAD_WEIGHT_GRADIENTS };
+
+MT_INLINE void load_cells(quad *mean, quad *rstd, const char *p, int64_t lane) {
+  const norm_cell *a = (const norm_cell *)p, *b = (const norm_cell *)(p + lane), *c = (const norm_cell *)(p + 2 * lane);
+  const norm_cell *d = (const norm_cell *)(p + 3 * lane);
+  *mean = (quad){a->mean, b->mean, c->mean, d->mean};
+  *rstd = (quad){a->rstd, b->rstd, c->rstd, d->rstd};
+}
+
+// The terms above where m is 1.
+MT_INLINE void quad_term(quad *a, quad *b, int term, const quad *xp, const quad *dyp, double w, const quad *meanp,
+                         const quad *rstdp) {
+  const quad x = *xp, dy = *dyp, mean = *meanp, rstd = *rstdp;
+  switch (term) {
+    case QUAD_MOMENTS:
+      *a += x;
+      *b += x * x;
+      return;
+    case QUAD_POWER: *a += x * x; return;
+    case QUAD_DEVIATION: {
+      const quad e = x - mean;
+      *a += e * e;
+      return;
+    }
+    case QUAD_GRADIENTS: {
+      const quad g = dy * w;
+      *a += g;
+      *b += g * (x - mean);
+      return;
+    }
+    default:
+      *a += dy;
+      *b += dy * ((x - mean) * rstd);
+  }
+}
+
+// The same for any other m.
+MT_INLINE void quad_term_soft(quad *a, quad *b, int term, const quad *xp, const quad *dyp, double w, const quad *meanp,
+                              const quad *rstdp, double m) {
+  const quad x = *xp, dy = *dyp, mean = *meanp, rstd = *rstdp;
+  const quad e = x - m * mean;
+  switch (term) {
+    case QUAD_MOMENTS:
+      *a += x;
+      *b += x * x / m;
+      return;
+    case QUAD_POWER: *a += x * x / m; return;
+    case QUAD_DEVIATION: *a += e * e / m; return;
+    case QUAD_GRADIENTS: {
+      const quad g = dy * w;
+      *a += g * m;
+      *b += g * e;
+      return;
+    }
+    default:
+      *a += dy * m;
+      *b += dy * (e * rstd);
+  }
+}
+
+// Where the strip puts them.
+MT_INLINE void store_sums(double *sum, int term, const quad *a, const quad *b, double ones, double squares, bool masked) {
+  const bool moments = term == QUAD_MOMENTS || term == QUAD_POWER;
+  const int first = moments ? 2 : 0;
+  for (int l = 0; l < 4; l++) {
+    sum[first * NORM_LANES + l] += (*a)[l];
+    if (term != QUAD_POWER && term != QUAD_DEVIATION) {
+      sum[(first + 1) * NORM_LANES + l] += (*b)[l];
+    }
+    if (moments && masked) {
+      sum[l] += ones;
+      sum[NORM_LANES + l] += squares;
+    }
+  }
+}
+
+#define MT_SOURCE "norm_rows.c"
+#include "twice.h"
+
+#define PICK(name) (masked ? MT_REAL_FN(dtype, name##_masked) : MT_REAL_FN(dtype, name))
+norm_row norm_row_moments(int32_t dtype, bool masked) { return PICK(moments); }
+norm_row norm_row_power(int32_t dtype, bool masked) { return PICK(power); }
+norm_row norm_row_squares(int32_t dtype, bool masked) { return PICK(squares); }
+norm_row norm_row_gradients(int32_t dtype, bool masked) { return PICK(gradients); }
+norm_row norm_row_weight_gradients(int32_t dtype, bool masked) { return PICK(weight_gradients); }
+norm_row norm_row_compat_moments(int32_t dtype) { return MT_REAL_FN(dtype, compat_moments); }
+norm_row norm_row_compat_squares(int32_t dtype) { return MT_REAL_FN(dtype, compat_squares); }
+norm_row norm_row_compat_skew(int32_t dtype) { return MT_REAL_FN(dtype, compat_skew); }
+
+#endif
