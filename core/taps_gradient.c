@@ -24,23 +24,59 @@ static void FN(add_runs)(const gradient_plan *s, REAL *sums, bool first, const r
   }
 }
 
+typedef REAL FN(four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+// to[l * to_step + j] = from[l + j * from_step] for l < lanes, j < n: squares of four.
+static void FN(transpose)(REAL *to, int64_t to_step, const REAL *from, int64_t from_step, int64_t n, int64_t lanes) {
+  int64_t l = 0;
+  for (; n >= 4 && l + 4 <= lanes; l += 4) {
+    for (int64_t k = 0; k < n; k += 4) {
+      const int64_t j = MT_MIN(k, n - 4);  // the last square may begin inside the one before
+      const REAL *p = from + l + j * from_step;
+      const FN(four) a = *(const FN(four) *)p, b = *(const FN(four) *)(p + from_step);
+      const FN(four) c = *(const FN(four) *)(p + 2 * from_step), d = *(const FN(four) *)(p + 3 * from_step);
+      const FN(four) ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+      const FN(four) cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+      REAL *q = to + l * to_step + j;
+      *(FN(four) *)q = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+      *(FN(four) *)(q + to_step) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+      *(FN(four) *)(q + 2 * to_step) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+      *(FN(four) *)(q + 3 * to_step) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+    }
+  }
+  for (; l < lanes; l++) {
+    for (int64_t j = 0; j < n; j++) to[l * to_step + j] = from[l + j * from_step];
+  }
+}
+
 // Writes the weights of a rectangle, all taps; sums: [tap][tile][TILE].
 static void FN(write)(const gradient_plan *s, const REAL *sums, const rectangle *r) {
   const mt_taps *t = s->taps;
   const int64_t tap_step = s->rectangle_tiles * s->tile_size;
+  bool neighbours = true;
+  for (int64_t j = 0; j < t->taps; j++) {
+    neighbours = neighbours && t->w_tap[j] == t->w_tap[0] + j;
+  }
   for (int64_t i = r->row; i < r->row_end; i++) {
     for (int64_t k = r->lane; k < r->lane_end; k++, sums += s->tile_size) {
       // The last lanes of a tile that was moved inwards; the others belong to the tile before.
       const int64_t at = first_lane(s, k), lane = k * s->tile_lanes, lanes = MT_MIN(lane + s->tile_lanes, s->lanes) - lane;
-      for (int64_t row = first_row(s, i); row < first_row(s, i + 1); row++) {
-        const REAL *from = sums + (row - first_row(s, i)) * s->tile_lanes + lane - at;
-        REAL *w = (REAL *)(uintptr_t)t->w + r->group * t->w_group + row * s->w_row + lane * s->w_lane;
+      const int64_t row = first_row(s, i), rows = first_row(s, i + 1) - row;
+      const REAL *from = sums + lane - at;
+      REAL *w = (REAL *)(uintptr_t)t->w + r->group * t->w_group + row * s->w_row + lane * s->w_lane + t->w_tap[0];
+      if (t->taps == 1 && s->w_row == 1) {
+        FN(transpose)(w, s->w_lane, from, s->tile_lanes, rows, lanes);
+        continue;
+      }
+      for (int64_t m = 0; m < rows; m++, w += s->w_row, from += s->tile_lanes) {
         if (t->taps == 1 && s->w_lane == 1) {
-          memcpy(w + t->w_tap[0], from, sizeof(REAL) * (size_t)lanes);
-          continue;
-        }
-        for (int64_t l = 0; l < lanes; l++) {
-          for (int64_t j = 0; j < t->taps; j++) w[l * s->w_lane + t->w_tap[j]] = from[l + j * tap_step];
+          memcpy(w, from, sizeof(REAL) * (size_t)lanes);
+        } else if (neighbours) {
+          FN(transpose)(w, s->w_lane, from, tap_step, t->taps, lanes);
+        } else {
+          for (int64_t l = 0; l < lanes; l++) {
+            for (int64_t j = 0; j < t->taps; j++) w[l * s->w_lane + t->w_tap[j] - t->w_tap[0]] = from[l + j * tap_step];
+          }
         }
       }
     }
@@ -89,7 +125,7 @@ static void FN(write_tasks)(void *context, int64_t begin, int64_t end) {
 enum {
   STACK_BYTES = 1 << 16,    // sums of one task on the stack
   CACHE_BYTES = 1 << 18,    // operands that a task reads for one set of runs
-  BLOCK_BYTES = 1 << 22,    // operands that all tasks pass over before they move on together,
+  BLOCK_BYTES = 1 << 20,    // operands that all tasks pass over before they move on together,
   BLOCK_PIXELS = 1024,      // but no fewer pixels
   RECTANGLE_ROWS = 5,       // tiles of a task
   RECTANGLE_LANES = 4,
@@ -200,7 +236,11 @@ static int64_t rows_with(const gradient_plan *s, int64_t row, int64_t pixels, in
 
 static int run_gradient(gradient_plan *s) {
   const mt_taps *t = s->taps;
-  const int64_t size = mt_dtype_size(t->dtype), pixel = size * t->groups * (t->channels + t->outputs);
+  int64_t size = mt_dtype_size(t->dtype), pixel = t->channels;
+  for (int32_t d = 0; d < t->dims; d++) {
+    pixel *= t->mul[d] < 4 ? t->mul[d] : 4;
+  }
+  pixel = size * t->groups * (pixel + t->outputs);
   choose_tiles(s);
   if (s->rows == 0 || s->lanes == 0 || s->groups == 0 || t->taps == 0) {
     return MT_OK;
