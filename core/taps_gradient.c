@@ -2,13 +2,13 @@
 // (tile.h): the channels of one operand side by side in its lanes, those of the other in its rows.
 #ifdef REAL
 
-// Adds runs to the tiles of a rectangle of one tap; sums: [tile][TILE].
+// Adds runs to the tiles of a rectangle of one tap; sums: [tile][TILE]. The tap reads x `shift` elements after that of the runs.
 static void FN(add_runs)(const gradient_plan *s, REAL *sums, bool first, const rectangle *r, const mt_tile_pixels *runs,
-                         int64_t count) {
+                         int64_t count, int64_t shift) {
   const mt_taps *t = s->taps;
   const int32_t type = MT_TILE_TYPE(t->dtype), last = t->dims - 1;
   const int64_t x_step = t->mul[last] * t->x_step[last], y_step = t->y_step[last];
-  const REAL *x = (const REAL *)t->x + r->group * t->channels, *y = (const REAL *)t->y + r->group * t->y_group;
+  const REAL *x = (const REAL *)t->x + (shift + r->group * s->x_group), *y = (const REAL *)t->y + r->group * t->y_group;
   for (int64_t i = r->row; i < r->row_end; i++) {
     const int64_t row = first_row(s, i), rows = first_row(s, i + 1) - row;
     for (int64_t k = r->lane; k < r->lane_end; k++, sums += s->tile_size) {
@@ -93,15 +93,18 @@ static void FN(sum_tasks)(void *context, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; task++) {
     const rectangle r = rectangle_of(s, s->sums ? task / t->taps : task);
     const int64_t tap = s->sums ? task % t->taps : 0, tap_end = s->sums ? tap + 1 : t->taps;
-    for (int64_t j = tap; j < tap_end; j++) {
-      REAL *sums = s->sums ? (REAL *)s->sums + task * tap_size : stack + j * tap_size;
+    REAL *sums = s->sums ? (REAL *)s->sums + task * tap_size : stack;
+    // Where all taps count at all pixels, they share the runs.
+    for (int64_t j = tap, next; j < tap_end; j = next) {
+      next = s->uniform ? tap_end : j + 1;
       mt_taps_walk walk = mt_taps_walk_start(t, &s->active, &s->valid, j, s->begin, s->end);
       walk.y_first = s->x_lanes && !s->lanewise;
+      walk.first_sample = s->wide ? s->wide->first : 0;
       bool first = s->begin == 0;
       for (int64_t count = 1; count > 0; first = false) {
         count = mt_taps_walk_next(&walk, runs, s->pixels);
-        if (first || count > 0) {
-          FN(add_runs)(s, sums, first, &r, runs, count);
+        for (int64_t k = j; k < next && (first || count > 0); k++) {
+          FN(add_runs)(s, sums + (k - tap) * tap_size, first, &r, runs, count, tap_shift(t, k) - tap_shift(t, j));
         }
       }
     }
@@ -120,7 +123,7 @@ static void FN(write_tasks)(void *context, int64_t begin, int64_t end) {
 }
 
 #else
-#include "taps_runs.h"
+#include "taps_wide.h"
 
 enum {
   STACK_BYTES = 1 << 16,    // sums of one task on the stack
@@ -137,10 +140,12 @@ typedef struct {
   const mt_taps *taps;
   const mt_tile *tile;
   mt_taps_spans active, valid;
+  mt_taps_wide *wide;                  // where taps come from, or NULL
+  bool uniform;                        // every tap counts at every pixel
   bool x_lanes;                        // x is in the lanes, y in the rows
   bool lanewise;                       // depthwise: groups in the lanes, one row
   int64_t groups, rows, lanes;         // weights of a tap
-  int64_t w_row, w_lane;
+  int64_t w_row, w_lane, x_group;
   int64_t tile_lanes, tile_size;       // lanes and elements of a tile
   int64_t row_tiles, lane_tiles;
   int64_t rectangle_rows, rectangle_lanes, rectangle_tiles;  // tiles of a task
@@ -168,6 +173,14 @@ static rectangle rectangle_of(const gradient_plan *s, int64_t number) {
                      MT_MIN(lane + s->rectangle_lanes, s->lane_tiles)};
 }
 
+static int64_t tap_shift(const mt_taps *t, int64_t j) {
+  int64_t shift = 0;
+  for (int32_t d = 0; d < t->dims; d++) {
+    shift += t->offset[j][d] * t->x_step[d];
+  }
+  return shift;
+}
+
 #define MT_SOURCE "taps_gradient.c"
 #include "twice.h"
 
@@ -176,21 +189,42 @@ static int64_t rectangles(const gradient_plan *s) {
 }
 
 // Cost of a pixel with so many rows and lanes: the tiles' multiply-adds. Fewer than 4 rows wait for each other.
-static int64_t cost(const gradient_plan *s, int64_t rows, int64_t lanes) {
+static int64_t tiles_cost(const gradient_plan *s, int64_t rows, int64_t lanes) {
   const int64_t tiles = pieces(rows, s->tile->outer_rows);
   return pieces(lanes, s->tile->outer_lanes[MT_TILE_TYPE(s->taps->dtype)]) * tiles * MT_MAX(4, pieces(rows, tiles));
+}
+
+static bool better_x_lanes(const gradient_plan *s, const mt_taps *t) {
+  return tiles_cost(s, t->outputs, t->channels) <= tiles_cost(s, t->channels, t->outputs);
+}
+
+static int64_t taps_cost(const gradient_plan *s, const mt_taps *t) {
+  return t->taps * (better_x_lanes(s, t) ? tiles_cost(s, t->outputs, t->channels) : tiles_cost(s, t->channels, t->outputs));
+}
+
+static bool is_uniform(const gradient_plan *s) {
+  const mt_taps *t = s->taps;
+  for (int64_t j = 0; j < t->taps; j++) {
+    for (int32_t d = 0; d < t->dims; d++) {
+      if (t->offset[j][d] < 0 || (t->grid[d] - 1) * t->mul[d] + t->offset[j][d] >= t->size[d]) {
+        return false;
+      }
+    }
+  }
+  return s->valid.first == NULL;
 }
 
 static void choose_tiles(gradient_plan *s) {
   const mt_taps *t = s->taps;
   const int32_t type = MT_TILE_TYPE(t->dtype);
   s->lanewise = mt_taps_depthwise(t);
-  s->x_lanes = cost(s, t->outputs, t->channels) <= cost(s, t->channels, t->outputs);
+  s->x_lanes = better_x_lanes(s, t);
   s->groups = s->lanewise ? 1 : t->groups;
   s->rows = s->lanewise ? 1 : s->x_lanes ? t->outputs : t->channels;
   s->lanes = s->lanewise ? t->groups : s->x_lanes ? t->channels : t->outputs;
   s->w_row = s->x_lanes ? t->w_output : t->w_channel;
   s->w_lane = s->lanewise ? t->w_group : s->x_lanes ? t->w_channel : t->w_output;
+  s->x_group = s->wide ? s->wide->x_group : t->channels;
   s->tile_lanes = s->tile->outer_lanes[type] * (s->lanewise ? 4 : 1);
   s->tile_size = s->tile_lanes * (s->lanewise ? 1 : s->tile->outer_rows);
   s->row_tiles = pieces(s->rows, s->tile->outer_rows);
@@ -213,14 +247,14 @@ static void choose_rectangle(gradient_plan *s, int64_t taps_together, bool littl
   }
 }
 
-// The row after those that hold about `pixels` active ones, from `row` on; *count = how many they hold.
-static int64_t rows_with(const gradient_plan *s, int64_t row, int64_t pixels, int64_t *count) {
+// The row after those, before `end`, that hold about `pixels` active ones, from `row` on; *count = how many they hold.
+static int64_t rows_with(const gradient_plan *s, int64_t row, int64_t end, int64_t pixels, int64_t *count) {
   const mt_taps *t = s->taps;
   const int64_t columns = t->grid[t->dims - 1], own = t->samples > 0 ? s->image_rows / t->samples : 1;
   *count = 0;
-  while (row < s->image_rows && *count < pixels) {
+  while (row < end && *count < pixels) {
     if (s->active.first == NULL) {
-      const int64_t n = MT_MIN(s->image_rows - row, (pixels - *count - 1) / columns + 1);
+      const int64_t n = MT_MIN(end - row, (pixels - *count - 1) / columns + 1);
       row += n;
       *count += n * columns;
       continue;
@@ -234,20 +268,41 @@ static int64_t rows_with(const gradient_plan *s, int64_t row, int64_t pixels, in
   return row;
 }
 
+// Passes over the rows of all samples, block by block.
+static int run_blocks(gradient_plan *s, int64_t most, double weights, int64_t tasks) {
+  const mt_taps *t = s->taps;
+  const int64_t own = t->samples > 0 ? s->image_rows / t->samples : 1;
+  int64_t loaded = s->wide ? 0 : s->image_rows;  // rows that can be read
+  do {
+    if (s->wide && s->begin == loaded && loaded < s->image_rows) {
+      MT_TRY(mt_taps_wide_load(s->wide, s->begin / own));
+      loaded = s->wide->end * own;
+    }
+    int64_t count;
+    s->end = rows_with(s, s->begin, loaded, most, &count);
+    const bool alone = (double)count * weights < LITTLE;
+    MT_TRY(mt_parallel(tasks, alone ? tasks : 1, MT_REAL_FN(t->dtype, sum_tasks), s));
+    s->begin = s->end;
+  } while (s->begin < s->image_rows);
+  return MT_OK;
+}
+
 static int run_gradient(gradient_plan *s) {
   const mt_taps *t = s->taps;
   int64_t size = mt_dtype_size(t->dtype), pixel = t->channels;
-  for (int32_t d = 0; d < t->dims; d++) {
-    pixel *= t->mul[d] < 4 ? t->mul[d] : 4;
-  }
-  pixel = size * t->groups * (pixel + t->outputs);
   choose_tiles(s);
   if (s->rows == 0 || s->lanes == 0 || s->groups == 0 || t->taps == 0) {
     return MT_OK;
   }
+  s->uniform = is_uniform(s);
+  for (int32_t d = 0; d < t->dims; d++) {
+    pixel *= t->mul[d] < 4 ? t->mul[d] : 4;
+  }
+  pixel = size * t->groups * (pixel + t->outputs);
   const int64_t most = MT_MAX(BLOCK_PIXELS, BLOCK_BYTES / pixel);
   int64_t count;
-  const bool one_block = rows_with(s, 0, most, &count) == s->image_rows;
+  const bool one_block = rows_with(s, 0, s->image_rows, most, &count) == s->image_rows &&
+                         (s->wide == NULL || s->wide->samples >= t->samples);
   const double weights = (double)(t->groups * t->taps * t->channels) * (double)t->outputs;
   const bool little = one_block && (double)count * weights < LITTLE;
   const bool together = one_block && t->taps * s->tile_size * size <= STACK_BYTES &&
@@ -265,23 +320,44 @@ static int run_gradient(gradient_plan *s) {
     }
     tasks *= t->taps;
   }
-  do {
-    s->end = rows_with(s, s->begin, most, &count);
-    const bool alone = (double)count * weights < LITTLE;
-    MT_TRY(mt_parallel(tasks, alone ? tasks : 1, MT_REAL_FN(t->dtype, sum_tasks), s));
-    s->begin = s->end;
-  } while (s->begin < s->image_rows);
+  MT_TRY(run_blocks(s, most, weights, tasks));
   return together ? MT_OK : mt_parallel(rectangles(s), little ? rectangles(s) : 1, MT_REAL_FN(t->dtype, write_tasks), s);
+}
+
+// Few channels: with wide taps, where they cost less.
+static int run_wide(gradient_plan *s, mt_taps_wide *wide) {
+  mt_taps_spans valid = s->valid;
+  s->taps = &wide->taps;
+  s->wide = wide;
+  s->valid = (mt_taps_spans){NULL, NULL};
+  wide->valid = &valid;
+  int status = mt_taps_wide_start(wide);
+  status = status ? status : run_gradient(s);
+  if (status == MT_OK) {
+    mt_taps_wide_finish(wide);
+  }
+  s->valid = valid;
+  return status;
 }
 
 int mt_taps_gradient(const mt_taps *t) {
   gradient_plan s = {.taps = t, .tile = mt_tile_get(), .image_rows = t->samples};
+  mt_taps_wide wide = {.width = 1};
   for (int32_t d = 0; d < t->dims - 1; d++) {
     s.image_rows *= t->grid[d];
   }
   int status = mt_taps_spans_make(&s.active, &t->active, t->samples, t->dims, t->grid);
   status = status ? status : mt_taps_spans_make(&s.valid, &t->valid, t->samples, t->dims, t->size);
-  status = status ? status : run_gradient(&s);
+  if (status == MT_OK) {
+    if (!mt_taps_depthwise(t)) {
+      mt_taps_wide_plan(&wide, t, &s.active, &s.valid);
+    }
+    if (wide.width > 1 && taps_cost(&s, &wide.taps) >= taps_cost(&s, t)) {
+      wide.width = 1;
+    }
+    status = wide.width > 1 ? run_wide(&s, &wide) : run_gradient(&s);
+  }
+  mt_taps_wide_free(&wide);
   mt_free(s.sums);
   mt_taps_spans_free(&s.valid);
   mt_taps_spans_free(&s.active);

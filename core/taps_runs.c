@@ -133,7 +133,7 @@ static bool enter_row(mt_taps_walk *w) {
   const int32_t last = t->dims - 1;
   const int64_t *offset = t->offset[w->tap];
   int64_t grid_row = t->active.sample == 0 ? 0 : w->sample, image_row = t->valid.sample == 0 ? 0 : w->sample;
-  w->x = w->sample * t->x_sample + offset[last] * t->x_step[last];
+  w->x = (w->sample - w->first_sample) * t->x_sample + offset[last] * t->x_step[last];
   w->y = w->sample * t->y_sample;
   for (int32_t d = 0; d < last; d++) {
     const int64_t from = w->at[d] * t->mul[d] + offset[d];

@@ -30,6 +30,7 @@ typedef struct {
   int64_t x, y, next, cut;              // inside a row: its offsets, the next pixel, the end of the piece (-1: none yet)
   const struct mt_taps_span *a, *a_end, *v, *v_end;
   bool inside;                          // a row was begun and not finished
+  int64_t first_sample;                 // that x begins with
   bool y_first;                         // runs: a of y, b of x, where a of x, b of y is the rule
 } mt_taps_walk;
 
