@@ -17,28 +17,30 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
   const int32_t type = MT_TILE_TYPE(t->dtype);
   mt_band b;
   _Alignas(64) REAL acc[ROWS * LANES];
+  const void *windows[MT_BAND_PIXELS];
+  void *outputs[MT_BAND_PIXELS];
   REAL scale[MT_BAND_PIXELS], gate[MT_BAND_PIXELS];
   for (int64_t task = begin; task < end; task++) {
     void *halo = mt_taps_halo_take(&s->p);
-    FN(mt_taps_list)(&s->p, &b, task, halo, true, scale, gate);
-    if (halo && b.count > 0) {
+    mt_taps_list(&s->p, &b, task, halo, true);
+    if (halo && b.spans > 0) {
       FN(mt_taps_fill)(&s->p, &b, halo, 0);
     }
-    const REAL *from = halo ? halo : t->x;
-    for (int64_t i = 0; i < b.count; i += ROWS) {
-      const int64_t rows = MT_MIN(ROWS, b.count - i);
+    const int64_t n = FN(mt_taps_pixels)(&s->p, &b, halo ? halo : t->x, windows, outputs, scale, gate);
+    for (int64_t i = 0; i < n; i += ROWS) {
+      const int64_t rows = MT_MIN(ROWS, n - i);
       for (int64_t g = 0; g < t->groups; g += LANES) {
         const int64_t lanes = MT_MIN(LANES, t->groups - g);
         const void *a[ROWS];
         void *y[ROWS];
         for (int64_t r = 0; r < rows; r++) {
-          a[r] = s->p.count > 0 ? from + b.at[i + r] + g : from;
-          y[r] = t->y_group == 1 ? (REAL *)b.y[i + r] + g : acc + r * LANES;
+          a[r] = (const REAL *)windows[i + r] + g;
+          y[r] = t->y_group == 1 ? (REAL *)outputs[i + r] + g : acc + r * LANES;
         }
         s->p.tile->lanewise[type](acc, LANES, a, s->at, (const REAL *)s->packed + g, t->groups, s->p.count, rows, lanes);
         s->p.tile->finish[type](y, acc, LANES, t->bias ? (const REAL *)t->bias + g : NULL, scale + i, gate + i, rows, lanes);
         for (int64_t l = 0; l < lanes && t->y_group != 1; l++) {
-          for (int64_t r = 0; r < rows; r++) ((REAL *)b.y[i + r])[(g + l) * t->y_group] = acc[r * LANES + l];
+          for (int64_t r = 0; r < rows; r++) ((REAL *)outputs[i + r])[(g + l) * t->y_group] = acc[r * LANES + l];
         }
       }
     }
@@ -85,7 +87,7 @@ static int run(depthwise_plan *s) {
 
 int mt_taps_sum_depthwise(const mt_taps *t) {
   depthwise_plan s = {.packed = NULL};
-  int status = mt_taps_plan_begin(&s.p, t, t->groups);
+  int status = mt_taps_plan_begin(&s.p, t, t->groups, false);
   status = status ? status : run(&s);
   mt_free(s.at);
   mt_free(s.packed);

@@ -7,14 +7,11 @@ typedef FN(integer) FN(order) __attribute__((vector_size(4 * sizeof(REAL))));
 
 // row[i][l] = from[l * step + i] for i < n, l < lanes. Few rows of w are read at a time: they often lie at a distance at which
 // they compete for the same cache lines.
-static void FN(transpose)(REAL *const *row, const REAL *from, int64_t step, int64_t n, int64_t lanes) {
+void FN(mt_taps_transpose)(REAL *const *row, const REAL *from, int64_t step, int64_t n, int64_t lanes) {
   const int64_t whole = n / 4 * 4;
   int64_t l = 0;
   for (; l + 4 <= lanes; l += 4) {
     const REAL *p = from + l * step;
-    for (int64_t i = 0; i < n; i += 64 / (int64_t)sizeof(REAL)) {  // the next strip
-      for (int64_t q = 0; q < 4; q++) __builtin_prefetch(p + q * step + STRIP + i, 0, 2);
-    }
     for (int64_t i = 0; i < whole; i += 4, p += 4) {
       const FN(quad) a = *(const FN(quad) *)p, b = *(const FN(quad) *)(p + step);
       const FN(quad) c = *(const FN(quad) *)(p + 2 * step), d = *(const FN(quad) *)(p + 3 * step);
@@ -50,7 +47,10 @@ static void FN(pack_spread)(const mt_taps_weights *k, REAL *panel, const REAL *w
         c++;
       }
     }
-    FN(transpose)(row, w + i, t->w_output, m, used);
+    for (int64_t l = 0; l < used; l++) {  // the next strip
+      for (int64_t q = 0; q < m; q += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(w + i + STRIP + l * t->w_output + q, 0, 2);
+    }
+    FN(mt_taps_transpose)(row, w + i, t->w_output, m, used);
   }
 }
 

@@ -20,45 +20,18 @@ static void FN(factors)(REAL *out, const mt_taps_map *map, int64_t from, int64_t
   for (int64_t i = 0; i < n; i++) out[i] = map->data ? ((const REAL *)map->data)[from + i * map->step[2]] : 1;
 }
 
-void FN(mt_taps_list)(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear, REAL *scale, REAL *gate) {
-  set_box(p, b, index);
-  b->count = 0;
-  b->first = b->to[3];
-  b->last = b->from[3];
-  if (halo) {
-    memset(row_marks(p, halo), 0, (size_t)(p->slots[0] * p->slots[1] * p->slots[2]));
-  }
-  int64_t at[4];
-  for (at[0] = b->from[0]; at[0] < b->to[0]; at[0]++) {
-    for (at[1] = b->from[1]; at[1] < b->to[1]; at[1]++) {
-      for (at[2] = b->from[2]; at[2] < b->to[2]; at[2]++) {
-        const uint8_t *active = p->active.data ? (const uint8_t *)p->active.data + map_at(&p->active, at) : NULL;
-        REAL *y = (REAL *)p->taps->y + at[0] * p->taps->y_sample + at[1] * p->y_step[0] + at[2] * p->y_step[1];
-        const int64_t window = row_window(p, b, at), before = b->count;
-        for (int64_t c = b->from[3], end; c < b->to[3]; c = end) {
-          const bool on = active == NULL || active[c * p->active.step[2]];
-          end = active ? run_end(active, p->active.step[2], c, b->to[3], on) : b->to[3];
-          if (!on) {
-            if (clear) {
-              FN(clear)(p, y + c * p->y_step[2], end - c);
-            }
-            continue;
-          }
-          FN(factors)(scale + b->count, &p->scale, map_at(&p->scale, at) + c * p->scale.step[2], end - c);
-          FN(factors)(gate + b->count, &p->gate, map_at(&p->gate, at) + c * p->gate.step[2], end - c);
-          b->first = MT_MIN(b->first, c);
-          b->last = MT_MAX(b->last, end);
-          for (; c < end; c++, b->count++) {
-            b->at[b->count] = window + (c - (p->in_place ? 0 : b->from[3])) * p->mul[2] * p->stride[3];
-            b->y[b->count] = y + c * p->y_step[2];
-          }
-        }
-        if (halo && b->count > before) {
-          mark_rows(p, b, at, row_marks(p, halo));
-        }
-      }
+int64_t FN(mt_taps_pixels)(const mt_taps_plan *p, const mt_band *b, const REAL *from, const void **a, void **y, REAL *scale,
+                           REAL *gate) {
+  int64_t count = 0;
+  for (const mt_span *s = b->span; s < b->span + b->spans; s++) {
+    FN(factors)(scale + count, &p->scale, s->scale, s->n);
+    FN(factors)(gate + count, &p->gate, s->gate, s->n);
+    for (int64_t i = 0; i < s->n; i++, count++) {
+      a[count] = p->k > 0 ? from + s->at + i * p->column : from;
+      y[count] = (REAL *)s->y + i * p->y_step[2];
     }
   }
+  return count;
 }
 
 INLINE void FN(copy)(REAL *restrict to, const REAL *restrict from, int64_t n) {
@@ -69,25 +42,57 @@ INLINE void FN(copy)(REAL *restrict to, const REAL *restrict from, int64_t n) {
   }
 }
 
-// Columns [0, n) of one row; valid: of their pixels, or NULL.
-static void FN(fill_row)(const mt_taps_plan *p, REAL *to, const REAL *from, const uint8_t *valid, int64_t n) {
-  const int64_t step = p->stride[3];
-  for (int64_t c = 0, end; c < n; c = end) {
-    const bool on = valid == NULL || valid[c * p->valid.step[2]];
-    end = valid ? run_end(valid, p->valid.step[2], c, n, on) : n;
-    if (!on) {
-      memset(to + c * step, 0, sizeof(REAL) * (size_t)((end - c) * step));
-    } else if (step == p->width && step == p->x_step[2]) {
-      memcpy(to + c * step, from + c * step, sizeof(REAL) * (size_t)((end - c) * step));
-    } else {
-      for (int64_t i = c; i < end; i++) FN(copy)(to + i * step, from + i * p->x_step[2], p->width);
+// Slots [s0, s1) of one row, all the pixels there or zeros (from NULL), into planes.
+static void FN(put_planes)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t s1, const REAL *from) {
+  const int64_t mul = p->mul[2];
+  for (int64_t s = s0; s < MT_MIN(s1, s0 + mul); s++) {
+    const int64_t n = (s1 - s + mul - 1) / mul;
+    for (int64_t c = 0, some; c < p->width; c += some) {
+      REAL *to[STRIP];
+      some = MT_MIN(STRIP, p->width - c);
+      for (int64_t i = 0; i < some; i++) {
+        to[i] = row + ((c + i) * mul + s % mul) * p->plane + s / mul;
+      }
+      const REAL *pixels = from ? from + (s - s0) * p->x_step[2] + c : NULL;
+      for (int64_t i = 0; i < some && !from; i++) {
+        memset(to[i], 0, sizeof(REAL) * (size_t)n);
+      }
+      if (from && p->width == 1 && p->x_step[2] * mul == 1) {
+        memcpy(to[0], pixels, sizeof(REAL) * (size_t)n);
+      } else if (from) {
+        FN(mt_taps_transpose)(to, pixels, p->x_step[2] * mul, some, n);
+      }
     }
+  }
+}
+
+static void FN(put)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t s1, const REAL *from) {
+  const int64_t step = p->stride[3];
+  if (s1 <= s0) {
+    return;
+  }
+  if (p->plane) {
+    FN(put_planes)(p, row, s0, s1, from);
+  } else if (from == NULL) {
+    memset(row + s0 * step, 0, sizeof(REAL) * (size_t)((s1 - s0) * step));
+  } else if (step == p->width && step == p->x_step[2]) {
+    memcpy(row + s0 * step, from, sizeof(REAL) * (size_t)((s1 - s0) * step));
+  } else {
+    for (int64_t s = s0; s < s1; s++, from += p->x_step[2]) FN(copy)(row + s * step, from, p->width);
+  }
+}
+
+// The same for slots inside the image; valid: of their pixels, or NULL.
+static void FN(put_valid)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t s1, const REAL *from, const uint8_t *valid) {
+  for (int64_t s = s0, end; s < s1; s = end) {
+    const bool on = valid == NULL || valid[(s - s0) * p->valid.step[2]];
+    end = valid ? s0 + run_end(valid, p->valid.step[2], s - s0, s1 - s0, on) : s1;
+    FN(put)(p, row, s, end, on ? from + (s - s0) * p->x_step[2] : NULL);
   }
 }
 
 void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel) {
   const uint8_t *mark = row_marks(p, halo);
-  const int64_t step = p->stride[3];
   // Slots and, in the image, columns of the listed windows.
   const int64_t s0 = (b->first - b->from[3]) * p->mul[2], s1 = (b->last - 1 - b->from[3]) * p->mul[2] + p->high[2] - p->low[2] + 1;
   const int64_t left = b->from[3] * p->mul[2] + p->low[2];
@@ -107,16 +112,16 @@ void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64
           inside = inside && at[d + 1] >= 0 && at[d + 1] < p->size[d];
         }
         if (!inside) {
-          memset(row + s0 * step, 0, sizeof(REAL) * (size_t)((s1 - s0) * step));
+          FN(put)(p, row, s0, s1, NULL);
           continue;
         }
-        memset(row + s0 * step, 0, sizeof(REAL) * (size_t)((in0 - s0) * step));
+        FN(put)(p, row, s0, in0, NULL);
         if (in1 > in0) {
           const REAL *x = (const REAL *)p->taps->x + at[0] * p->taps->x_sample + at[1] * p->x_step[0] + at[2] * p->x_step[1];
           const uint8_t *valid = p->valid.data ? (const uint8_t *)p->valid.data + map_at(&p->valid, at) + (left + in0) * p->valid.step[2] : NULL;
-          FN(fill_row)(p, row + in0 * step, x + (left + in0) * p->x_step[2] + channel, valid, in1 - in0);
+          FN(put_valid)(p, row, in0, in1, x + (left + in0) * p->x_step[2] + channel, valid);
         }
-        memset(row + in1 * step, 0, sizeof(REAL) * (size_t)((s1 - in1) * step));
+        FN(put)(p, row, in1, s1, NULL);
       }
     }
   }
@@ -126,6 +131,8 @@ void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64
 #include "taps_plan.h"
 
 #define INLINE static inline
+
+enum { STRIP = 64 };        // channels that are put into planes together
 
 // ---- what the typed half uses ---------------------------------------------------------------------------------------------
 
@@ -159,9 +166,9 @@ static int64_t run_end(const uint8_t *flag, int64_t step, int64_t from, int64_t 
   return i;
 }
 
-// After the halo's pixels, one byte per row of slots.
+// At the halo's end, one byte per row of slots.
 static uint8_t *row_marks(const mt_taps_plan *p, void *halo) {
-  return (uint8_t *)halo + p->slots[0] * p->stride[0] * mt_dtype_size(p->taps->dtype);
+  return (uint8_t *)halo + p->halo_bytes - p->slots[0] * p->slots[1] * p->slots[2];
 }
 
 // Elements to the window of the row's first column: of the band in a halo, of the grid in the image.
@@ -193,6 +200,43 @@ static void mark_rows(const mt_taps_plan *p, const mt_band *b, const int64_t at[
 
 #define MT_SOURCE "taps_plan.c"
 #include "twice.h"
+
+void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear) {
+  const int64_t size = mt_dtype_size(p->taps->dtype);
+  set_box(p, b, index);
+  b->spans = 0;
+  b->first = b->to[3];
+  b->last = b->from[3];
+  if (halo) {
+    memset(row_marks(p, halo), 0, (size_t)(p->slots[0] * p->slots[1] * p->slots[2]));
+  }
+  int64_t at[3];
+  for (at[0] = b->from[0]; at[0] < b->to[0]; at[0]++) {
+    for (at[1] = b->from[1]; at[1] < b->to[1]; at[1]++) {
+      for (at[2] = b->from[2]; at[2] < b->to[2]; at[2]++) {
+        const uint8_t *active = p->active.data ? (const uint8_t *)p->active.data + map_at(&p->active, at) : NULL;
+        char *y = (char *)p->taps->y + (at[0] * p->taps->y_sample + at[1] * p->y_step[0] + at[2] * p->y_step[1]) * size;
+        const int64_t window = row_window(p, b, at), before = b->spans;
+        for (int64_t c = b->from[3], end; c < b->to[3]; c = end) {
+          const bool on = active == NULL || active[c * p->active.step[2]];
+          end = active ? run_end(active, p->active.step[2], c, b->to[3], on) : b->to[3];
+          if (on) {
+            b->span[b->spans++] = (mt_span){
+                .n = end - c, .at = window + (c - (p->in_place ? 0 : b->from[3])) * p->column, .y = y + c * p->y_step[2] * size,
+                .scale = map_at(&p->scale, at) + c * p->scale.step[2], .gate = map_at(&p->gate, at) + c * p->gate.step[2]};
+            b->first = MT_MIN(b->first, c);
+            b->last = MT_MAX(b->last, end);
+          } else if (clear) {
+            MT_REAL_CALL(p->taps->dtype, clear, p, (void *)(y + c * p->y_step[2] * size), end - c);
+          }
+        }
+        if (halo && b->spans > before) {
+          mark_rows(p, b, at, row_marks(p, halo));
+        }
+      }
+    }
+  }
+}
 
 // ---- taps -------------------------------------------------------------------------------------------------------------------
 
@@ -230,9 +274,25 @@ static void place_taps(mt_taps_plan *p) {
     p->tap[j].at = 0;
     for (int32_t d = 0; d < t->dims; d++) {
       const int32_t axis = d + 3 - t->dims;
-      p->tap[j].at += (t->offset[p->tap[j].index][d] - p->low[axis]) * p->stride[axis + 1];
+      const int64_t distance = t->offset[p->tap[j].index][d] - p->low[axis];
+      p->tap[j].at += axis == 2 && p->plane ? distance % p->mul[2] * p->plane + distance / p->mul[2] : distance * p->stride[axis + 1];
     }
   }
+}
+
+// Blocks are cut by the taps' numbers among all, not among those in use: a tap that this image does not need leaves the blocks
+// of the others, and so every bit, as they are.
+int64_t mt_taps_block_end(const mt_taps_plan *p, int64_t k0) {
+  const int64_t channels = p->taps->channels;
+  int64_t j = k0 / channels;
+  if (channels > MT_TILE_K) {
+    return MT_MIN(k0 + MT_TILE_K, (j + 1) * channels);
+  }
+  const int64_t whole = MT_TILE_K / channels, group = p->tap[j].index / whole;
+  while (j < p->count && p->tap[j].index / whole == group) {
+    j++;
+  }
+  return j * channels;
 }
 
 // ---- bands ------------------------------------------------------------------------------------------------------------------
@@ -315,26 +375,35 @@ static void cut_bands(mt_taps_plan *p) {
   }
 }
 
-static int place_halo(mt_taps_plan *p) {
-  const int64_t size = mt_dtype_size(p->taps->dtype);
+static int place_halo(mt_taps_plan *p, bool planes) {
+  const int64_t size = mt_dtype_size(p->taps->dtype), line = 64 / size, mul = p->mul[2];
+  int64_t elements;
+  bool fits = true;
   if (p->in_place) {
     p->stride[0] = p->taps->x_sample;
     memcpy(p->stride + 1, p->x_step, sizeof p->x_step);
+    p->column = mul * p->x_step[2];
     return MT_OK;
   }
-  bool fits = true;
-  p->stride[3] = p->width + (p->width * p->mul[2] * size % 1024 == 0 ? 64 / size : 0);
-  for (int32_t d = 3; d >= 0; d--) {
+  for (int32_t d = 0; d < 4; d++) {
     p->slots[d] = extent(p, d, p->band[d]);
-    fits = fits && mt_mul(d > 0 ? &p->stride[d - 1] : &p->halo_bytes, p->slots[d], p->stride[d]);
   }
-  fits = fits && mt_mul(&p->halo_bytes, p->halo_bytes, size) &&
-         mt_add(&p->halo_bytes, p->halo_bytes, p->slots[0] * p->slots[1] * p->slots[2] + 64);
+  p->stride[3] = planes ? 1 : p->width + (p->width * mul * size % 1024 == 0 ? line : 0);
+  p->column = planes ? 1 : p->stride[3] * mul;
+  fits = mt_mul(&p->stride[2], planes ? (p->slots[3] + mul - 1) / mul : p->slots[3], p->stride[3]) &&
+         mt_mul(&p->stride[1], p->slots[2], p->stride[2]) && mt_mul(&p->stride[0], p->slots[1], p->stride[1]) &&
+         mt_mul(&elements, p->slots[0], p->stride[0]);
+  if (fits && planes) {
+    p->plane = (elements / line | 1) * line + 2 * line;  // an odd number of cache lines, and one more than needed
+    fits = mt_mul(&elements, p->plane, mul) && mt_mul(&elements, elements, p->width);
+  }
+  fits = fits && mt_mul(&p->halo_bytes, elements, size) &&
+         mt_add(&p->halo_bytes, p->halo_bytes, p->slots[0] * p->slots[1] * p->slots[2] + 64 * (MT_TILE_PLANES + 2));
   p->halo_bytes = p->halo_bytes / 64 * 64;
   return fits ? MT_OK : mt_fail(MT_ERROR_MEMORY, "out of memory: the pixels of a convolution do not fit in 64 bits");
 }
 
-int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width) {
+int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width, bool planes) {
   *p = (mt_taps_plan){.taps = t, .tile = mt_tile_get(), .width = width};
   p->tap = mt_alloc_array(t->taps, (int64_t)sizeof *p->tap);
   if (p->tap == NULL) {
@@ -342,9 +411,9 @@ int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width) {
   }
   normalise(p);
   use_taps(p);
-  p->in_place = can_stay(p);
+  p->in_place = !planes && can_stay(p);
   cut_bands(p);
-  MT_TRY(place_halo(p));
+  MT_TRY(place_halo(p, planes));
   place_taps(p);
   if (p->in_place) {
     return MT_OK;

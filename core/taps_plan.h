@@ -34,33 +34,53 @@ typedef struct mt_taps_plan {
   // samples and the three axes
   int64_t band[4], bands[4], band_count;
   int64_t slots[4], stride[4];   // pixels of a halo; elements between neighbours there or, in place, in the image
+  int64_t column;                // elements between the windows of neighbouring pixels
+  int64_t plane;                 // elements between planes: one per channel and remainder of the column by mul; 0: no planes
   int64_t halo_bytes;
   char *halos;                   // one per thread
   int32_t *taken;                // which of them some task has
 } mt_taps_plan;
 
+// Neighbouring active pixels of a row.
+typedef struct {
+  int64_t n, at;                 // elements from the start of halo or image to the first one's window
+  void *y;                       // its outputs, of group 0
+  int64_t scale, gate;           // where it lies in these maps
+} mt_span;
+
 // What a task works on.
 typedef struct {
   int64_t from[4], to[4];        // box of the grid
-  int64_t count;                 // active pixels
-  int64_t first, last;           // the columns between which they lie
-  int64_t at[MT_BAND_PIXELS];    // elements from the start of halo or image to a pixel's window
-  void *y[MT_BAND_PIXELS];       // its outputs, of group 0
+  int64_t first, last;           // the columns between which the active pixels lie
+  int64_t spans;
+  mt_span span[MT_BAND_PIXELS];
 } mt_band;
 
-// A group has its channels side by side; a depthwise sum reads those of all groups at once.
-int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width);
+// width: neighbouring channels that a task reads of a pixel; planes: the halo holds them apart.
+int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width, bool planes);
 void mt_taps_plan_end(mt_taps_plan *p);
+// The end of the block of terms that begins at term k0. Terms are summed in blocks: several whole taps, or a part of one.
+int64_t mt_taps_block_end(const mt_taps_plan *p, int64_t k0);
 // A halo that no other task has. NULL in place.
 void *mt_taps_halo_take(const mt_taps_plan *p);
 void mt_taps_halo_return(const mt_taps_plan *p, const void *halo);
 
-// Lists the active pixels of a band with their factors, and clears the outputs of the others if `clear`. halo may be NULL.
-void mt_taps_list_f32(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear, float *scale, float *gate);
-void mt_taps_list_f64(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear, double *scale, double *gate);
+// Lists the active pixels of a band, and clears the outputs of the others if `clear`. halo: marked for the next call, or NULL.
+void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear);
 // Copies what a listed band reads, channels [channel, channel + width).
 void mt_taps_fill_f32(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel);
 void mt_taps_fill_f64(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel);
 
+// The listed pixels one by one: their windows (elements from `from`), outputs and factors. Returns how many.
+int64_t mt_taps_pixels_f32(const mt_taps_plan *p, const mt_band *b, const float *from, const void **a, void **y, float *scale, float *gate);
+int64_t mt_taps_pixels_f64(const mt_taps_plan *p, const mt_band *b, const double *from, const void **a, void **y, double *scale, double *gate);
+
+// row[i][l] = from[l * step + i] for i < n, l < lanes.
+void mt_taps_transpose_f32(float *const *row, const float *from, int64_t step, int64_t n, int64_t lanes);
+void mt_taps_transpose_f64(double *const *row, const double *from, int64_t step, int64_t n, int64_t lanes);
+
+// mt_taps_sum for few outputs per group.
+bool mt_taps_has_few_outputs(const mt_taps *t);
+int mt_taps_sum_planes(const mt_taps *t);
 // mt_taps_sum where every group has one channel and one output.
 int mt_taps_sum_depthwise(const mt_taps *t);

@@ -36,28 +36,26 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
   const mt_taps *t = s->p.taps;
   mt_band b;
   const void *a[MT_BAND_PIXELS];
-  void *y[MT_BAND_PIXELS];
+  void *y[MT_BAND_PIXELS], *to[MT_BAND_PIXELS];
   REAL scale[MT_BAND_PIXELS], gate[MT_BAND_PIXELS];
   for (int64_t task = begin; task < end; task++) {
     const int64_t chunk = task % s->chunks, g = task / s->chunks % t->groups, first = chunk * s->chunk;
     void *halo = mt_taps_halo_take(&s->p);
-    FN(mt_taps_list)(&s->p, &b, task / s->chunks / t->groups, halo, chunk == 0 && g == 0, scale, gate);
-    if (halo && b.count > 0) {
+    mt_taps_list(&s->p, &b, task / s->chunks / t->groups, halo, chunk == 0 && g == 0);
+    if (halo && b.spans > 0) {
       FN(mt_taps_fill)(&s->p, &b, halo, g * t->channels);
     }
     const REAL *from = halo ? halo : (const REAL *)t->x + (s->p.k > 0 ? g * t->channels : 0);
-    for (int64_t i = 0; i < b.count; i++) {
-      a[i] = s->p.k > 0 ? from + b.at[i] : from;
-    }
+    const int64_t n = FN(mt_taps_pixels)(&s->p, &b, from, a, y, scale, gate);
     for (int64_t o = first, lanes; o < MT_MIN(first + s->chunk, t->outputs); o += lanes) {
       lanes = mt_tile_panel(s->p.tile, t->dtype, t->outputs - o);
       const REAL *w = (const REAL *)s->w.packed + (g * s->w.padded + o) * s->p.k;
       const REAL *bias = t->bias ? (const REAL *)t->bias + g * t->outputs + o : NULL;
-      for (int64_t i = 0; i < b.count; i++) {
-        y[i] = (REAL *)b.y[i] + g * t->y_group + o * t->y_channel;
+      for (int64_t i = 0; i < n; i++) {
+        to[i] = (REAL *)y[i] + g * t->y_group + o * t->y_channel;
       }
-      for (int64_t i = 0; i < b.count; i += s->p.tile->rows) {
-        FN(sum_tile)(s, a + i, y + i, MT_MIN(s->p.tile->rows, b.count - i), w, lanes, bias, scale + i, gate + i,
+      for (int64_t i = 0; i < n; i += s->p.tile->rows) {
+        FN(sum_tile)(s, a + i, to + i, MT_MIN(s->p.tile->rows, n - i), w, lanes, bias, scale + i, gate + i,
                      MT_MIN(lanes, t->outputs - o));
       }
     }
@@ -72,9 +70,7 @@ static void FN(sum_pixel)(void *context, int64_t begin, int64_t end) {
   const sum_plan *s = context;
   const mt_taps *t = s->p.taps;
   const REAL *w = (const REAL *)t->w + t->w_tap[s->p.tap[0].index], *terms = s->terms;
-  REAL scale, gate;
-  mt_band b;
-  FN(mt_taps_list)(&s->p, &b, 0, NULL, false, &scale, &gate);
+  const REAL scale = t->scale.data ? *(const REAL *)t->scale.data : 1, gate = t->gate.data ? *(const REAL *)t->gate.data : 1;
   for (int64_t panel = begin; panel < end; panel++) {
     const int64_t o = panel * s->p.tile->lanes[MT_TILE_TYPE(t->dtype)], lanes = mt_tile_panel(s->p.tile, t->dtype, t->outputs - o);
     _Alignas(64) REAL acc[MT_TILE_LANES] = {0};
@@ -85,20 +81,19 @@ static void FN(sum_pixel)(void *context, int64_t begin, int64_t end) {
     }
     s->p.tile->finish[MT_TILE_TYPE(t->dtype)]((void *[]){acc}, acc, lanes, t->bias ? (const REAL *)t->bias + o : NULL, &scale,
                                               &gate, 1, lanes);
-    for (int64_t l = 0; l < lanes; l++) ((REAL *)b.y[0])[(o + l) * t->y_channel] = acc[l];
+    for (int64_t l = 0; l < lanes; l++) ((REAL *)t->y)[(o + l) * t->y_channel] = acc[l];
   }
 }
 
 static void FN(gather_pixel)(const sum_plan *s) {
   const mt_taps *t = s->p.taps;
-  REAL scale, gate;
   mt_band b;
   void *halo = mt_taps_halo_take(&s->p);
-  FN(mt_taps_list)(&s->p, &b, 0, halo, false, &scale, &gate);
+  mt_taps_list(&s->p, &b, 0, halo, false);
   if (halo) {
     FN(mt_taps_fill)(&s->p, &b, halo, 0);
   }
-  const REAL *from = (halo ? (const REAL *)halo : (const REAL *)t->x) + b.at[0];
+  const REAL *from = (halo ? (const REAL *)halo : (const REAL *)t->x) + b.span[0].at;
   for (int64_t j = 0; j < s->p.count; j++) {
     memcpy((REAL *)s->terms + j * t->channels, from + s->p.tap[j].at, sizeof(REAL) * (size_t)t->channels);
   }
@@ -132,32 +127,27 @@ typedef struct {
 
 // ---- blocks of terms ------------------------------------------------------------------------------------------------------
 
-// Terms are summed in blocks: several whole taps, or a part of one. Blocks are cut by the taps' numbers among all, not among
-// those in use: a tap that this image does not need leaves the blocks of the others, and so every bit, as they are.
+// Taps that are neighbours in memory are one run.
 static int cut_blocks(sum_plan *s) {
-  const int64_t channels = s->p.taps->channels, whole = MT_MAX(1, MT_TILE_K / MT_MAX(1, channels));  // taps of a block
-  const int64_t parts = MT_MAX(1, (channels + MT_TILE_K - 1) / MT_TILE_K), most = s->p.count * parts;
-  s->block = mt_alloc_array(most, (int64_t)sizeof *s->block);
-  s->run = s->block ? mt_alloc_array(most, (int64_t)sizeof *s->run) : NULL;
+  const int64_t channels = s->p.taps->channels, parts = (channels + MT_TILE_K - 1) / MT_TILE_K;
+  s->block = mt_alloc_array(s->p.count * parts, (int64_t)sizeof *s->block);
+  s->run = s->block ? mt_alloc_array(s->p.count * parts, (int64_t)sizeof *s->run) : NULL;
   if (s->run == NULL) {
     return MT_ERROR_MEMORY;
   }
-  int64_t runs = 0;
-  for (int64_t j = 0; j < s->p.count && channels > 0; j++) {
-    for (int64_t c = 0, n; c < channels; c += n) {
-      n = MT_MIN(channels - c, MT_TILE_K);
-      const int64_t at = s->p.tap[j].at + c;
-      const bool joins = c == 0 && j > 0 && n == channels && s->p.tap[j].index / whole == s->p.tap[j - 1].index / whole;
-      if (!joins) {
-        s->block[s->blocks++] = (block){j * channels + c, 0, runs, 0};
-      }
-      block *k = &s->block[s->blocks - 1];
-      k->terms += n;
-      if (k->runs > 0 && s->run[runs - 1].x + s->run[runs - 1].n == at) {
-        s->run[runs - 1].n += n;
+  mt_tile_run *run = s->run;
+  for (int64_t k = 0, end; k < s->p.k; k = end) {
+    end = mt_taps_block_end(&s->p, k);
+    block *b = &s->block[s->blocks++];
+    *b = (block){k, end - k, run - s->run, 0};
+    for (int64_t i = k, n; i < end; i += n) {
+      const int64_t at = s->p.tap[i / channels].at + i % channels;
+      n = MT_MIN(end - i, channels - i % channels);
+      if (b->runs > 0 && run[-1].x + run[-1].n == at) {
+        run[-1].n += n;
       } else {
-        s->run[runs++] = (mt_tile_run){at, n};
-        k->runs++;
+        *run++ = (mt_tile_run){at, n};
+        b->runs++;
       }
     }
   }
@@ -222,8 +212,11 @@ int mt_taps_sum(const mt_taps *t) {
   if (mt_taps_depthwise(t)) {
     return mt_taps_sum_depthwise(t);
   }
+  if (mt_taps_has_few_outputs(t)) {
+    return mt_taps_sum_planes(t);
+  }
   sum_plan s = {.blocks = 0};
-  int status = mt_taps_plan_begin(&s.p, t, t->channels);
+  int status = mt_taps_plan_begin(&s.p, t, t->channels, false);
   status = status ? status : cut_blocks(&s);
   status = status ? status : is_one_pixel(&s) ? sum_one_pixel(&s) : sum_panels(&s);
   mt_taps_weights_end(&s.w);

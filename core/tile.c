@@ -19,6 +19,7 @@
 #define VECTORS 1
 #define WIDTH(name) FN(name##_single)
 #include "tile_width.h"
+#include "tile_planes.h"
 #undef WIDTH
 #undef VECTOR_BYTES
 
@@ -191,8 +192,10 @@ static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, cons
 const mt_tile TABLE(TILE_NAME) = {
     .isa = TEXT(TILE_NAME),
     .rows = ROWS,
+    .vector = WIDEST,
     .lanes = {2 * widest_f32, 2 * widest_f64},
     .chain = {chain_f32, chain_f64},
+    .planes = {planes_single_f32, planes_single_f64},
     .reach = {reach_f32, reach_f64},
     .finish = {finish_f32, finish_f64},
     .outer = {outer_f32, outer_f64},

@@ -11,6 +11,8 @@
 enum {
   MT_TILE_K = 256,     // longest sum of one call of chain
   MT_TILE_LANES = 32,  // widest panel of any build
+  MT_TILE_FEW = 8,     // most outputs of planes
+  MT_TILE_PLANES = 8,  // most vectors of a call of planes
   MT_TILE_ROWS = 112,  // the block of rows that callers prepare at a time
 };
 
@@ -36,6 +38,7 @@ typedef struct {
 typedef struct mt_tile {
   const char *isa;
   int32_t rows;       // rows that fill the registers; calls may bring any number
+  int32_t vector;     // bytes of the widest vector
   int32_t lanes[2];   // widest panel; halves are panels too, down to 16 bytes
   // acc[m * ld + l] += sum over i = 0 .. k-1 of a[m * STEP + i] * w[i * lanes + l], itself summed from 0.
   void (*chain[2])(void *acc, int64_t ld, const void *a, const void *w, int64_t k, int64_t rows, int64_t lanes);
@@ -52,6 +55,10 @@ typedef struct mt_tile {
   // acc[m * ld + l] = sum over t = 0 .. taps-1 of a[m][at[t] + l] * w[t * w_step + l], for any number of lanes.
   void (*lanewise[2])(void *acc, int64_t ld, const void *const *a, const int64_t *at, const void *w, int64_t w_step,
                       int64_t taps, int64_t rows, int64_t lanes);
+  // acc[o * ld + l] (+)= sum over i = 0 .. k-1 of a[at[i] + l] * w[i * outputs + o] for `vectors` whole vectors of lanes, itself
+  // summed from 0; the first time, acc is that sum. outputs: 1, 2, 3, 4, 6 or 8.
+  void (*planes[2])(void *acc, int64_t ld, const void *a, const int64_t *at, const void *w, int64_t k, bool first,
+                    int64_t outputs, int64_t vectors);
   // The gradient of weights, rows <= outer_rows, lanes <= outer_lanes: acc[m * outer_lanes + l] (0 when first) += for every
   // row of runs in order the sum over its pixels in order of a[a_at + i * a_step + m] * b[b_at + i * b_step + l]. The last run
   // ends a row. Lanes beyond the given ones are written, but b is not read there.
