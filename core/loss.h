@@ -30,13 +30,17 @@ typedef struct mt_loss_classes {
   int32_t logits;       // 0: x holds log-probabilities (labels only, no smoothing)
 } mt_loss_classes;
 
-// y: () or, for none, the shape of the positions (N, *S). gradient: d(term)/dx, x's shape, or NULL when not wanted.
-// total: float64 (), the sum of weights.
-int mt_loss_classes_forward(mt_tensor *y, mt_tensor *gradient, mt_tensor *total, const mt_tensor *x, const mt_tensor *target,
-                            const mt_tensor *weight, const mt_tensor *mask, const mt_loss_classes *options);
-// dx = gradient * dy, for mean divided by total; 0 wherever gradient is 0.
-int mt_loss_classes_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *gradient, const mt_tensor *total,
-                             int32_t reduction);
+// y: () or, for none, the shape of the positions (N, *S). total: float64 (), the sum of weights.
+// hits, or NULL: int64 (), how many positions that count have their label where argmax finds the largest logit.
+// state, or NULL: float64 (positions, 2), what backward needs.
+// gradient, or NULL: x's shape, may be x itself: d(y)/dx (for none, d(sum of y)/dx). Then state is not needed, and backward is scale.
+int mt_loss_classes_forward(mt_tensor *y, mt_tensor *hits, mt_tensor *state, mt_tensor *gradient, mt_tensor *total, const mt_tensor *x,
+                            const mt_tensor *target, const mt_tensor *weight, const mt_tensor *mask, const mt_loss_classes *options);
+// dx = dy d(y)/dx, 0 where term and weight are 0; may be x itself. state is not looked at for log-probabilities.
+int mt_loss_classes_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *state, const mt_tensor *total, const mt_tensor *x,
+                             const mt_tensor *target, const mt_tensor *weight, const mt_tensor *mask, const mt_loss_classes *options);
+// gradient *= dy, () or of the positions; 0 stays 0. Nothing is touched for a dy of 1.
+int mt_loss_classes_scale(mt_tensor *gradient, const mt_tensor *dy);
 
 // ---- elements -----------------------------------------------------------------------------------------------------
 //

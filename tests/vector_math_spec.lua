@@ -51,6 +51,11 @@ describe('float32 functions', function()
       local x = torch.randn(3, n) * 5
       local y, exact = F.softmax(x, 2), F.softmax(x:double(), 2)
       assert.is_true(((y:double() - exact):abs() / exact):max():item() <= 3e-6)   -- x - max is rounded near 20
+      -- One class beside n - 1 others whose exponentials fall to nothing: the quick exponential of cross-entropy.
+      local t = torch.full({ 3 }, 1, { dtype = 'int64' })
+      local wide = torch.randn(3, n) * 30
+      local loss, exact_loss = F.cross_entropy(wide, t, { reduction = 'none' }), F.cross_entropy(wide:double(), t, { reduction = 'none' })
+      assert.is_true((loss:double() - exact_loss):abs():max():item() <= 1e-5)
       assert.same_bits(y, F.softmax(x:t():contiguous():t(), 2):contiguous())
     end
   end)

@@ -121,6 +121,118 @@ describe('cross_entropy', function()
     assert.same_bits(first, x.grad)
   end)
 
+  it('counts hits as argmax finds them: ties, NaN, masks, ignored labels', function()
+    torch.manual_seed(4)
+    local x = (torch.randn(300, 7) * 2):floor()          -- many ties
+    x[{ 3, 2 }], x[{ 3, 5 }], x[{ 4, 1 }] = nan, nan, nan
+    local t = (torch.rand(300) * 7):floor():to { dtype = 'int64' } + 1
+    t[3], t[4] = 2, 1
+    for _, dtype in ipairs { 'float32', 'float64' } do
+      local y = x:to { dtype = dtype }
+      local right = y:argmax(2):eq(t):to { dtype = 'int64' }
+      local loss, hits = F.cross_entropy(y, t, { metric = true, reduction = 'none' })
+      assert.are.same({ 300 }, loss:size())
+      assert.are.equal(right:sum():item(), hits:item())
+      local mask = (torch.rand(300) * 2):floor():to { dtype = dtype }
+      local _, masked = F.cross_entropy(y, t, { metric = true, mask = mask })
+      assert.are.equal((right * mask:to { dtype = 'int64' }):sum():item(), masked:item())
+      local _, without = F.cross_entropy(y, t, { metric = true, ignore_index = 2, label_smoothing = 0.1 })
+      assert.are.equal((right * t:ne(2):to { dtype = 'int64' }):sum():item(), without:item())
+    end
+    local _, modules = nn.CrossEntropyLoss { metric = true }(x, t)
+    assert.are.equal(x:argmax(2):eq(t):to { dtype = 'int64' }:sum():item(), modules:item())
+    assert.is_nil((select(2, F.cross_entropy(x, t))))
+    assert.fails(function() F.cross_entropy(x, x, { metric = true }) end, 'cross_entropy: metric', 'labels')
+    assert.fails(function() F.nll_loss(x, t, { metric = true }) end, 'metric')
+  end)
+
+  it('is exact for many classes, in any layout', function()
+    for _, shape in ipairs { { 5, 5000 }, { 3, 70, 6, 11 }, { 40, 17 }, { 2, 1, 3 } } do
+      torch.manual_seed(shape[2])
+      local x = torch.randn(shape) * 4
+      local positions = { unpack(shape) }
+      table.remove(positions, 2)
+      local t = (torch.rand(positions) * shape[2]):floor():to { dtype = 'int64' } + 1
+      for _, opts in ipairs { {}, { label_smoothing = 0.1 }, { reduction = 'none' } } do
+        local function result(given)
+          local leaf = given:detach():requires_grad_()
+          local y = F.cross_entropy(leaf, t, opts)
+          torch.manual_seed(9)
+          y:backward(torch.rand(y:size()):to { dtype = y.dtype })
+          return y:detach(), leaf.grad
+        end
+        local y, g = result(x)
+        local exact, exact_g = result(x:double())
+        assert.near_tensor(exact, y:double(), 2e-6)
+        assert.near_tensor(exact_g, g:double(), 2e-7)
+        if #shape == 4 then
+          local y2, g2 = result(x:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3))
+          assert.same_bits(y, y2)
+          assert.same_bits(g, g2:contiguous())
+        end
+      end
+    end
+  end)
+
+  it('writes the gradient over the logits where asked', function()
+    torch.manual_seed(1)
+    local w, x = torch.randn(30, 8), torch.randn(6, 8)
+    local t = labels { 3, 1, 30, 7, 7, 2 }
+    for _, opts in ipairs { {}, { reduction = 'sum' }, { reduction = 'none' }, { label_smoothing = 0.2 }, { ignore_index = 7 },
+      { mask = tensor { 1, 0, 1, 0.5, 1, 1 } } } do
+      local function gradient(inplace, upstream)
+        local leaf = w:clone():requires_grad_()
+        local all = { metric = true, inplace = inplace }
+        for key, value in pairs(opts) do all[key] = value end
+        local logits = F.linear(x, leaf)
+        local y, hits = F.cross_entropy(logits, t, all)
+        y:backward(upstream or y:dim() == 1 and torch.ones(6) or nil)
+        return leaf.grad, y:detach(), hits:item(), logits
+      end
+      local g, y, hits = gradient(false)
+      local g2, y2, hits2 = gradient(true)
+      assert.same_bits(y, y2)
+      assert.are.equal(hits, hits2)
+      assert.near_tensor(g, g2, 1e-7)
+      local upstream = y:dim() == 1 and torch.rand(6) or torch.tensor(-2.5)
+      assert.near_tensor(gradient(false, upstream), (gradient(true, upstream)), 1e-6)
+    end
+    -- Where no gradient is wanted, nothing is written.
+    local logits = torch.randn(6, 30)
+    local before = logits:clone()
+    F.cross_entropy(logits, t, { inplace = true })
+    torch.no_grad(function() F.cross_entropy(logits:clone():requires_grad_(), t, { inplace = true }) end)
+    assert.same_bits(before, logits)
+  end)
+
+  it('in place: whoever still needs the logits is told', function()
+    local w, x, t = torch.randn(3, 2):requires_grad_(), torch.randn(4, 2), labels { 1, 2, 3, 1 }
+    local kept = F.linear(x, w)
+    local other = (kept * kept):sum()
+    local loss = F.cross_entropy(kept, t, { inplace = true })
+    assert.fails(function() (loss + other):backward() end, 'mul: backward', 'changed in place')
+    local logits = F.linear(x, w)
+    loss = F.cross_entropy(logits, t, { inplace = true })
+    logits:detach():mul_(2)
+    assert.fails(function() loss:backward() end, 'cross_entropy: backward', 'changed in place')
+    assert.fails(function() F.cross_entropy(torch.randn(4, 3):requires_grad_(), t, { inplace = true }) end, 'cross_entropy', 'leaf')
+    -- A label out of range is found before anything is written.
+    local fine = F.linear(x, w)
+    local before = fine:detach():clone()
+    assert.fails(function() F.cross_entropy(fine, labels { 1, 2, 3, 4 }, { inplace = true }) end, 'label 4', '(4)')
+    assert.same_bits(before, fine:detach())
+    -- The gradient flows through something else than the loss alone.
+    local shared = F.linear(x, w)
+    local sum = shared:sum()
+    w.grad = nil;
+    (F.cross_entropy(shared, t, { inplace = true }) + sum):backward()
+    local both = w.grad
+    w.grad = nil
+    local plain = F.linear(x, w);
+    (F.cross_entropy(plain, t) + plain:sum()):backward()
+    assert.near_tensor(w.grad, both, 1e-6)
+  end)
+
   it('refuses what it cannot do, by name', function()
     local x, t = tensor { { 1, 2, 3 }, { 4, 5, 6 } }, labels { 1, 2 }
     assert.fails(function() F.cross_entropy(x, labels { 1, 2, 3 }) end, 'cross_entropy: target', '(2)', '(3) int64')

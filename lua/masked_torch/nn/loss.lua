@@ -26,16 +26,17 @@ local function loss(name, fn, defaults, buffers)
     local opts = { mask = mask }
     for key, value in pairs(self.settings) do opts[key] = value end
     for key in pairs(buffers or {}) do opts[key] = self[key] end
-    return F[fn](input, target, opts)
+    local y, hits = F[fn](input, target, opts)
+    return y, hits
   end
   classes[name] = Loss
 end
 
 local none = options.none
 
---- CrossEntropyLoss{weight, ignore_index, reduction = 'mean', label_smoothing = 0}: F.cross_entropy.
-loss('CrossEntropyLoss', 'cross_entropy', { weight = none, ignore_index = none, reduction = 'mean', label_smoothing = 0 },
-  { weight = true })
+--- CrossEntropyLoss{weight, ignore_index, reduction = 'mean', label_smoothing = 0, metric = false, inplace = false}: F.cross_entropy.
+loss('CrossEntropyLoss', 'cross_entropy', { weight = none, ignore_index = none, reduction = 'mean', label_smoothing = 0, metric = false,
+  inplace = false }, { weight = true })
 --- NLLLoss{weight, ignore_index, reduction = 'mean'}: F.nll_loss.
 loss('NLLLoss', 'nll_loss', { weight = none, ignore_index = none, reduction = 'mean' }, { weight = true })
 --- MSELoss{reduction = 'mean'}: F.mse_loss.

@@ -41,31 +41,49 @@ end
 
 -- ---- classes -------------------------------------------------------------------------------------------------
 
+local function settings_of(given, logits)
+  return ffi.new('mt_loss_classes', { ignore_index = given.ignore_index or 0, ignore = given.ignore_index and 1 or 0,
+    label_smoothing = given.label_smoothing, reduction = CODE[given.reduction], logits = logits })
+end
+
+local function pointer(t) return t and t._c end
+
 local function classes_op(name, logits)
   return autograd.op{
     name = name,
     forward = function(ctx, x, target, weight, mask, given)
-      local settings = ffi.new('mt_loss_classes', { ignore_index = given.ignore_index or 0,
-        ignore = given.ignore_index and 1 or 0, label_smoothing = given.label_smoothing, reduction = CODE[given.reduction],
-        logits = logits })
-      local shape = {}
-      if given.reduction == 'none' then
-        shape = Tensor.shape_of(x)
-        table.remove(shape, math.min(2, #shape))
-      end
-      local y = Tensor.empty(name, shape, x.dtype, x.device)
+      local settings, shape, positions = settings_of(given, logits), Tensor.shape_of(x), 1
+      table.remove(shape, math.min(2, #shape))
+      for _, n in ipairs(shape) do positions = positions * n end
+      local y = Tensor.empty(name, given.reduction == 'none' and shape or {}, x.dtype, x.device)
       local total = Tensor.empty(name, {}, 'float64', x.device)
-      local gradient = ctx.wanted and Tensor.empty_like(x) or nil
-      check(x.K.mt_loss_classes_forward(y._c, gradient and gradient._c, total._c, x._c, target._c, weight and weight._c,
-        mask and mask._c, settings))
-      if ctx.wanted then ctx:save(gradient, total) end
-      ctx.reduction = CODE[given.reduction]
-      return y
+      local hits = given.metric and Tensor.empty(name, {}, 'int64', x.device) or nil
+      local in_place = ctx.wanted and given.inplace
+      local state = ctx.wanted and not in_place and logits == 1 and Tensor.empty(name, { positions, 2 }, 'float64', x.device) or nil
+      check(x.K.mt_loss_classes_forward(y._c, pointer(hits), pointer(state), in_place and x._c or nil, total._c, x._c, target._c,
+        pointer(weight), pointer(mask), settings))
+      if in_place then
+        Tensor.bump(x)
+        ctx:save(x)
+      elseif ctx.wanted then
+        ctx.settings = settings
+        ctx:save(x, target, weight, mask, state, total)
+      end
+      return y, hits
     end,
     backward = function(ctx, dy)
-      local gradient, total = ctx:saved()
-      local dx = Tensor.empty_like(gradient)
-      check(dy.K.mt_loss_classes_backward(dx._c, dy._c, gradient._c, total._c, ctx.reduction))
+      if ctx.settings == nil then    -- the gradient lies where the logits were
+        local x = ctx:saved()
+        if not (dy:dim() == 0 and dy:item() == 1) then
+          check(dy.K.mt_loss_classes_scale(x._c, dy._c))
+          Tensor.bump(x)
+        end
+        return x:detach()
+      end
+      local x, target, weight, mask, state, total = ctx:saved()
+      local dx = Tensor.empty_like(x)
+      check(dy.K.mt_loss_classes_backward(dx._c, dy._c, pointer(state), total._c, x._c, target._c, pointer(weight), pointer(mask),
+        ctx.settings))
       return dx
     end,
   }
@@ -99,22 +117,29 @@ local function over_classes(name, op, defaults)
     opts.label_smoothing = opts.label_smoothing or 0
     if target.requires_grad then fail('%s: target: no gradient flows into it; use :detach()', name) end
     if x:dim() < 1 then fail('%s: input: expected (C) or (N, C, ...), got %s', name, Tensor.shape_text(x)) end
-    local y = op(x, target, constant(name, x, 'weight', opts.weight), positions_mask(name, opts.mask, x), opts)
-    return y
+    if opts.inplace and x.requires_grad and autograd.is_grad_enabled() then autograd.check_in_place(name, x) end
+    local y, hits = op(x, target, constant(name, x, 'weight', opts.weight), positions_mask(name, opts.mask, x), opts)
+    return y, hits
   end
 end
 
 local functional = {}
 
---- cross_entropy(input, target, {weight = nil, ignore_index = nil, reduction = 'mean', label_smoothing = 0, mask = nil})
+--- cross_entropy(input, target, {weight = nil, ignore_index = nil, reduction = 'mean', label_smoothing = 0, mask = nil, metric = false,
+-- inplace = false})
 -- input: logits (N, C, *S) or (C). target: int64 labels 1..C of shape (N, *S), or probabilities of the input's shape.
 --   loss = -sum_c w[c] q[c] log softmax(input)[c],  q = (1 - e) target + e / C,  e = label_smoothing
 -- The mean divides by the sum of the weights of the labels that count (for probabilities: by their number), as PyTorch does.
 -- mask: (N or 1, 1, *S), (N, *S), or a Mask: only valid positions count; a soft mask weights them.
 -- Labels equal to ignore_index are left out; by default there is none (PyTorch's is -100: give it). A label outside 1..C
 -- is an error. PyTorch's labels begin at 0.
+-- metric = true: returns loss, hits; hits is an int64 tensor (), how many of the positions that count (mask not 0, not ignored) are
+-- classified right: their label is what argmax gives. It comes out of the same pass over the logits.
+-- inplace = true: where a gradient is wanted, it is written over the logits at once. That saves memory of their size and two passes
+-- over it; the logits cannot be read afterwards: their version counts up, so an operation that kept them for its own gradient is
+-- an error, not a wrong number.
 functional.cross_entropy = over_classes('cross_entropy', classes_op('cross_entropy', 1), { weight = options.none,
-  ignore_index = options.none, reduction = 'mean', label_smoothing = 0, mask = options.none })
+  ignore_index = options.none, reduction = 'mean', label_smoothing = 0, mask = options.none, metric = false, inplace = false })
 
 --- nll_loss(input, target, {weight = nil, ignore_index = nil, reduction = 'mean', mask = nil}): the same from log-probabilities,
 -- -w[t] input[t]; labels only.
