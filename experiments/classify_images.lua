@@ -178,10 +178,10 @@ end
 local function train_on(batch, step)
   local logits = classify(batch, CANVASES[1])
   local label = batch.label:to(device)
-  local loss = F.cross_entropy(logits, label)
+  local loss, hits = F.cross_entropy(logits, label, { metric = true })
   optimizer:zero_grad()
   loss:backward()
-  means:add({ loss = train.check_loss(loss, step, saved), accuracy = logits:argmax(2):eq(label):float():mean() * 100 })
+  means:add({ loss = train.check_loss(loss, step, saved), accuracy = 100 * hits:item() / label:numel() })
   local norm = torch.optim.clip_grad_norm_(net:parameters(), math.huge)      -- only measured
   train.check_loss(norm, step, saved, "gradient's norm")
   optimizer:step()

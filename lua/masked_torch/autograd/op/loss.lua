@@ -67,20 +67,24 @@ local function classes_op(name, logits)
         ctx:save(x)
       elseif ctx.wanted then
         ctx.settings = settings
-        ctx:save(x, target, weight, mask, state, total)
+        ctx:save(x, total, target, state, weight, mask)
       end
       return y, hits
     end,
     backward = function(ctx, dy)
       if ctx.settings == nil then    -- the gradient lies where the logits were
         local x = ctx:saved()
+        if ctx.given_away then
+          fail('%s: backward: with inplace = true the gradient is gone after the first backward', name)
+        end
+        ctx.given_away = true
         if not (dy:dim() == 0 and dy:item() == 1) then
           check(dy.K.mt_loss_classes_scale(x._c, dy._c))
           Tensor.bump(x)
         end
         return x:detach()
       end
-      local x, target, weight, mask, state, total = ctx:saved()
+      local x, total, target, state, weight, mask = ctx:saved()
       local dx = Tensor.empty_like(x)
       check(dy.K.mt_loss_classes_backward(dx._c, dy._c, pointer(state), total._c, x._c, target._c, pointer(weight), pointer(mask),
         ctx.settings))
