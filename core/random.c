@@ -1,6 +1,7 @@
 // random: see random.h.
+#include "row.h"
 #include "philox.h"
-#include "common.h"
+#include "philox_blocks.h"
 
 int mt_random_philox(uint32_t *out, const uint32_t *counter, const uint32_t *key) {
   mt_philox(out, counter, key);
@@ -9,14 +10,10 @@ int mt_random_philox(uint32_t *out, const uint32_t *counter, const uint32_t *key
 
 // ---- from words to elements ---------------------------------------------------------------------------------------
 
-typedef union {
-  float f[4];
-  double d[2];
-  uint8_t b[4];
-} elements;
+enum { BATCH = 128 };  // blocks that are made at a time
 
-// Turns the words of one block into `per_block` elements.
-typedef void (*emitter)(elements *y, const uint32_t words[4], const void *context);
+// Turns the words of `blocks` blocks (philox_blocks.h) into that many times per_block elements.
+typedef void (*emitter)(void *y, const uint64_t *words, int64_t blocks, const void *context);
 
 typedef struct {
   const mt_random *random;
@@ -28,14 +25,19 @@ typedef struct {
 
 static void fill_blocks(void *context, int64_t begin, int64_t end) {
   const filling *f = context;
-  for (int64_t b = begin; b < end; b++) {
-    uint32_t words[4];
-    elements values;
-    const int64_t block = f->first_block + b, at = block * f->per_block - f->random->first;
-    const int64_t from = MT_MAX(0, -at), to = MT_MIN(f->per_block, f->numel - at);
-    mt_philox_block(words, f->random->seed, f->random->call, (uint64_t)block);
-    f->emit(&values, words, f->context);
-    memcpy(f->data + (at + from) * f->size, (const char *)&values + from * f->size, (size_t)((to - from) * f->size));
+  for (int64_t b = begin; b < end; b += BATCH) {
+    uint64_t words[2 * BATCH];
+    double values[4 * BATCH];  // room for any type
+    const int64_t blocks = MT_MIN(end - b, (int64_t)BATCH), block = f->first_block + b;
+    const int64_t at = block * f->per_block - f->random->first, count = blocks * f->per_block;
+    const int64_t from = MT_MAX(0, -at), to = MT_MIN(count, f->numel - at);
+    mt_philox_blocks(words, f->random->seed, f->random->call, (uint64_t)block, blocks);
+    if (from == 0 && to == count) {
+      f->emit(f->data + at * f->size, words, blocks, f->context);
+    } else {
+      f->emit(values, words, blocks, f->context);
+      memcpy(f->data + (at + from) * f->size, (const char *)values + from * f->size, (size_t)((to - from) * f->size));
+    }
   }
 }
 
@@ -63,25 +65,37 @@ static int fill(const char *op, mt_tensor *t, const mt_random *random, int64_t p
   }
   const int64_t first_block = random->first / per_block, last_block = (random->first + t->numel - 1) / per_block;
   filling f = {random, t->data, t->numel, mt_dtype_size(t->dtype), per_block, first_block, emit, context};
-  return mt_parallel(last_block - first_block + 1, 2048, fill_blocks, &f);
+  return mt_parallel(last_block - first_block + 1, 4096, fill_blocks, &f);
 }
 
 // ---- uniform ------------------------------------------------------------------------------------------------------
 
-static void uniform_f32(elements *y, const uint32_t words[4], const void *context) {
+MT_CLONES static void uniform_f32(void *to, const uint64_t *words, int64_t blocks, const void *context) {
   const double *bound = context;
   const float low = (float)bound[0], width = (float)(bound[1] - bound[0]), high = (float)bound[1];
-  for (int i = 0; i < 4; i++) {
-    const float x = low + width * ((float)(words[i] >> 8) * 0x1p-24f);
-    y->f[i] = x < high ? x : low;   // rounding may reach the upper bound
+  float *y = to;
+  for (int64_t i = 0; i < 2 * blocks; i++) {
+    const int32_t k0 = (int32_t)((uint32_t)words[i] >> 8), k1 = (int32_t)(words[i] >> 40);
+    const float x0 = low + width * ((float)k0 * 0x1p-24f), x1 = low + width * ((float)k1 * 0x1p-24f);
+    y[2 * i] = x0 < high ? x0 : low;   // rounding may reach the upper bound
+    y[2 * i + 1] = x1 < high ? x1 : low;
   }
 }
 
-static void uniform_f64(elements *y, const uint32_t words[4], const void *context) {
+// A whole number below 2^54 as a double, by way of its halves: exact, and there is no vector instruction for all of it.
+MT_INLINE double from_long(uint64_t k) {
+  const double low = mt_double_of(0x4330000000000000ULL | (k & 0xFFFFFFFF)) - 4503599627370496.0;
+  const double high = mt_double_of(0x4330000000000000ULL | k >> 32) - 4503599627370496.0;
+  return high * 4294967296.0 + low;
+}
+
+MT_CLONES static void uniform_f64(void *to, const uint64_t *words, int64_t blocks, const void *context) {
   const double *bound = context;
-  for (int i = 0; i < 2; i++) {
-    const double x = bound[0] + (bound[1] - bound[0]) * ((double)(mt_philox_long(words, i) >> 11) * 0x1p-53);
-    y->d[i] = x < bound[1] ? x : bound[0];
+  const double low = bound[0], width = bound[1] - bound[0], high = bound[1];
+  double *y = to;
+  for (int64_t i = 0; i < 2 * blocks; i++) {
+    const double x = low + width * (from_long(words[i] >> 11) * 0x1p-53);
+    y[i] = x < high ? x : low;
   }
 }
 
@@ -97,23 +111,116 @@ int mt_random_uniform(mt_tensor *t, const mt_random *random, double low, double 
 
 // ---- normal -------------------------------------------------------------------------------------------------------
 
-static void normal_f32(elements *y, const uint32_t words[4], const void *context) {
-  const double *moment = context;
-  for (int i = 0; i < 4; i += 2) {
-    double z[2];
-    mt_random_normal_pair(z, (words[i] + 1.0) * 0x1p-32, words[i + 1] * 0x1p-32);
-    y->f[i] = (float)(moment[0] + moment[1] * z[0]);
-    y->f[i + 1] = (float)(moment[0] + moment[1] * z[1]);
+// mt_random_log and mt_random_sincos (philox.h) step by step, with the same roundings, in operations that have vector forms:
+// tests compare every bit.
+MT_INLINE double normal_log(double u) {
+  const uint64_t bits = mt_bits_of(u), above = bits - 0x3FE6A09E667F3BCDULL;
+  const double m = mt_double_of(bits - (above & 0xFFF0000000000000ULL));
+  const double k = mt_double_of(0x4330000000000000ULL | (above + 0x4000000000000000ULL) >> 52) - (4503599627370496.0 + 1024);
+  const double s = (m - 1) / (m + 1), z = s * s;
+  double p = 1.0 / 23;
+  p = p * z + 1.0 / 21;
+  p = p * z + 1.0 / 19;
+  p = p * z + 1.0 / 17;
+  p = p * z + 1.0 / 15;
+  p = p * z + 1.0 / 13;
+  p = p * z + 1.0 / 11;
+  p = p * z + 1.0 / 9;
+  p = p * z + 1.0 / 7;
+  p = p * z + 1.0 / 5;
+  p = p * z + 1.0 / 3;
+  return k * 0.69314718055994530942 + (2 * s + 2 * s * (z * p));
+}
+
+// Adding and taking off 2^52 rounds to the nearest whole number; where that lies above, the floor is one less.
+MT_INLINE double normal_quarter(double v) {
+  const double quarter = 4 * v + 0.5, near = (quarter + 4503599627370496.0) - 4503599627370496.0;
+  return near > quarter ? near - 1 : near;
+}
+
+MT_INLINE double normal_short_sine(double t, double z) {
+  double s = 1.0 / 355687428096000.0;
+  s = s * z - 1.0 / 1307674368000.0;
+  s = s * z + 1.0 / 6227020800.0;
+  s = s * z - 1.0 / 39916800;
+  s = s * z + 1.0 / 362880;
+  s = s * z - 1.0 / 5040;
+  s = s * z + 1.0 / 120;
+  s = s * z - 1.0 / 6;
+  return t + t * (z * s);
+}
+
+MT_INLINE double normal_short_cosine(double z) {
+  double c = 1.0 / 20922789888000.0;
+  c = c * z - 1.0 / 87178291200.0;
+  c = c * z + 1.0 / 479001600;
+  c = c * z - 1.0 / 3628800;
+  c = c * z + 1.0 / 40320;
+  c = c * z - 1.0 / 720;
+  c = c * z + 1.0 / 24;
+  return 1 - z / 2 + z * z * c;
+}
+
+// u[i], v[i] become the pair of standard normal numbers that they make (mt_random_normal_pair). One loop for each step: each is
+// short enough for the compiler to turn it into vector code.
+MT_CLONES static void normal_pairs(double *restrict u, double *restrict v, int64_t n) {
+  double cosine[2 * BATCH];
+  for (int64_t i = 0; i < n; i++) {
+    u[i] = sqrt(-2 * normal_log(u[i]));
+  }
+  for (int64_t i = 0; i < n; i++) {
+    const double q = normal_quarter(v[i]), t = (v[i] - 0.25 * q) * 6.28318530717958647692, z = t * t;
+    const double s = normal_short_sine(t, z), c = normal_short_cosine(z);
+    // q is 0 to 4: odd ones exchange the two; 2 and 3 turn the sine's sign, 1 and 2 the cosine's. Its low bits stand in the low
+    // bits of q + 2^52.
+    const uint64_t k = mt_bits_of(q + 4503599627370496.0), odd = -(k & 1);
+    const uint64_t bits_s = mt_bits_of(s), bits_c = mt_bits_of(c), other = (bits_s ^ bits_c) & odd;
+    v[i] = mt_double_of(bits_s ^ other ^ ((k >> 1 & 1) << 63));
+    cosine[i] = mt_double_of(bits_c ^ other ^ (((k + 1) >> 1 & 1) << 63));
+  }
+  for (int64_t i = 0; i < n; i++) {
+    const double radius = u[i];
+    u[i] = radius * cosine[i];
+    v[i] = radius * v[i];
   }
 }
 
-static void normal_f64(elements *y, const uint32_t words[4], const void *context) {
-  const double *moment = context;
-  double z[2];
-  mt_random_normal_pair(z, (double)((mt_philox_long(words, 0) >> 11) + 1) * 0x1p-53,
-                        (double)(mt_philox_long(words, 1) >> 11) * 0x1p-53);
-  y->d[0] = moment[0] + moment[1] * z[0];
-  y->d[1] = moment[0] + moment[1] * z[1];
+MT_CLONES static void words_to_pairs(double *restrict u, double *restrict v, const uint64_t *restrict words, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    u[i] = (mt_double_of(0x4330000000000000ULL | (words[i] & 0xFFFFFFFF)) - 4503599627370496.0 + 1.0) * 0x1p-32;
+    v[i] = (mt_double_of(0x4330000000000000ULL | words[i] >> 32) - 4503599627370496.0) * 0x1p-32;
+  }
+}
+
+MT_CLONES static void longs_to_pairs(double *restrict u, double *restrict v, const uint64_t *restrict words, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    u[i] = from_long((words[2 * i] >> 11) + 1) * 0x1p-53;
+    v[i] = from_long(words[2 * i + 1] >> 11) * 0x1p-53;
+  }
+}
+
+static void normal_f32(void *to, const uint64_t *words, int64_t blocks, const void *context) {
+  const double *moment = context, mean = moment[0], std = moment[1];
+  double u[2 * BATCH], v[2 * BATCH];
+  float *y = to;
+  words_to_pairs(u, v, words, 2 * blocks);
+  normal_pairs(u, v, 2 * blocks);
+  for (int64_t i = 0; i < 2 * blocks; i++) {
+    y[2 * i] = (float)(mean + std * u[i]);
+    y[2 * i + 1] = (float)(mean + std * v[i]);
+  }
+}
+
+static void normal_f64(void *to, const uint64_t *words, int64_t blocks, const void *context) {
+  const double *moment = context, mean = moment[0], std = moment[1];
+  double u[BATCH], v[BATCH];
+  double *y = to;
+  longs_to_pairs(u, v, words, blocks);
+  normal_pairs(u, v, blocks);
+  for (int64_t i = 0; i < blocks; i++) {
+    y[2 * i] = mean + std * u[i];
+    y[2 * i + 1] = mean + std * v[i];
+  }
 }
 
 int mt_random_normal(mt_tensor *t, const mt_random *random, double mean, double std) {
@@ -134,11 +241,8 @@ __extension__ typedef unsigned __int128 wide;
 // A number below `span` (0 stands for 2^64), each equally likely: the high half of x * span, where x is drawn again while the
 // low half lies among the 2^64 mod span values that would favour some numbers (Lemire, Fast random integer generation in an
 // interval, 2019).
-static uint64_t below(uint64_t span, const mt_random *random, int64_t element) {
-  for (uint64_t attempt = 0;; attempt++) {
-    uint32_t words[4];
-    mt_philox_block(words, random->seed, random->call, (uint64_t)element / 2 + (attempt << 56));
-    const uint64_t x = mt_philox_long(words, (int)(element % 2));
+static uint64_t below(uint64_t span, const mt_random *random, int64_t element, uint64_t x) {
+  for (uint64_t attempt = 1;; attempt++) {
     if (span == 0) {
       return x;
     }
@@ -146,6 +250,9 @@ static uint64_t below(uint64_t span, const mt_random *random, int64_t element) {
     if ((uint64_t)product >= span || (uint64_t)product >= (0 - span) % span) {
       return (uint64_t)(product >> 64);
     }
+    uint32_t words[4];
+    mt_philox_block(words, random->seed, random->call, (uint64_t)element / 2 + (attempt << 56));
+    x = mt_philox_long(words, (int)(element % 2));
   }
 }
 
@@ -155,10 +262,22 @@ typedef struct {
   uint64_t low, span;
 } drawing;
 
+// The 64 bits of elements [begin, begin + count), count <= 2 BATCH - 1. Returns the first one's place in words.
+static const uint64_t *draw_words(uint64_t words[2 * BATCH], const mt_random *random, int64_t begin, int64_t count) {
+  mt_philox_blocks(words, random->seed, random->call, (uint64_t)(begin / 2), (begin + count - 1) / 2 - begin / 2 + 1);
+  return words + begin % 2;
+}
+
 static void draw(void *context, int64_t begin, int64_t end) {
   const drawing *d = context;
-  for (int64_t i = begin; i < end; i++) {
-    d->data[i] = (int64_t)(d->low + below(d->span, d->random, d->random->first + i));
+  const int64_t most = 2 * BATCH - 1;
+  for (int64_t i = begin; i < end; i += most) {
+    uint64_t words[2 * BATCH];
+    const int64_t count = MT_MIN(end - i, most);
+    const uint64_t *x = draw_words(words, d->random, d->random->first + i, count);
+    for (int64_t k = 0; k < count; k++) {
+      d->data[i + k] = (int64_t)(d->low + below(d->span, d->random, d->random->first + i + k, x[k]));
+    }
   }
 }
 
@@ -184,19 +303,33 @@ int mt_random_permutation(mt_tensor *t, const mt_random *random) {
   MT_TRY(check_integers("randperm", t, random));
   MT_TRY(mt_check_ndim("randperm", "output", t, 1));
   int64_t *order = t->data;
-  for (int64_t i = 0; i < t->numel; i++) {
-    const int64_t j = (int64_t)below((uint64_t)i + 1, random, random->first + i);
-    order[i] = order[j];
-    order[j] = i + 1;
+  const int64_t most = 2 * BATCH - 1;
+  for (int64_t begin = 0; begin < t->numel; begin += most) {
+    uint64_t words[2 * BATCH];
+    const int64_t count = MT_MIN(t->numel - begin, most);
+    const uint64_t *x = draw_words(words, random, random->first + begin, count);
+    for (int64_t k = 0; k < count; k++) {
+      const int64_t i = begin + k, j = (int64_t)below((uint64_t)i + 1, random, random->first + i, x[k]);
+      order[i] = order[j];
+      order[j] = i + 1;
+    }
   }
   return MT_OK;
 }
 
 // ---- coins --------------------------------------------------------------------------------------------------------
 
-static void coins(elements *y, const uint32_t words[4], const void *context) {
-  for (int i = 0; i < 4; i++) {
-    y->b[i] = words[i] < *(const uint64_t *)context;
+MT_CLONES static void coins(void *to, const uint64_t *words, int64_t blocks, const void *context) {
+  const uint64_t threshold = *(const uint64_t *)context;
+  uint8_t *y = to;
+  if (threshold >> 32) {
+    memset(y, 1, (size_t)(4 * blocks));
+    return;
+  }
+  uint32_t word[4 * BATCH];
+  memcpy(word, words, sizeof(uint32_t) * (size_t)(4 * blocks));
+  for (int64_t i = 0; i < 4 * blocks; i++) {
+    y[i] = word[i] < (uint32_t)threshold;
   }
 }
 
