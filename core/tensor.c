@@ -1,9 +1,10 @@
-// tensor: creation, reference counts, copies between layouts and types. Views: tensor_view.c
+// tensor: creation, reference counts, single elements. Views: tensor_view.c; copies between layouts and types: tensor_copy.c
 #include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "common.h"
 #include "loop.h"
+#include "tensor_copy.h"
 
 // ---- layout -----------------------------------------------------------------------------------------------------
 
@@ -225,99 +226,7 @@ void mt_tensor_release(mt_tensor *t) {
   mt_free(t);
 }
 
-// ---- copies -----------------------------------------------------------------------------------------------------
-
-// One inner row of the conversion, for every pair of types. `x` is the source element.
-#define COPY_ROW(D, S, CONVERT)                                                         \
-  {                                                                                     \
-    char *d = p[0];                                                                     \
-    const char *s = p[1];                                                               \
-    for (int64_t i = 0; i < n; i++) {                                                   \
-      const S x = *(const S *)s;                                                        \
-      *(D *)d = (D)(CONVERT);                                                           \
-      d += step[0];                                                                     \
-      s += step[1];                                                                     \
-    }                                                                                   \
-    return;                                                                             \
-  }
-
-// Float to integer is undefined in C outside the target's range; here it saturates, and NaN becomes 0.
-static inline int64_t to_int64(double x) {
-  return x != x ? 0 : x >= 9223372036854775807.0 ? INT64_MAX : x <= -9223372036854775808.0 ? INT64_MIN : (int64_t)x;
-}
-static inline int32_t to_int32(double x) {
-  return x != x ? 0 : x >= 2147483647.0 ? INT32_MAX : x <= -2147483648.0 ? INT32_MIN : (int32_t)x;
-}
-
-#define COPY_FROM(S, WIDE)                                        \
-  switch (to) {                                                   \
-    case MT_FLOAT32: COPY_ROW(float, S, x)                        \
-    case MT_FLOAT64: COPY_ROW(double, S, x)                       \
-    case MT_INT64: COPY_ROW(int64_t, S, WIDE ? to_int64((double)x) : (int64_t)x) \
-    case MT_INT32: COPY_ROW(int32_t, S, WIDE ? to_int32((double)x) : (int32_t)x) \
-    case MT_UINT8: COPY_ROW(uint8_t, S, WIDE ? to_int64((double)x) : (int64_t)x) \
-    default: COPY_ROW(uint8_t, S, x != 0)                         \
-  }
-
-static void copy_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const int32_t *types = context, to = types[0];
-  if (types[0] == types[1]) {
-    int64_t size = mt_dtype_size(to);
-    if (step[0] == size && step[1] == size) {
-      memmove(p[0], p[1], (size_t)(n * size));
-      return;
-    }
-    if (size == 4) COPY_ROW(int32_t, int32_t, x)
-    if (size == 8) COPY_ROW(int64_t, int64_t, x)
-    COPY_ROW(uint8_t, uint8_t, x)
-  }
-  switch (types[1]) {
-    case MT_FLOAT32: COPY_FROM(float, 1)
-    case MT_FLOAT64: COPY_FROM(double, 1)
-    case MT_INT64: COPY_FROM(int64_t, 0)
-    case MT_INT32: COPY_FROM(int32_t, 0)
-    default: COPY_FROM(uint8_t, 0)
-  }
-}
-
-int mt_tensor_copy(mt_tensor *dst, const mt_tensor *src) {
-  MT_TRY(mt_check_output("copy", "destination", dst));
-  MT_TRY(mt_check_tensor("copy", "source", src));
-  MT_TRY(mt_check_shape("copy", "source", src, dst->ndim, dst->shape));
-  MT_TRY(mt_check_overlap("copy", dst, src, true));
-  int32_t types[2] = {dst->dtype, src->dtype};
-  return mt_loop_run(2, (const mt_tensor *const[]){dst, src}, copy_row, types);
-}
-
-#define FILL_ROW(T)                                     \
-  {                                                     \
-    const T x = *(const T *)value;                      \
-    if (step[0] == sizeof(T)) {                         \
-      for (int64_t i = 0; i < n; i++) ((T *)p[0])[i] = x; \
-      return;                                           \
-    }                                                   \
-    for (int64_t i = 0; i < n; i++) *(T *)(p[0] + i * step[0]) = x; \
-    return;                                             \
-  }
-
-static void fill_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const char *value = (const char *)context + 8;
-  const int64_t size = mt_dtype_size(*(const int32_t *)context);
-  if (size == 4) FILL_ROW(int32_t)
-  if (size == 8) FILL_ROW(int64_t)
-  FILL_ROW(uint8_t)
-}
-
-int mt_tensor_fill(mt_tensor *t, double value) {
-  MT_TRY(mt_check_output("fill", "tensor", t));
-  struct {
-    int32_t dtype, unused;
-    char bytes[8];
-  } context = {t->dtype, 0, {0}};
-  int32_t types[2] = {t->dtype, MT_FLOAT64};
-  copy_row((char *const[]){context.bytes, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
-  return mt_loop_run(1, (const mt_tensor *const[]){t}, fill_row, &context);
-}
+// ---- elements ------------------------------------------------------------------------------------------------------
 
 int mt_contiguous(mt_tensor **out, const mt_tensor *t) {
   if (mt_tensor_is_contiguous(t)) {
@@ -354,7 +263,7 @@ int mt_tensor_get(double *value, const mt_tensor *t, const int64_t *i) {
   char *p;
   MT_TRY(locate("index", &p, t, i));
   int32_t types[2] = {MT_FLOAT64, t->dtype};
-  copy_row((char *const[]){(char *)value, p}, (const int64_t[]){8, 8}, 1, types);
+  mt_copy_row((char *const[]){(char *)value, p}, (const int64_t[]){8, 8}, 1, types);
   *value = canonical(*value);
   return MT_OK;
 }
@@ -363,7 +272,7 @@ int mt_tensor_set(mt_tensor *t, const int64_t *i, double value) {
   char *p;
   MT_TRY(locate("index", &p, t, i));
   int32_t types[2] = {t->dtype, MT_FLOAT64};
-  copy_row((char *const[]){p, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
+  mt_copy_row((char *const[]){p, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
   return MT_OK;
 }
 
