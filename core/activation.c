@@ -7,7 +7,7 @@ MT_INLINE double FN(elu_slope)(double x, parameters p) { return x > 0 ? 1 : p.a 
 
 MT_INLINE double FN(softplus)(double x, parameters p) {
   const double t = p.a * x;
-  const double soft = ((t > 0 ? t : 0) + FN(mt_wide_log1p)(FN(mt_wide_exp)(-fabs(t)))) / p.a;
+  const double soft = FN(mt_wide_softplus)(t) / p.a;
   return t > p.b ? x : soft;
 }
 MT_INLINE double FN(softplus_slope)(double x, parameters p) {
@@ -15,23 +15,32 @@ MT_INLINE double FN(softplus_slope)(double x, parameters p) {
   return p.a * x > p.b ? 1 : slope;
 }
 
+// s = logistic(t), rest = logistic(-t); float32 takes both from one exponential.
+#if REAL_BITS == 32
+#define LOGISTICS(t)                                                                          \
+  const double e_ = FN(mt_wide_exp)(-fabs(t)), s = ((t) < 0 ? e_ : 1) / (1 + e_);             \
+  const double rest = ((t) < 0 ? 1 : e_) / (1 + e_)
+#else
+#define LOGISTICS(t) const double s = FN(mt_wide_logistic)(t), rest = FN(mt_wide_logistic)(-(t))
+#endif
+
 MT_INLINE double FN(silu)(double x, parameters p) {
   (void)p;
   return x * FN(mt_wide_logistic)(x);
 }
 MT_INLINE double FN(silu_slope)(double x, parameters p) {
   (void)p;
-  const double s = FN(mt_wide_logistic)(x);
-  return s + x * s * FN(mt_wide_logistic)(-x);
+  LOGISTICS(x);
+  return s + x * s * rest;
 }
 
 MT_INLINE double FN(gelu)(double x, parameters p) {
   (void)p;
-  return x * 0.5 * erfc(x * -0.70710678118654752440);
+  return x * 0.5 * FN(mt_wide_erfc)(x * -0.70710678118654752440);
 }
 MT_INLINE double FN(gelu_slope)(double x, parameters p) {
   (void)p;
-  return 0.5 * erfc(x * -0.70710678118654752440) + x * FN(mt_wide_exp)(-0.5 * x * x) * 0.39894228040143267794;
+  return 0.5 * FN(mt_wide_erfc)(x * -0.70710678118654752440) + x * FN(mt_wide_exp)(-0.5 * x * x) * 0.39894228040143267794;
 }
 
 // (1 + tanh(u)) / 2 = logistic(2 u)
@@ -41,8 +50,9 @@ MT_INLINE double FN(gelu_tanh)(double x, parameters p) {
 }
 MT_INLINE double FN(gelu_tanh_slope)(double x, parameters p) {
   (void)p;
-  const double t = 1.59576912160573071176 * (x + 0.044715 * x * x * x), s = FN(mt_wide_logistic)(t);
-  return s + x * s * FN(mt_wide_logistic)(-t) * 1.59576912160573071176 * (1 + 3 * 0.044715 * x * x);
+  const double t = 1.59576912160573071176 * (x + 0.044715 * x * x * x);
+  LOGISTICS(t);
+  return s + x * s * rest * 1.59576912160573071176 * (1 + 3 * 0.044715 * x * x);
 }
 
 // y = f(x), dx = g f'(x)
@@ -62,6 +72,7 @@ ACTIVATION(silu)
 ACTIVATION(gelu)
 ACTIVATION(gelu_tanh)
 #undef ACTIVATION
+#undef LOGISTICS
 
 // In the order of the enum.
 static const mt_loop_row FN(forward)[MT_ACTIVATIONS] = {

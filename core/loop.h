@@ -2,7 +2,7 @@
 #pragma once
 #include "common.h"
 
-enum { MT_LOOP_OPERANDS = 6 };
+enum { MT_LOOP_OPERANDS = 7 };  // mt_loop_run takes one fewer
 
 // One inner row: n elements, p[k] the first element of operand k, step[k] the distance to the next in bytes.
 typedef void (*mt_loop_row)(char *const *p, const int64_t *step, int64_t n, const void *context);
@@ -14,6 +14,7 @@ typedef struct mt_loop {
   int64_t shape[MT_MAX_DIMS];                       // shape[0] is the inner row
   int64_t step[MT_LOOP_OPERANDS][MT_MAX_DIMS];      // bytes
   char *base[MT_LOOP_OPERANDS];
+  int64_t size[MT_LOOP_OPERANDS];                   // of an element, bytes
   int64_t numel;
 } mt_loop;
 

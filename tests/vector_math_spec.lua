@@ -24,7 +24,7 @@ end
 local functions = {
   exp = function(x) return x:exp() end, expm1 = function(x) return x:expm1() end, log = function(x) return x:log() end,
   log1p = function(x) return x:log1p() end, log2 = function(x) return x:log2() end, tanh = function(x) return x:tanh() end,
-  sigmoid = function(x) return x:sigmoid() end, silu = F.silu, elu = F.elu, softplus = F.softplus,
+  sigmoid = function(x) return x:sigmoid() end, silu = F.silu, elu = F.elu, softplus = F.softplus, gelu = F.gelu,
 }
 
 describe('float32 functions', function()

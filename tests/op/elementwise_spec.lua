@@ -363,3 +363,35 @@ describe('elementwise', function()
     assert.fails(function() return torch.ones(2) == 3 or released:exp() end, 'exp', 'released')
   end)
 end)
+
+describe('short rows', function()
+  -- Rows of a few elements with operands that repeat are joined to long ones: any sizes, on both sides of the buffer's length.
+  it('give what element-by-element arithmetic gives', function()
+    for _, dtype in ipairs { 'float32', 'float64' } do
+      for _, channels in ipairs { 2, 3, 5, 16, 17, 64, 65 } do
+        for _, length in ipairs { 7, 341, 1024, 1500 } do
+          local x = torch.randn(2, channels, length, { dtype = dtype }):channels_last()
+          local bias = torch.randn(1, channels, 1, { dtype = dtype })
+          local gate = torch.randn(2, 1, length, { dtype = dtype })
+          local plain = x:contiguous()
+          assert.same_bits(plain + bias:expand(2, channels, length):contiguous(), x + bias)
+          assert.same_bits(plain * gate:expand(2, channels, length):contiguous(), x * gate)
+          assert.same_bits(gate:expand(2, channels, length):contiguous() - plain, gate - x)
+          local y = torch.where(gate:gt(0), x, bias)
+          assert.same_bits(torch.where(gate:gt(0):expand(2, channels, length):contiguous(), plain,
+            bias:expand(2, channels, length):contiguous()), y)
+        end
+      end
+    end
+  end)
+
+  it('do not depend on threads', function()
+    local threads = torch.get_num_threads()
+    finally(function() torch.set_num_threads(threads) end)
+    local x, bias = torch.randn(4, 3, 150, 150):channels_last(), torch.randn(1, 3, 1, 1)
+    torch.set_num_threads(1)
+    local one = x * bias
+    torch.set_num_threads(3)
+    assert.same_bits(one, x * bias)
+  end)
+end)
