@@ -72,7 +72,10 @@ MT_INLINE void FN(turn)(quad *out, const char *p, int64_t lane) {
 MT_INLINE void FN(across)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int count, int term,
                           int uses) {
   quad a[4] = {{0}}, b[4] = {{0}}, mean[4] = {{0}}, rstd[4] = {{0}};
-  double ones = 0, squares = 0;
+  double ones = sum[0], squares = sum[NORM_LANES];
+  for (int k = 0; k < count; k++) {
+    load_sums(sum + 4 * k, term, a + k, b + k);
+  }
   const bool fixed = uses & CELL && step[2] == 0;
   for (int k = 0; k < count && fixed; k++) {
     load_cells(mean + k, rstd + k, p[2] + 4 * k * lane[2], lane[2]);
@@ -169,22 +172,23 @@ MT_INLINE int64_t FN(quads)(double *sum, char *const *p, const int64_t *step, co
     return 0;
   }
   if (lane[0] == size && (!(uses & DY) || lane[3] == size) && (!(uses & CELL) || step[2] == 0 || lane[2] == 0)) {
-    int64_t l = 0;
-    char *q[NORM_OPERANDS];
-    memcpy(q, p, sizeof q);
-    for (; l + 4 <= lanes;) {
-      const int64_t count = lanes - l >= 16 ? 4 : 1;
-      if (count == 4) {
-        FN(across)(sum + l, q, step, lane, n, 4, term, uses);
-      } else {
-        FN(across)(sum + l, q, step, lane, n, 1, term, uses);
-      }
-      l += 4 * count;
-      for (int k = 0; k < NORM_OPERANDS; k++) {
-        q[k] = lane[k] == 0 ? q[k] : q[k] + 4 * count * lane[k];
+    // A long row in pieces that stay in the cache while all the cells take their share.
+    for (int64_t first = 0; first < n; first += PIECE) {
+      for (int64_t l = 0; l + 4 <= lanes;) {
+        const int64_t count = lanes - l >= 16 ? 4 : 1, piece = MT_MIN(PIECE, n - first);
+        char *q[NORM_OPERANDS];
+        for (int k = 0; k < NORM_OPERANDS; k++) {
+          q[k] = p[k] == NULL ? NULL : p[k] + first * step[k] + l * lane[k];
+        }
+        if (count == 4) {
+          FN(across)(sum + l, q, step, lane, piece, 4, term, uses);
+        } else {
+          FN(across)(sum + l, q, step, lane, piece, 1, term, uses);
+        }
+        l += 4 * count;
       }
     }
-    return l;
+    return lanes / 4 * 4;
   }
   if (step[0] == size && (!(uses & DY) || step[3] == size) && (!(uses & CELL) || step[2] == 0) && lanes >= 4) {
     if (lanes >= 8) {
@@ -303,6 +307,7 @@ static inline norm_value value_compat_skew(double x, double m, const norm_cell *
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 typedef double quad __attribute__((vector_size(32)));
 typedef long long quad_index __attribute__((vector_size(32)));
+enum { PIECE = 64 };
 enum { NO_QUAD, QUAD_MOMENTS, QUAD_POWER, QUAD_DEVIATION, QUAD_GRADIENTS, QUAD_WEIGHT_GRADIENTS };
 
 MT_INLINE void load_cells(quad *mean, quad *rstd, const char *p, int64_t lane) {
@@ -363,19 +368,24 @@ MT_INLINE void quad_term_soft(quad *a, quad *b, int term, const quad *xp, const 
   }
 }
 
+// The sums so far: of a row in pieces.
+MT_INLINE void load_sums(const double *sum, int term, quad *a, quad *b) {
+  const double *from = sum + (term == QUAD_MOMENTS || term == QUAD_POWER ? 2 : 0) * NORM_LANES;
+  memcpy(a, from, sizeof *a);
+  memcpy(b, from + NORM_LANES, sizeof *b);
+}
+
 // Where the strip puts them.
 MT_INLINE void store_sums(double *sum, int term, const quad *a, const quad *b, double ones, double squares, bool masked) {
   const bool moments = term == QUAD_MOMENTS || term == QUAD_POWER;
   const int first = moments ? 2 : 0;
-  for (int l = 0; l < 4; l++) {
-    sum[first * NORM_LANES + l] += (*a)[l];
-    if (term != QUAD_POWER && term != QUAD_DEVIATION) {
-      sum[(first + 1) * NORM_LANES + l] += (*b)[l];
-    }
-    if (moments && masked) {
-      sum[l] += ones;
-      sum[NORM_LANES + l] += squares;
-    }
+  memcpy(sum + first * NORM_LANES, a, sizeof *a);
+  if (term != QUAD_POWER && term != QUAD_DEVIATION) {
+    memcpy(sum + (first + 1) * NORM_LANES, b, sizeof *b);
+  }
+  for (int l = 0; l < 4 && moments && masked; l++) {
+    sum[l] = ones;
+    sum[NORM_LANES + l] = squares;
   }
 }
 

@@ -7,14 +7,14 @@
 #pragma once
 #include "common.h"
 
-enum { NORM_LANES = 32, NORM_WIDTH = 4, NORM_OPERANDS = 5 };
+enum { NORM_LANES = 64, NORM_WIDTH = 4, NORM_OPERANDS = 5 };
 
 // What a cell knows when its elements are visited; offset and slope serve the backward pass.
 typedef struct norm_cell {
   double mean, rstd, offset, slope;
 } norm_cell;
 
-// Adds one row of n elements for `lanes` neighbouring cells: sum[w * NORM_LANES + lane]. p[k] is the first element of
+// One row of n elements for `lanes` neighbouring cells: sum[w * NORM_LANES + lane], which is 0 before. p[k] is the first element of
 // operand k, step[k] the distance along the row, lane[k] between cells, in bytes.
 typedef void (*norm_row)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes);
 
