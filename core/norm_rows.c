@@ -307,7 +307,7 @@ static inline norm_value value_compat_skew(double x, double m, const norm_cell *
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 typedef double quad __attribute__((vector_size(32)));
 typedef long long quad_index __attribute__((vector_size(32)));
-enum { PIECE = 64 };
+enum { PIECE = 16 };
 enum { NO_QUAD, QUAD_MOMENTS, QUAD_POWER, QUAD_DEVIATION, QUAD_GRADIENTS, QUAD_WEIGHT_GRADIENTS };
 
 MT_INLINE void load_cells(quad *mean, quad *rstd, const char *p, int64_t lane) {
