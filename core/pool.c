@@ -14,6 +14,44 @@ static inline bool FN(gated)(const job *j, int64_t n, int64_t c, const int64_t *
          FN(mask_at)(&j->mask, n, c, j->axis[0][o[0]].centre, j->axis[1][o[1]].centre, j->axis[2][o[2]].centre) == 0;
 }
 
+// ---- one tap: `block` channels, in vectors where they are neighbours in memory ------------------------------------------
+
+MT_INLINE void FN(max_steps)(REAL *best, int32_t *where, const REAL *p, int64_t step, int64_t block, int32_t position) {
+  for (int64_t c = 0; c < block; c++) {
+    const REAL value = p[c * step], b = best[c];
+    const int32_t w = where[c];
+    const bool take = (w == 0) | (value > b) | ((value != value) & (b == b));
+    best[c] = take ? value : b;
+    where[c] = take ? position : w;
+  }
+}
+
+MT_CLONES static void FN(max_tap)(REAL *best, int32_t *where, const REAL *p, int64_t step, int64_t block, int32_t position) {
+  if (step == 1) {
+    FN(max_steps)(best, where, p, 1, block, position);
+  } else {
+    FN(max_steps)(best, where, p, step, block, position);
+  }
+}
+
+MT_CLONES static void FN(sum_tap)(double *sum, const REAL *p, int64_t step, int64_t block, double weight) {
+  for (int64_t c = 0; c < block && step == 1; c++) {
+    sum[c] += (double)p[c] * weight;
+  }
+  for (int64_t c = 0; c < block && step != 1; c++) {
+    sum[c] += (double)p[c * step] * weight;
+  }
+}
+
+MT_CLONES static void FN(share_tap)(REAL *p, const double *share, int64_t step, int64_t block, double weight) {
+  for (int64_t c = 0; c < block && step == 1; c++) {
+    p[c] += (REAL)(share[c] * weight);
+  }
+  for (int64_t c = 0; c < block && step != 1; c++) {
+    p[c * step] += (REAL)(share[c] * weight);
+  }
+}
+
 // ---- maximum -------------------------------------------------------------------------------------------------------
 
 static void FN(max_window)(const job *j, int64_t n, int64_t c0, int64_t block, const int64_t *o) {
@@ -28,9 +66,15 @@ static void FN(max_window)(const job *j, int64_t n, int64_t c0, int64_t block, c
         const REAL *p = image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
         const REAL *m = mask ? mask + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2] : NULL;
         int32_t position = (int32_t)((z * j->x.size[1] + y) * j->x.size[2] + x) + 1;
+        if (m == NULL || j->mask.step_c == 0) {
+          if (m == NULL || *m != 0) {
+            FN(max_tap)(best, where, p, j->x.step_c, block, position);
+          }
+          continue;
+        }
         for (int64_t c = 0; c < block; c++) {
           REAL value = p[c * j->x.step_c];
-          bool valid = m == NULL || m[c * j->mask.step_c] != 0;
+          bool valid = m[c * j->mask.step_c] != 0;
           if (valid && (where[c] == 0 || value > best[c] || (value != value && best[c] == best[c]))) {
             best[c] = value;
             where[c] = position;
@@ -41,8 +85,9 @@ static void FN(max_window)(const job *j, int64_t n, int64_t c0, int64_t block, c
   }
   REAL *out = (REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, o);
   int32_t *index = (int32_t *)j->index.data + mt_spatial_offset(&j->index, n, c0, o);
+  bool none = false;
   for (int64_t c = 0; c < block; c++) {
-    bool none = FN(gated)(j, n, c0 + c, o);
+    none = c == 0 || j->mask.step_c != 0 ? FN(gated)(j, n, c0 + c, o) : none;
     out[c * j->y.step_c] = none ? 0 : best[c];
     index[c * j->index.step_c] = none ? 0 : where[c];
   }
@@ -53,6 +98,10 @@ static void FN(max_forward)(void *context, int64_t begin, int64_t end) { run_row
 // One image and one block of channels per item: windows overlap, so their gradients are added by one thread, in order.
 static void FN(max_backward)(void *context, int64_t begin, int64_t end) {
   const job *j = context;
+  // Pixels at equal distances in memory are found without divisions.
+  const int64_t *step = j->x.step, *size = j->x.size;
+  const bool even = size[2] > 1 && (size[1] == 1 || step[1] == size[2] * step[2]) &&
+                    (size[0] == 1 || step[0] == size[1] * size[2] * step[2]);
   for (int64_t item = begin; item < end; item++) {
     int64_t n = item / j->blocks, c0 = item % j->blocks * j->block, c1 = MT_MIN(c0 + j->block, j->x.c), o[3];
     REAL *image = (REAL *)j->x.data + n * j->x.step_n;
@@ -61,7 +110,9 @@ static void FN(max_backward)(void *context, int64_t begin, int64_t end) {
         for (o[2] = 0; o[2] < j->y.size[2]; o[2]++) {
           for (int64_t c = c0; c < c1; c++) {
             int64_t at = (int64_t)((const int32_t *)j->index.data)[mt_spatial_offset(&j->index, n, c, o)] - 1;
-            if (at >= 0 && at < j->pixels) {
+            if (at >= 0 && at < j->pixels && even) {
+              image[c * j->x.step_c + at * step[2]] += ((const REAL *)j->y.data)[mt_spatial_offset(&j->y, n, c, o)];
+            } else if (at >= 0 && at < j->pixels) {
               int64_t x = at % j->x.size[2], y = at / j->x.size[2] % j->x.size[1], z = at / j->x.size[2] / j->x.size[1];
               image[c * j->x.step_c + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2]] +=
                   ((const REAL *)j->y.data)[mt_spatial_offset(&j->y, n, c, o)];
@@ -104,12 +155,12 @@ static void FN(avg_window)(const job *j, int64_t n, int64_t c0, int64_t block, c
     for (int64_t y = wy->begin; y < wy->end; y += wy->step) {
       for (int64_t x = wx->begin; x < wx->end; x += wx->step) {
         const REAL *p = image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
-        if (mask == NULL) {
-          for (int64_t c = 0; c < block; c++) {
-            sum[c] += (double)p[c * j->x.step_c];
+        const REAL *m = mask ? mask + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2] : NULL;
+        if (m == NULL || j->mask.step_c == 0) {
+          if (m == NULL || *m != 0) {
+            FN(sum_tap)(sum, p, j->x.step_c, block, m == NULL ? 1 : (double)*m);
           }
         } else {
-          const REAL *m = mask + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2];
           for (int64_t c = 0; c < block; c++) {
             double weight = m[c * j->mask.step_c], value = p[c * j->x.step_c];
             sum[c] += weight == 0 ? 0 : value * weight;
@@ -152,12 +203,12 @@ static void FN(avg_backward)(void *context, int64_t begin, int64_t end) {
             for (int64_t y = wy->begin; y < wy->end; y += wy->step) {
               for (int64_t x = wx->begin; x < wx->end; x += wx->step) {
                 REAL *p = image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
-                if (mask == NULL) {
-                  for (int64_t c = 0; c < block; c++) {
-                    p[c * j->x.step_c] += (REAL)share[c];
+                const REAL *m = mask ? mask + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2] : NULL;
+                if (m == NULL || j->mask.step_c == 0) {
+                  if (m == NULL || *m != 0) {
+                    FN(share_tap)(p, share, j->x.step_c, block, m == NULL ? 1 : (double)*m);
                   }
                 } else {
-                  const REAL *m = mask + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2];
                   for (int64_t c = 0; c < block; c++) {
                     double weight = m[c * j->mask.step_c];
                     p[c * j->x.step_c] += weight == 0 ? 0 : (REAL)(share[c] * weight);
@@ -200,6 +251,7 @@ static void FN(mask_window)(const job *j, int64_t n, int64_t c0, int64_t block, 
 static void FN(mask_forward)(void *context, int64_t begin, int64_t end) { run_rows(context, begin, end, FN(mask_window)); }
 
 #else
+#include "row.h"
 #include "spatial.h"
 
 // The taps of one output along one axis.

@@ -1,10 +1,20 @@
 // pool_mean: the mean over all spatial axes, masked or not. See pool.h.
 #ifdef REAL
 
+MT_CLONES static void FN(sum_pixel)(double *sum, const REAL *p, int64_t step, int64_t block) {
+  for (int64_t c = 0; c < block && step == 1; c++) {
+    sum[c] += (double)p[c];
+  }
+  for (int64_t c = 0; c < block && step != 1; c++) {
+    sum[c] += (double)p[c * step];
+  }
+}
+
 // Sums over the image for a block of channels: of the mask, and (image not NULL) of x where it counts.
 static void FN(mean_sums)(const mean_job *j, int64_t n, int64_t c0, int64_t block, double *sum, double *weights) {
   const REAL *image = j->x_read ? (const REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c : NULL;
   const REAL *mask = j->has_mask ? (const REAL *)j->mask.data + n * j->mask.step_n + c0 * j->mask.step_c : NULL;
+  double weight = 0;  // of a mask of one channel
   for (int64_t c = 0; c < block; c++) {
     sum[c] = 0;
     weights[c] = mask == NULL ? (double)j->pixels : 0;
@@ -14,21 +24,31 @@ static void FN(mean_sums)(const mean_job *j, int64_t n, int64_t c0, int64_t bloc
       for (int64_t x = 0; x < j->x.size[2]; x++) {
         const REAL *p = image == NULL ? NULL : image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
         if (mask == NULL) {
-          for (int64_t c = 0; p != NULL && c < block; c++) {
-            sum[c] += (double)p[c * j->x.step_c];
+          if (p != NULL) {
+            FN(sum_pixel)(sum, p, j->x.step_c, block);
           }
           continue;
         }
         const REAL *m = mask + z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2];
+        if (j->mask.step_c == 0) {
+          weight += (double)*m;
+          if (p != NULL && (*m != 0 || j->holes == MT_POOL_ORIGINAL)) {
+            FN(sum_pixel)(sum, p, j->x.step_c, block);
+          }
+          continue;
+        }
         for (int64_t c = 0; c < block; c++) {
-          double weight = m[c * j->mask.step_c];
-          weights[c] += weight;
+          double value = m[c * j->mask.step_c];
+          weights[c] += value;
           if (p != NULL) {
-            sum[c] += weight == 0 && j->holes != MT_POOL_ORIGINAL ? 0 : (double)p[c * j->x.step_c];
+            sum[c] += value == 0 && j->holes != MT_POOL_ORIGINAL ? 0 : (double)p[c * j->x.step_c];
           }
         }
       }
     }
+  }
+  for (int64_t c = 0; c < block && mask != NULL && j->mask.step_c == 0; c++) {
+    weights[c] = weight;
   }
 }
 
@@ -93,6 +113,7 @@ static void FN(coverage)(const mean_job *j, mt_spatial *out) {
 }
 
 #else
+#include "row.h"
 #include "spatial.h"
 
 typedef struct {

@@ -50,5 +50,5 @@ static inline int mt_spatial_check_mask(const char *op, const mt_tensor *mask, c
 }
 
 // Channels are handled in blocks: neighbours in memory many at once, distant ones few (they would evict each other).
-enum { MT_CHANNEL_BLOCK = 32 };
+enum { MT_CHANNEL_BLOCK = 64 };
 static inline int64_t mt_channel_block(const mt_spatial *v) { return v->step_c == 1 ? MT_CHANNEL_BLOCK : 8; }
