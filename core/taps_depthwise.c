@@ -23,10 +23,8 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; task++) {
     void *halo = mt_taps_halo_take(&s->p);
     mt_taps_list(&s->p, &b, task, halo, true);
-    if (halo && b.spans > 0) {
-      FN(mt_taps_fill)(&s->p, &b, halo, 0);
-    }
-    const int64_t n = FN(mt_taps_pixels)(&s->p, &b, halo ? halo : t->x, windows, outputs, scale, gate);
+    FN(mt_taps_fill)(&s->p, &b, halo, 0);
+    const int64_t n = FN(mt_taps_pixels)(&s->p, &b, s->p.in_place ? t->x : halo, windows, outputs, scale, gate);
     for (int64_t i = 0; i < n; i += ROWS) {
       const int64_t rows = MT_MIN(ROWS, n - i);
       for (int64_t g = 0; g < t->groups; g += LANES) {
@@ -88,6 +86,7 @@ static int run(depthwise_plan *s) {
 int mt_taps_sum_depthwise(const mt_taps *t) {
   depthwise_plan s = {.packed = NULL};
   int status = mt_taps_plan_begin(&s.p, t, t->groups, false);
+  status = status ? status : mt_taps_plan_halos(&s.p, 0);
   status = status ? status : run(&s);
   mt_free(s.at);
   mt_free(s.packed);

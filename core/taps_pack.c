@@ -69,32 +69,35 @@ static void FN(pack_taps)(const mt_taps_weights *k, REAL *panel, const REAL *w, 
   }
 }
 
+void FN(mt_taps_pack_panel)(const mt_taps_weights *k, REAL *panel, int64_t g, int64_t first) {
+  const mt_taps *t = k->p->taps;
+  const int64_t lanes = mt_tile_panel(k->p->tile, t->dtype, t->outputs - first), used = MT_MIN(t->outputs - first, lanes);
+  const REAL *w = (const REAL *)t->w + g * t->w_group + first * t->w_output;
+  if (used < lanes) {
+    memset(panel, 0, sizeof(REAL) * (size_t)(k->p->k * lanes));
+  }
+  if (t->w_output == 1) {
+    for (int64_t j = 0; j < k->p->count; j++) {
+      for (int64_t c = 0; c < t->channels; c++) {
+        memcpy(panel + (j * t->channels + c) * lanes, w + t->w_tap[k->p->tap[j].index] + c * t->w_channel, sizeof(REAL) * (size_t)used);
+      }
+    }
+  } else if (k->tap_at && t->w_channel == k->spread) {
+    FN(pack_spread)(k, panel, w, lanes, used, 0, t->channels * k->spread);
+  } else if (k->tap_at) {
+    for (int64_t c = 0; c < t->channels; c++) {
+      FN(pack_spread)(k, panel, w + c * t->w_channel, lanes, used, c, k->spread);
+    }
+  } else {
+    FN(pack_taps)(k, panel, w, lanes, used);
+  }
+}
+
 static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
   const mt_taps_weights *k = context;
-  const mt_taps *t = k->p->taps;
   for (int64_t task = begin; task < end; task++) {
-    const int64_t g = task / k->panels, first = task % k->panels * k->lanes, left = t->outputs - first;
-    const int64_t lanes = mt_tile_panel(k->p->tile, t->dtype, left), used = MT_MIN(left, lanes);
-    const REAL *w = (const REAL *)t->w + g * t->w_group + first * t->w_output;
-    REAL *panel = (REAL *)k->packed + (g * k->padded + first) * k->p->k;
-    if (used < lanes) {
-      memset(panel, 0, sizeof(REAL) * (size_t)(k->p->k * lanes));
-    }
-    if (t->w_output == 1) {
-      for (int64_t j = 0; j < k->p->count; j++) {
-        for (int64_t c = 0; c < t->channels; c++) {
-          memcpy(panel + (j * t->channels + c) * lanes, w + t->w_tap[k->p->tap[j].index] + c * t->w_channel, sizeof(REAL) * (size_t)used);
-        }
-      }
-    } else if (k->tap_at && t->w_channel == k->spread) {
-      FN(pack_spread)(k, panel, w, lanes, used, 0, t->channels * k->spread);
-    } else if (k->tap_at) {
-      for (int64_t c = 0; c < t->channels; c++) {
-        FN(pack_spread)(k, panel, w + c * t->w_channel, lanes, used, c, k->spread);
-      }
-    } else {
-      FN(pack_taps)(k, panel, w, lanes, used);
-    }
+    const int64_t g = task / k->panels, first = task % k->panels * k->lanes;
+    FN(mt_taps_pack_panel)(k, (REAL *)k->packed + (g * k->padded + first) * k->p->k, g, first);
   }
 }
 
@@ -137,16 +140,19 @@ static int find_taps(mt_taps_weights *w) {
   return MT_OK;
 }
 
-int mt_taps_pack(mt_taps_weights *w, const mt_taps_plan *p) {
-  const mt_taps *t = p->taps;
-  *w = (mt_taps_weights){.p = p, .lanes = p->tile->lanes[MT_TILE_TYPE(t->dtype)],
-                         .padded = mt_tile_padded(p->tile, t->dtype, t->outputs)};
+int mt_taps_weights_begin(mt_taps_weights *w, const mt_taps_plan *p) {
+  *w = (mt_taps_weights){.p = p, .lanes = p->tile->lanes[MT_TILE_TYPE(p->taps->dtype)],
+                         .padded = mt_tile_padded(p->tile, p->taps->dtype, p->taps->outputs)};
   w->panels = (w->padded + w->lanes - 1) / w->lanes;
+  return find_taps(w);
+}
+
+int mt_taps_pack(mt_taps_weights *w) {
+  const mt_taps *t = w->p->taps;
   int64_t terms;
-  if (!mt_mul(&terms, p->k, w->padded) || !mt_mul(&terms, terms, t->groups)) {
+  if (!mt_mul(&terms, w->p->k, w->padded) || !mt_mul(&terms, terms, t->groups)) {
     return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
-  MT_TRY(find_taps(w));
   if ((w->packed = mt_alloc_array(terms, mt_dtype_size(t->dtype))) == NULL) {
     return MT_ERROR_MEMORY;
   }

@@ -10,7 +10,11 @@ typedef struct {
   void *packed;
 } mt_taps_weights;
 
-// The panel of outputs [first, first + lanes) of group g begins at packed + (g * padded + first) * k and holds the rows
-// k = (tap, channel) of its lanes side by side; lanes beyond the outputs are 0.
-int mt_taps_pack(mt_taps_weights *w, const mt_taps_plan *p);
+int mt_taps_weights_begin(mt_taps_weights *w, const mt_taps_plan *p);
 void mt_taps_weights_end(mt_taps_weights *w);
+// Writes the panel of outputs [first, first + lanes) of group g: the rows k = (tap, channel) of its lanes side by side, 0 beyond
+// the outputs.
+void mt_taps_pack_panel_f32(const mt_taps_weights *w, float *panel, int64_t g, int64_t first);
+void mt_taps_pack_panel_f64(const mt_taps_weights *w, double *panel, int64_t g, int64_t first);
+// All panels; that one begins at packed + (g * padded + first) * k.
+int mt_taps_pack(mt_taps_weights *w);

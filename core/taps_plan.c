@@ -92,6 +92,9 @@ static void FN(put_valid)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t 
 }
 
 void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel) {
+  if (p->in_place || b->spans == 0) {
+    return;
+  }
   const uint8_t *mark = row_marks(p, halo);
   // Slots and, in the image, columns of the listed windows.
   const int64_t s0 = (b->first - b->from[3]) * p->mul[2], s1 = (b->last - 1 - b->from[3]) * p->mul[2] + p->high[2] - p->low[2] + 1;
@@ -207,7 +210,7 @@ void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, 
   b->spans = 0;
   b->first = b->to[3];
   b->last = b->from[3];
-  if (halo) {
+  if (halo && !p->in_place) {
     memset(row_marks(p, halo), 0, (size_t)(p->slots[0] * p->slots[1] * p->slots[2]));
   }
   int64_t at[3];
@@ -230,7 +233,7 @@ void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, 
             MT_REAL_CALL(p->taps->dtype, clear, p, (void *)(y + c * p->y_step[2] * size), end - c);
           }
         }
-        if (halo && b->spans > before) {
+        if (halo && !p->in_place && b->spans > before) {
           mark_rows(p, b, at, row_marks(p, halo));
         }
       }
@@ -415,11 +418,19 @@ int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width, bool pl
   cut_bands(p);
   MT_TRY(place_halo(p, planes));
   place_taps(p);
-  if (p->in_place) {
+  return MT_OK;
+}
+
+int mt_taps_plan_halos(mt_taps_plan *p, int64_t extra) {
+  const int64_t halos = mt_threads_get();
+  if (!mt_add(&p->bytes, p->halo_bytes, extra) || !mt_add(&p->bytes, p->bytes, 63)) {
+    return mt_fail(MT_ERROR_MEMORY, "out of memory: the pixels of a convolution do not fit in 64 bits");
+  }
+  p->bytes = p->bytes / 64 * 64;
+  if (p->bytes == 0) {
     return MT_OK;
   }
-  const int64_t halos = mt_threads_get();
-  p->halos = mt_alloc_array(halos, p->halo_bytes);
+  p->halos = mt_alloc_array(halos, p->bytes);
   p->taken = p->halos ? mt_alloc_array(halos, (int64_t)sizeof *p->taken) : NULL;
   if (p->taken == NULL) {
     return MT_ERROR_MEMORY;
@@ -435,7 +446,7 @@ void mt_taps_plan_end(mt_taps_plan *p) {
 }
 
 void *mt_taps_halo_take(const mt_taps_plan *p) {
-  if (p->in_place) {
+  if (p->bytes == 0) {
     return NULL;
   }
   // There are as many as threads, so one is free.
@@ -443,12 +454,12 @@ void *mt_taps_halo_take(const mt_taps_plan *p) {
   while (__atomic_exchange_n(&p->taken[i], 1, __ATOMIC_ACQUIRE)) {
     i = (i + 1) % mt_threads_get();
   }
-  return p->halos + i * p->halo_bytes;
+  return p->halos + i * p->bytes;
 }
 
 void mt_taps_halo_return(const mt_taps_plan *p, const void *halo) {
   if (halo) {
-    __atomic_store_n(&p->taken[((const char *)halo - p->halos) / p->halo_bytes], 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&p->taken[((const char *)halo - p->halos) / p->bytes], 0, __ATOMIC_RELEASE);
   }
 }
 

@@ -36,7 +36,7 @@ typedef struct mt_taps_plan {
   int64_t slots[4], stride[4];   // pixels of a halo; elements between neighbours there or, in place, in the image
   int64_t column;                // elements between the windows of neighbouring pixels
   int64_t plane;                 // elements between planes: one per channel and remainder of the column by mul; 0: no planes
-  int64_t halo_bytes;
+  int64_t halo_bytes, bytes;     // of a halo; with what follows it
   char *halos;                   // one per thread
   int32_t *taken;                // which of them some task has
 } mt_taps_plan;
@@ -58,16 +58,18 @@ typedef struct {
 
 // width: neighbouring channels that a task reads of a pixel; planes: the halo holds them apart.
 int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width, bool planes);
+// Halos, each followed by `extra` bytes for the task that has it.
+int mt_taps_plan_halos(mt_taps_plan *p, int64_t extra);
 void mt_taps_plan_end(mt_taps_plan *p);
 // The end of the block of terms that begins at term k0. Terms are summed in blocks: several whole taps, or a part of one.
 int64_t mt_taps_block_end(const mt_taps_plan *p, int64_t k0);
-// A halo that no other task has. NULL in place.
+// A halo that no other task has, or NULL where none is needed.
 void *mt_taps_halo_take(const mt_taps_plan *p);
 void mt_taps_halo_return(const mt_taps_plan *p, const void *halo);
 
 // Lists the active pixels of a band, and clears the outputs of the others if `clear`. halo: marked for the next call, or NULL.
 void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear);
-// Copies what a listed band reads, channels [channel, channel + width).
+// Copies what a listed band reads, channels [channel, channel + width), unless that is nothing or read in place.
 void mt_taps_fill_f32(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel);
 void mt_taps_fill_f64(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel);
 

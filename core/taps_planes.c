@@ -163,6 +163,7 @@ static int run(planes_plan *s) {
 int mt_taps_sum_planes(const mt_taps *t) {
   planes_plan s = {.blocks = 0};
   int status = mt_taps_plan_begin(&s.p, t, t->channels, true);
+  status = status ? status : mt_taps_plan_halos(&s.p, 0);
   status = status ? status : run(&s);
   mt_free(s.packed);
   mt_free(s.block);

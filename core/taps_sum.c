@@ -42,14 +42,15 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
     const int64_t chunk = task % s->chunks, g = task / s->chunks % t->groups, first = chunk * s->chunk;
     void *halo = mt_taps_halo_take(&s->p);
     mt_taps_list(&s->p, &b, task / s->chunks / t->groups, halo, chunk == 0 && g == 0);
-    if (halo && b.spans > 0) {
-      FN(mt_taps_fill)(&s->p, &b, halo, g * t->channels);
-    }
-    const REAL *from = halo ? halo : (const REAL *)t->x + (s->p.k > 0 ? g * t->channels : 0);
+    FN(mt_taps_fill)(&s->p, &b, halo, g * t->channels);
+    const REAL *from = !s->p.in_place ? halo : (const REAL *)t->x + (s->p.k > 0 ? g * t->channels : 0);
     const int64_t n = FN(mt_taps_pixels)(&s->p, &b, from, a, y, scale, gate);
     for (int64_t o = first, lanes; o < MT_MIN(first + s->chunk, t->outputs); o += lanes) {
       lanes = mt_tile_panel(s->p.tile, t->dtype, t->outputs - o);
-      const REAL *w = (const REAL *)s->w.packed + (g * s->w.padded + o) * s->p.k;
+      REAL *w = s->w.packed ? (REAL *)s->w.packed + (g * s->w.padded + o) * s->p.k : (REAL *)((char *)halo + s->p.halo_bytes);
+      if (!s->w.packed && n > 0) {
+        FN(mt_taps_pack_panel)(&s->w, w, g, o);
+      }
       const REAL *bias = t->bias ? (const REAL *)t->bias + g * t->outputs + o : NULL;
       for (int64_t i = 0; i < n; i++) {
         to[i] = (REAL *)y[i] + g * t->y_group + o * t->y_channel;
@@ -90,10 +91,8 @@ static void FN(gather_pixel)(const sum_plan *s) {
   mt_band b;
   void *halo = mt_taps_halo_take(&s->p);
   mt_taps_list(&s->p, &b, 0, halo, false);
-  if (halo) {
-    FN(mt_taps_fill)(&s->p, &b, halo, 0);
-  }
-  const REAL *from = (halo ? (const REAL *)halo : (const REAL *)t->x) + b.span[0].at;
+  FN(mt_taps_fill)(&s->p, &b, halo, 0);
+  const REAL *from = (s->p.in_place ? (const REAL *)t->x : (const REAL *)halo) + b.span[0].at;
   for (int64_t j = 0; j < s->p.count; j++) {
     memcpy((REAL *)s->terms + j * t->channels, from + s->p.tap[j].at, sizeof(REAL) * (size_t)t->channels);
   }
@@ -184,6 +183,7 @@ static int sum_one_pixel(sum_plan *s) {
   if ((s->terms = mt_alloc_array(s->p.k, mt_dtype_size(t->dtype))) == NULL) {
     return MT_ERROR_MEMORY;
   }
+  MT_TRY(mt_taps_plan_halos(&s->p, 0));
   MT_REAL_CALL(t->dtype, gather_pixel, s);
   return mt_parallel(panels, multiplications(s) < MT_LITTLE ? panels : 1, MT_REAL_FN(t->dtype, sum_pixel), s);
 }
@@ -191,7 +191,15 @@ static int sum_one_pixel(sum_plan *s) {
 static int sum_panels(sum_plan *s) {
   const mt_taps *t = s->p.taps;
   const int64_t bands = s->p.band_count * t->groups;
-  MT_TRY(mt_taps_pack(&s->w, &s->p));
+  MT_TRY(mt_taps_weights_begin(&s->w, &s->p));
+  // What all bands need is packed once. A single band packs a panel when it needs it, so that it stays in the cache.
+  int64_t panel = 0;
+  if (s->p.band_count > 1) {
+    MT_TRY(mt_taps_pack(&s->w));
+  } else if (!mt_mul(&panel, s->p.k, s->w.lanes * mt_dtype_size(t->dtype))) {
+    return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
+  }
+  MT_TRY(mt_taps_plan_halos(&s->p, panel));
   // Few bands: their outputs are split too.
   const int64_t parts = MT_MAX(1, MT_MIN(s->w.panels, MT_BAND_TASKS / bands));
   s->chunk = (s->w.panels + parts - 1) / parts * s->w.lanes;
