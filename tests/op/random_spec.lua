@@ -83,6 +83,30 @@ describe('Philox4x32-10', function()
     assert.same_bits(torch.randn(2, 3, 5), x)
   end)
 
+  -- The first version's numbers: any other code, vector code and CUDA among it, must repeat them to the bit.
+  it('repeats known numbers', function()
+    local known = {
+      float32 = { -369.73491115579509, 99892.026862511193, 50076.669273436069, 0.51872432231903076, -0.21431206166744232,
+        0.35384675860404968, 0.86968553066253662, 0.11793682724237442 },
+      float64 = { -104.89063733519966, 99562.986438934822, 50097.22964380576, 0.22799871913719216, -0.27710273494489124,
+        -0.055769155108154708, -1.0574462021825068, -1.1398884767051007 },
+    }
+    for dtype, answer in pairs(known) do
+      torch.manual_seed(1337)
+      local x = torch.randn(100003, { dtype = dtype })
+      local wide = x:double()
+      assert.equal(answer[1], wide:sum():item())
+      assert.equal(answer[2], (wide * wide):sum():item())
+      for k, i in ipairs { 1, 2, 3, 50000, 100003 } do assert.equal(answer[3 + k], x[i]) end
+      torch.manual_seed(1337)
+      assert.equal(answer[3], torch.rand(100003, { dtype = dtype }):double():sum():item())
+    end
+    torch.manual_seed(1337)
+    assert.equal(50147311, torch.randint(1, 1000, 100003):sum():item())
+    assert.equal(6753, torch.randperm(10007)[5000])
+    assert.equal(29965, torch.zeros(100003):bernoulli_(0.3):sum():item())
+  end)
+
   it('takes word i mod 4 of block i / 4', function()
     local out = ffi.new('uint32_t[4]')
     local x = torch.rand(8, { generator = torch.Generator(77) })
