@@ -108,6 +108,23 @@ int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *k
   return status;
 }
 
+int mt_masked_conv_confidence(mt_tensor *out, mt_tensor *q, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w,
+                              const mt_conv *g, const mt_window *v) {
+  mt_windows c = {0};
+  MT_TRY(mt_check_tensor("masked_conv", "weight", w));
+  MT_TRY(mt_check_tensor("masked_conv", "output", out));
+  MT_TRY(mt_check_like("masked_conv", "ratio", q, out));
+  MT_TRY(mt_check_output("masked_conv", "ratio", q));
+  MT_TRY(mt_check_overlap("masked_conv", q, out, false));
+  int status = mt_window_open(&c, "masked_conv", out, mask, kinds, w, g, v);
+  c.finish = MT_FINISH_CONFIDENCE;
+  c.multiplicity = 1;
+  c.ratio = q;
+  status = status == MT_OK ? mt_window_weigh(&c, w, false) : status;
+  mt_window_close(&c);
+  return status;
+}
+
 int mt_masked_conv_power(mt_tensor *r, const mt_tensor *q, double alpha) {
   MT_TRY(mt_check_real("masked_conv", "ratio", q));
   MT_TRY(mt_check_like("masked_conv", "output", r, q));

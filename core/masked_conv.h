@@ -47,6 +47,9 @@ int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *
 // q, likewise; w is needed by L1 and L2, which have O channels.
 int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w, const mt_conv *g,
                          const mt_window *v, int32_t norm);
+// Both at once: m' of the rule confidence and q of L1, which are made of the same sums.
+int mt_masked_conv_confidence(mt_tensor *out, mt_tensor *q, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w,
+                              const mt_conv *g, const mt_window *v);
 // r = q^alpha, 0 where q is 0 (nothing valid, whatever alpha is).
 int mt_masked_conv_power(mt_tensor *r, const mt_tensor *q, double alpha);
 

@@ -66,7 +66,13 @@ typedef struct {
   double *merged;                // (groups, taps, padded)
   double *each;                  // (groups, taps, channels, padded)
   double *whole;                 // (groups, padded): K of a window inside the image
-  double *full, *empty;          // (groups, padded): the results of windows of ones and of zeros
+  int32_t results;               // 1, or 2: a mask and its ratio
+  struct {
+    int32_t finish;
+    double *full, *empty;        // (groups, padded): the results of windows of ones and of zeros
+    char *data;
+    int64_t n, c, step[3];       // bytes
+  } result[2];
 } weights;
 
 #define MT_SOURCE "masked_conv_weigh.c"
@@ -158,7 +164,7 @@ typedef struct {
   int64_t n, g, o[2];
   const char *mask;      // the sample's and group's first channel
   const uint8_t *kinds;  // the sample's
-  char *to;
+  char *to[2];           // the results of the row
 } window_row;
 
 // The pixel under a tap of a window, or -1.
@@ -262,16 +268,20 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
       }
     }
     for (int64_t i = 0; i < count; i++) {
-      double *s = S + i * FILTERS;
       const double *all = K + i * FILTERS;
-      mt_window_finish(c, s, all, filters);
-      if (c->finish == MT_FINISH_CONFIDENCE && !c->strict && (!known[i] || k->unseen) && has_zero(all, filters)) {
-        const double plain = coverage(r, x[i]);
-        for (int64_t f = 0; f < filters; f++) {
-          s[f] = all[f] == 0 ? plain : s[f];
+      for (int32_t k2 = 0; k2 < k->results; k2++) {
+        double s[FILTERS];
+        memcpy(s, S + i * FILTERS, sizeof(double) * (size_t)filters);
+        mt_window_finish(c, k->result[k2].finish, s, all, filters);
+        if (k->result[k2].finish == MT_FINISH_CONFIDENCE && !c->strict && (!known[i] || k->unseen) && has_zero(all, filters)) {
+          const double plain = coverage(r, x[i]);
+          for (int64_t f = 0; f < filters; f++) {
+            s[f] = all[f] == 0 ? plain : s[f];
+          }
         }
+        const int64_t step = k->result[k2].c;
+        mt_window_store(c, r->to[k2] + x[i] * k->result[k2].step[2] + first * step, step, s, filters);
       }
-      mt_window_store(c, r->to + x[i] * c->out_step[2] + first * c->out_c, c->out_c, s, filters);
     }
   }
 }
@@ -315,15 +325,29 @@ static void look(const window_row *r, int64_t x, int64_t n, uint8_t *any, uint8_
   }
 }
 
+// A result that is known beforehand; `ready` is where it was written before.
+static void write_known(const window_row *r, int32_t which, int64_t x, const double *values, const char **ready) {
+  const weights *k = r->k;
+  const mt_windows *c = k->c;
+  char *to = r->to[which] + x * k->result[which].step[2];
+  if (*ready != NULL && k->result[which].c == c->out_size) {
+    memcpy(to, *ready, (size_t)(c->filters * c->out_size));
+  } else {
+    mt_window_store(c, to, k->result[which].c, values, c->filters);
+    *ready = to;
+  }
+}
+
 static void weigh_row(const window_row *r) {
   const weights *k = r->k;
   const mt_windows *c = k->c;
-  const bool ratio = c->finish == MT_FINISH_RATIO || c->finish == MT_FINISH_ROOT;
-  const double *full = k->full + r->g * k->padded, *empty = k->empty + r->g * k->padded;
-  const char *ready[2] = {NULL, NULL};  // a window that holds the full and the empty result: copied where memory is dense
+  const char *ready[2][2] = {{NULL, NULL}, {NULL, NULL}};
   uint8_t any[SPAN], all[SPAN], inside[SPAN];
   int64_t list[WINDOWS], waiting = 0;
-  bool known[WINDOWS];
+  bool known[WINDOWS], ratio = false;
+  for (int32_t i = 0; i < k->results; i++) {
+    ratio = ratio || k->result[i].finish != MT_FINISH_CONFIDENCE;
+  }
   for (int64_t first = 0; first < c->out[2]; first += SPAN) {
     const int64_t n = MT_MIN(SPAN, c->out[2] - first);
     look(r, first, n, any, all, inside);
@@ -331,13 +355,10 @@ static void weigh_row(const window_row *r) {
       const bool fixed = c->border || inside[i];
       // Without a border, what lies outside is in neither sum: nothing valid is 0 for every K.
       const bool is_full = all[i] && inside[i], is_empty = !any[i] && (fixed || !ratio || c->eps == 0);
-      char *to = r->to + (first + i) * c->out_step[2];
       if (is_full || is_empty) {
-        if (ready[is_empty] != NULL && c->out_c == c->out_size) {
-          memcpy(to, ready[is_empty], (size_t)(c->filters * c->out_size));
-        } else {
-          mt_window_store(c, to, c->out_c, is_empty ? empty : full, c->filters);
-          ready[is_empty] = to;
+        for (int32_t j = 0; j < k->results; j++) {
+          const double *values = (is_empty ? k->result[j].empty : k->result[j].full) + r->g * k->padded;
+          write_known(r, j, first + i, values, &ready[j][is_empty]);
         }
         continue;
       }
@@ -358,8 +379,12 @@ static void weigh_rows(void *context, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; i++) {
     const int64_t ob = i % c->out[1], oa = i / c->out[1] % c->out[0], n = i / c->out[1] / c->out[0];
     for (int64_t g = 0; g < c->groups; g++) {
-      window_row r = {k, n, g, {oa, ob}, c->mask + n * c->step_n + g * c->channels * c->step_c, c->kinds + n * c->pixels, NULL};
-      r.to = c->result + n * c->out_n + g * c->filters * c->out_c + oa * c->out_step[0] + ob * c->out_step[1];
+      window_row r = {k, n, g, {oa, ob}, c->mask + n * c->step_n + g * c->channels * c->step_c, c->kinds + n * c->pixels,
+                      {NULL, NULL}};
+      for (int32_t j = 0; j < k->results; j++) {
+        r.to[j] = k->result[j].data + n * k->result[j].n + g * c->filters * k->result[j].c + oa * k->result[j].step[0] +
+                  ob * k->result[j].step[1];
+      }
       weigh_row(&r);
     }
   }
@@ -369,27 +394,43 @@ static void weigh_rows(void *context, int64_t begin, int64_t end) {
 static void prepare(weights *k) {
   const mt_windows *c = k->c;
   for (int64_t g = 0; g < c->groups; g++) {
-    double *whole = k->whole + g * k->padded, *full = k->full + g * k->padded, *empty = k->empty + g * k->padded;
+    double *whole = k->whole + g * k->padded;
     memset(whole, 0, sizeof(double) * (size_t)k->padded);
-    memset(empty, 0, sizeof(double) * (size_t)k->padded);
     for (int64_t t = 0; t < c->taps; t++) {
       add(whole, k->merged + (g * c->taps + t) * k->padded, c->filters);
     }
-    memcpy(full, whole, sizeof(double) * (size_t)k->padded);
-    mt_window_finish(c, full, whole, c->filters);
-    mt_window_finish(c, empty, whole, c->filters);
-    for (int64_t f = 0; f < c->filters; f++) {
-      k->unseen = k->unseen || whole[f] == 0;
-      if (c->finish == MT_FINISH_CONFIDENCE && whole[f] == 0) {
-        full[f] = c->strict ? 0 : 1;
-        empty[f] = 0;
+    k->unseen = k->unseen || has_zero(whole, c->filters);
+    for (int32_t j = 0; j < k->results; j++) {
+      double *full = k->result[j].full + g * k->padded, *empty = k->result[j].empty + g * k->padded;
+      memset(empty, 0, sizeof(double) * (size_t)k->padded);
+      memcpy(full, whole, sizeof(double) * (size_t)k->padded);
+      mt_window_finish(c, k->result[j].finish, full, whole, c->filters);
+      mt_window_finish(c, k->result[j].finish, empty, whole, c->filters);
+      for (int64_t f = 0; f < c->filters && k->result[j].finish == MT_FINISH_CONFIDENCE; f++) {
+        full[f] = whole[f] != 0 ? full[f] : c->strict ? 0 : 1;
+        empty[f] = whole[f] != 0 ? empty[f] : 0;
       }
     }
   }
 }
 
 int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares) {
-  weights k = {.c = c, .w = w, .squares = squares, .centre = c->centre};
+  weights k = {.c = c, .w = w, .squares = squares, .centre = c->centre, .results = c->ratio == NULL ? 1 : 2};
+  k.result[0].finish = c->finish;
+  k.result[0].data = c->result;
+  k.result[0].n = c->out_n;
+  k.result[0].c = c->out_c;
+  memcpy(k.result[0].step, c->out_step, sizeof c->out_step);
+  if (c->ratio != NULL) {
+    const mt_tensor *q = c->ratio;
+    k.result[1].finish = MT_FINISH_RATIO;
+    k.result[1].data = q->data;
+    k.result[1].n = q->stride[0] * c->out_size;
+    k.result[1].c = q->stride[1] * c->out_size;
+    for (int32_t d = 2; d < q->ndim; d++) {
+      k.result[1].step[d + 3 - q->ndim] = q->stride[d] * c->out_size;
+    }
+  }
   k.padded = (c->filters + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
   bool mixed = false;
   for (int64_t p = 0; p < c->N * c->pixels && c->channels > 1 && !mixed; p++) {
@@ -398,11 +439,13 @@ int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares) {
   const int64_t results = c->groups * k.padded;
   k.merged = mt_alloc_array(MT_MAX(1, results * c->taps), sizeof(double));
   k.each = mixed ? mt_alloc_array(MT_MAX(1, results * c->taps * c->channels), sizeof(double)) : NULL;
-  k.whole = mt_alloc_array(MT_MAX(1, 3 * results), sizeof(double));
+  k.whole = mt_alloc_array(MT_MAX(1, (1 + 2 * k.results) * results), sizeof(double));
   int status = k.merged == NULL || k.whole == NULL || (mixed && k.each == NULL) ? MT_ERROR_MEMORY : MT_OK;
   if (status == MT_OK) {
-    k.full = k.whole + results;
-    k.empty = k.full + results;
+    for (int32_t j = 0; j < k.results; j++) {
+      k.result[j].full = k.whole + (1 + 2 * j) * results;
+      k.result[j].empty = k.result[j].full + results;
+    }
     memset(k.merged, 0, sizeof(double) * (size_t)(results * c->taps));
     for (int64_t i = 0; mixed && i < c->groups * c->taps * c->channels; i++) {  // what fills the last vector
       memset(k.each + i * k.padded + c->filters, 0, sizeof(double) * (size_t)(k.padded - c->filters));

@@ -222,8 +222,8 @@ MT_CLONES static void finish(int32_t how, double eps, double multiplicity, doubl
   }
 }
 
-void mt_window_finish(const mt_windows *c, double *S, const double *K, int64_t n) {
-  finish(c->finish, c->eps, c->multiplicity, S, K, n);
+void mt_window_finish(const mt_windows *c, int32_t how, double *S, const double *K, int64_t n) {
+  finish(how, c->eps, c->multiplicity, S, K, n);
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0); }
@@ -359,7 +359,7 @@ static void count_range(void *context, int64_t begin, int64_t end) {
       for (int64_t x = 0; x < c->out[2]; x += BLOCK) {
         const int64_t count = MT_MIN(BLOCK, c->out[2] - x);
         count_block(task, m, oa, ob, x, count, S, K);
-        mt_window_finish(c, S, K, count);
+        mt_window_finish(c, c->finish, S, K, count);
         for (int64_t f = 0; f < c->filters; f++) {
           mt_window_store(c, to + f * c->out_c + x * c->out_step[2], c->out_step[2], S, count);
         }

@@ -33,6 +33,7 @@ typedef struct {
   int32_t out_dtype;
   char *result;
   int64_t out_size, out_n, out_c, out_step[3];
+  mt_tensor *ratio;             // of a weighted mask: K / (S + eps) as well, of the result's shape and dtype; or NULL
   mt_tensor *own_kinds;
 } mt_windows;
 
@@ -51,8 +52,8 @@ int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares);
 
 // ---- shared by the two ------------------------------------------------------------------------------------------------
 
-// S = the result of S and K.
-void mt_window_finish(const mt_windows *c, double *S, const double *K, int64_t n);
+// S = what `finish` makes of S and K.
+void mt_window_finish(const mt_windows *c, int32_t finish, double *S, const double *K, int64_t n);
 // The positions [lo, hi) of axis d at which the tap t lies inside the image.
 void mt_window_inside(const mt_windows *c, int32_t d, int64_t t, int64_t *lo, int64_t *hi);
 // Values in the result's dtype, `step` bytes apart.

@@ -387,10 +387,12 @@ describe('the kernels of masks', function()
     local lengths, boxes = Tensor.from_table('test', { 3, 6 }, 'int64'), Tensor.from_table('test', { { 3 }, { 6 } }, 'int64')
     local mask, sums = Tensor.empty('test', { 2, 1, 6 }, 'float32'), Tensor.empty('test', { 2 }, 'float64')
     local valid, all = Tensor.empty('test', { 2 }, 'float64'), ffi.new('int32_t[1]')
+    local q = Tensor.empty('test', { 2, 2, 6 }, 'float32')
     local calls = {
       centre = function() return C.mt_masked_conv_mask(out._c, m._c, nil, w._c, g, v, 5) end,
       erode = function() return C.mt_masked_conv_mask(out._c, m._c, nil, nil, g, v, 2) end,
       ratio = function() return C.mt_masked_conv_ratio(out._c, m._c, nil, w._c, g, v, 2) end,
+      both = function() return C.mt_masked_conv_confidence(out._c, q._c, m._c, nil, w._c, g, v) end,
       alpha = function() return C.mt_masked_conv_alpha_backward(alpha._c, out._c, out._c, nil, nil, nil) end,
       lengths = function() return C.mt_mask_lengths(mask._c, lengths._c, 1) end,
       boxes = function() return C.mt_mask_boxes(mask._c, boxes._c) end,
@@ -410,6 +412,28 @@ describe('the kernels of masks', function()
         assert.are.equal(blocks, C.mt_memory_blocks(), name)
       until status == C.MT_OK or n == 50
       assert(n > 1 and n < 50, name .. ': ' .. n .. ' allocations')
+    end
+  end)
+  it('give confidences and ratios together as they give each alone, to the bit', function()
+    local native = require 'masked_torch.native'
+    local ffi = require 'ffi'
+    local C, random = native.cpu, Random.new(9)
+    for _, border in ipairs{ 0, 1 } do
+      for _, groups in ipairs{ 1, 2 } do
+        local g = require('masked_torch.nn.geometry').conv('masked_conv', 2, { 3, 2 }, { padding = 1, groups = groups })
+        local v = ffi.new('mt_window', { border = border, strict = 0, multiplicity = 1, eps = 1e-8 })
+        for _, soft in ipairs{ false, true } do
+          local m, w = normal(random, { 2, 4, 7, 6 }), normal(random, { 6, 4 / groups, 3, 2 })
+          m = soft and m:clamp(0, 1) or m:gt(0.3):to{ dtype = w.dtype }
+          local function empty() return Tensor.empty('test', { 2, 6, 7, 7 }, w.dtype) end
+          local a, b, together, q = empty(), empty(), empty(), empty()
+          native.check(C.mt_masked_conv_mask(a._c, m._c, nil, w._c, g, v, 4))
+          native.check(C.mt_masked_conv_ratio(b._c, m._c, nil, w._c, g, v, 1))
+          native.check(C.mt_masked_conv_confidence(together._c, q._c, m._c, nil, w._c, g, v))
+          assert.same_bits(a, together)
+          assert.same_bits(b, q)
+        end
+      end
     end
   end)
   it('refuse what does not fit', function()
@@ -438,6 +462,7 @@ describe('the kernels of masks', function()
     refuses({ 'mask', '(2, 4, 6)' }, C.mt_masked_conv_finish(c(out), c(out), nil, nil, c(m)))
     refuses({ 'bias', '(3)' }, C.mt_masked_conv_finish(c(out), c(out), nil, c(tensor({ 3 }, { 1, 2, 3 })), nil))
     refuses({ 'alpha', '(2, 2, 6)' }, C.mt_masked_conv_alpha_backward(c(out), c(out), c(out), nil, nil, nil))
+    refuses({ 'ratio', '(2, 2, 6)', '(2, 4, 6)' }, C.mt_masked_conv_confidence(c(out), c(m), c(m), nil, c(w), g, v))
     v.multiplicity = 0
     refuses({ 'multiplicity' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, g, v, 0))
   end)

@@ -65,7 +65,7 @@ function recipes.conv(random)
       pad_before = g.before, pad_after = g.after } }, g
 end
 
-function recipes.masked_conv(random)
+function recipes.masked_conv(random, kernel)
   local values, g = recipes.conv(random)
   local O = random(2) == 1 and 1 or g.O
   local y, small = spatial(g.N, g.O, g.out), spatial(random(2) == 1 and 1 or g.N, O, g.out)
@@ -75,6 +75,7 @@ function recipes.masked_conv(random)
   values.mask = tensor(spatial(batch, random(2) == 1 and 1 or g.C, g.S))
   values.kinds = random(2) == 1 and tensor(spatial(batch, 1, g.S), UINT8) or nil
   values.out = tensor(spatial(batch, O, g.out))
+  if kernel:find('confidence', 1, true) then values.q = tensor(spatial(batch, O, g.out)) end
   values.dalpha = tensor { 1 }
   values.v = { border = random(2) - 1, strict = random(2) - 1, multiplicity = random(3), eps = 1e-8 }
   values.rule, values.norm = random(6) - 1, random(3) - 1

@@ -166,6 +166,15 @@ local function plan_tensor(c, kernel, code, weighted, opts)
   return t
 end
 
+-- Confidences and ratios by the same norm are made of the same sums: one pass gives both, new mask and ratios.
+local function confidences(c)
+  local shape = { c.dense:size(1), c.w:size(1), unpack(c.out) }
+  local m = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
+  local q = same_layout(m)
+  check(c.x.K.mt_masked_conv_confidence(m._c, q._c, c.dense._c, c.mask:kinds()._c, c.w._c, c.g, window_struct(c.opts, 1)))
+  return m, q
+end
+
 local function output_mask(c)
   local opts, rule = c.opts, c.opts.rule
   -- A one-channel mask for many channels stays one channel; elsewhere it is weighted when eps shows.
@@ -173,6 +182,7 @@ local function output_mask(c)
   if rule == 'centre' and c.dense:size(2) == 1 and not exact then rule = 'keep' end
   if rule == 'keep' and c.dense:size(2) == 1 and is_identity(c.g, geometry.spatial(c.x), c.out) then return c.mask end
   local weighted = rule_weighs[rule] or false
+  if rule == 'confidence' and c.confidence then return masks.wrap(c.confidence) end
   local function make() return masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], weighted, opts)) end
   if weighted then return make() end
   return c.mask:derived(('conv mask %s %s'):format(rule, c.key), make)
@@ -182,7 +192,12 @@ local function ratios(c, alpha)
   local opts = c.opts
   local weighted = opts.reweight ~= 'count'
   local function make() return plan_tensor(c, 'mt_masked_conv_ratio', norms[opts.reweight], weighted, opts) end
-  local q = weighted and make() or c.mask:derived('conv ratio ' .. c.key, make)
+  local q
+  if opts.reweight == 'l1' and opts.rule == 'confidence' then
+    c.confidence, q = confidences(c)
+  else
+    q = weighted and make() or c.mask:derived('conv ratio ' .. c.key, make)
+  end
   if Tensor.is_tensor(alpha) or alpha == 1 then return q, q end
   local function power()
     local r = same_layout(q)
