@@ -117,10 +117,12 @@ enum { WIDTH = 8 };
   *(vector *)(sums + l * FILTERS) = s##l; \
   *(vector *)(sums + l * FILTERS + WIDTH) = t##l;
 
-// sums[lane][f] += values[c][lane] * w[c][f], channel by channel; f in 0..n - 1, n a multiple of two WIDTHs.
-MT_CLONES_512 static void mixed_sums(double *sums, const double *values, const double *w, int64_t channels, int64_t n,
+// sums[lane][f] += values[c][lane] * w[c][f], channel by channel; two vectors of filters, `groups` times LANES pixels. So few
+// weights stay in the nearest cache for all the pixels. Products of float32 values are exact in double, so contraction, where the
+// machine has it, changes bits for float64 alone, and rounding stays monotone.
+MT_CLONES_512 __attribute__((optimize("fp-contract=fast"))) static void mixed_sums(double *sums, const double *values, const double *w, int64_t channels, int64_t groups,
                                      int64_t padded) {
-  for (int64_t f = 0; f < n; f += 2 * WIDTH, sums += 2 * WIDTH, w += 2 * WIDTH) {
+  for (int64_t g = 0; g < groups; g++, sums += LANES * FILTERS, values += LANES * CHANNELS) {
     FOUR(LOAD)
     for (int64_t c = 0; c < channels; c++) {
       const double *v = values + c * LANES;
@@ -206,6 +208,35 @@ static double coverage(const window_row *r, int64_t x) {
   return K == 0 ? 0 : S / K;
 }
 
+// Adds tap t of the windows, whose mixed pixels these are, for n filters from `first` on.
+static void add_mixed(const window_row *r, double *S, const char **pixel, const int64_t *window, int64_t count, int64_t t,
+                      int64_t first, int64_t n) {
+  const weights *k = r->k;
+  const mt_windows *c = k->c;
+  const int64_t groups = (count + LANES - 1) / LANES;
+  double sums[WINDOWS * FILTERS], values[WINDOWS * CHANNELS];
+  memset(sums, 0, sizeof(double) * (size_t)(groups * LANES * FILTERS));
+  for (int64_t i = count; i < groups * LANES; i++) {  // what fills the last group
+    pixel[i] = pixel[0];
+  }
+  for (int64_t from = 0; from < c->channels && count > 0; from += CHANNELS) {
+    const int64_t channels = MT_MIN(CHANNELS, c->channels - from);
+    const double *w = k->each + (t * c->channels + from) * k->padded + first;
+    for (int64_t g = 0; g < groups; g++) {
+      MT_FIVE_FN(c->dtype, gather)(values + g * LANES * CHANNELS, pixel + g * LANES, channels, c->step_c);
+    }
+    for (int64_t i = 0; i < groups * LANES; i++) {
+      pixel[i] += channels * c->step_c;
+    }
+    for (int64_t f = 0; f < n; f += 2 * WIDTH) {
+      mixed_sums(sums + f, values, w + f, channels, groups, k->padded);
+    }
+  }
+  for (int64_t i = 0; i < count; i++) {
+    add(S + window[i] * FILTERS, sums + i * FILTERS, n);
+  }
+}
+
 // The windows x[0..count) of the row, whose sums are not known beforehand. known[i]: K is that of a window inside the image.
 static void sum_windows(const window_row *r, const int64_t *x, const bool *known, int64_t count) {
   const weights *k = r->k;
@@ -245,25 +276,7 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
               mixed[waiting++] = pixel_address(r, at);
             }
           }
-          for (int64_t i = 0; i < waiting; i += LANES) {
-            double sums[LANES * FILTERS], values[CHANNELS * LANES];
-            const int64_t lanes = MT_MIN(LANES, waiting - i);
-            for (int64_t lane = lanes; lane < LANES; lane++) {
-              mixed[i + lane] = mixed[i];
-            }
-            memset(sums, 0, sizeof sums);
-            for (int64_t from = 0; from < c->channels; from += CHANNELS) {
-              const int64_t channels = MT_MIN(CHANNELS, c->channels - from);
-              MT_FIVE_FN(c->dtype, gather)(values, mixed + i, channels, c->step_c);
-              for (int64_t lane = 0; lane < LANES; lane++) {
-                mixed[i + lane] += channels * c->step_c;
-              }
-              mixed_sums(sums, values, k->each + (t * c->channels + from) * k->padded + first, channels, n, k->padded);
-            }
-            for (int64_t lane = 0; lane < lanes; lane++) {
-              add(S + window[i + lane] * FILTERS, sums + lane * FILTERS, filters);
-            }
-          }
+          add_mixed(r, S, mixed, window, waiting, t, first, n);
         }
       }
     }
