@@ -247,14 +247,12 @@ end
 
 -- ---- steps ---------------------------------------------------------------------------------------------------------------
 
-local function error_rate(logits, target) return logits:argmax(2):ne(target):float():mean():item() end
-
 function kinds.loss(row)
   local x, target = (torch.randn(row.N, row.V) * 2):requires_grad_(), torch.randint(1, row.V, { row.N })
   local function run()
     x.grad = nil
-    local loss = F.cross_entropy(x, target)
-    error_rate(x, target)
+    local loss, hits = F.cross_entropy(x, target, { metric = true })
+    hits:item()
     loss:backward()
     return loss
   end
@@ -340,9 +338,9 @@ function kinds.classifier(row)
   local mask = masks.rect({ N = row.N, size = { row.canvas, row.canvas } }, 0.6)
   local x, target = torch.rand(row.N, 1, row.canvas, row.canvas) * mask.dense, torch.randint(1, 10, { row.N })
   local run = train_step(net, torch.optim.Adam(net:parameters(), { lr = 2e-3 }), function(model)
-    local logits = model(x, mask.fresh())
-    error_rate(logits, target)
-    return F.cross_entropy(logits, target)
+    local loss, hits = F.cross_entropy(model(x, mask.fresh()), target, { metric = true })
+    hits:item()
+    return loss
   end)
   return { inputs = { x = x, target = target, mask = mask.dense }, ours = run, area = mask.dense:mean():item() }
 end
@@ -357,9 +355,9 @@ function kinds.language_model(row)
     if p.requires_grad then parameters[#parameters + 1] = p end
   end
   local run = train_step(model, torch.optim.Adam(parameters, { lr = 1e-3, weight_decay = 1e-5 }), function(net)
-    local logits = net(tokens, lengths)
-    error_rate(logits, target)
-    return F.cross_entropy(logits, target)
+    local loss, hits = F.cross_entropy(net(tokens, lengths), target, { metric = true, inplace = true })
+    hits:item()
+    return loss
   end)
   return { inputs = { tokens = tokens, target = target, lengths = lengths }, ours = run }
 end
