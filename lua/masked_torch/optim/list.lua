@@ -51,7 +51,7 @@ function list.gradient(op, i, p)
   if not is_tensor(g) or g._c.dtype < 0 then
     fail('%s: the .grad of parameter %d: expected a tensor, got %s', op, i, is_tensor(g) and 'a released one' or type(g))
   end
-  if g.dtype ~= p.dtype or g.device ~= p.device or Tensor.shape_text(g) ~= Tensor.shape_text(p) then
+  if g.dtype ~= p.dtype or g.device ~= p.device or not Tensor.same_shape(g, p) then
     fail('%s: the .grad of parameter %d: expected %s %s on %s, got %s %s on %s', op, i, Tensor.shape_text(p), p.dtype, p.device,
       Tensor.shape_text(g), g.dtype, g.device)
   end

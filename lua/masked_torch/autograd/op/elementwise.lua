@@ -38,9 +38,11 @@ local function with_number(dtype, value)
   return dtype == 'bool' and 'int64' or dtype
 end
 
+local NO_DIMS = {}
+
 local function constant(value, dtype, device)
   if type(value) == 'boolean' then value = value and 1 or 0 end
-  local t = Tensor.empty('constant', {}, dtype, device)
+  local t = Tensor.empty('constant', NO_DIMS, dtype, device)
   check(t.K.mt_tensor_fill(t._c, value))
   return t
 end
