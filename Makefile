@@ -53,6 +53,9 @@ $(TILE_OBJECTS): $(BUILD)/core/tile_%.o: core/tile.c VERSION Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(TILE_FLAGS_$*) -DTILE_NAME=$* -MMD -MP -c -o $@ $<
 
+# vdpbf16ps; called where the processor has it (core/tile_bf16.h).
+$(BUILD)/core/tile_bf16.o: CFLAGS += $(if $(filter avx512,$(TILES)),$(TILE_FLAGS_avx512) -mavx512bf16)
+
 -include $(OBJECTS:.o=.d)
 
 .PHONY: cuda-note

@@ -215,10 +215,11 @@ int mt_gemm_run(const mt_gemm *given) {
   }
   g.run = g.run ? g.run : g.k;
   const double work = (double)g.m * (double)g.n * (double)g.k;
-  if (!g.fixed && mt_tile_get() == &mt_tile_portable && g.m >= 32 && g.n >= 32 && work >= LARGE) {
+  g.bf16 = g.dtype == MT_FLOAT32 && mt_matmul_precision_get() == MT_PRECISION_MEDIUM;
+  if (!g.fixed && !g.bf16 && mt_tile_get() == &mt_tile_portable && g.m >= 32 && g.n >= 32 && work >= LARGE) {
     return blas_run(&g);
   }
-  if (g.batch == 1 || g.run < g.k || g.bias || work >= LARGE) {
+  if (g.batch == 1 || g.run < g.k || g.bias || g.bf16 || work >= LARGE) {
     return slabs_run(&g);
   }
   int64_t *swapped = NULL;

@@ -10,10 +10,13 @@ static void FN(pack_a_block)(const slabs *s, REAL *to, int64_t i0, int64_t rows,
   const int64_t strip = s->tile->rows;
   if (g->a_row == 1) {
     FN(mt_gemm_pack_strips)(to, from, g->a_col, kn, rows, strip);
-    return;
+  } else {
+    for (int64_t r = 0; r < rows; r += strip) {
+      FN(mt_gemm_pack_panel)(to + r * kn, from + r * g->a_row, g->a_col, g->a_row, kn, MT_MIN(strip, rows - r), strip);
+    }
   }
-  for (int64_t r = 0; r < rows; r += strip) {
-    FN(mt_gemm_pack_panel)(to + r * kn, from + r * g->a_row, g->a_col, g->a_row, kn, MT_MIN(strip, rows - r), strip);
+  for (int64_t r = 0; s->bf16 && r < rows; r += strip) {
+    mt_bf16_round((float *)to + r * kn, kn, strip, s->pairs);
   }
 }
 
@@ -44,6 +47,10 @@ static void FN(pack_b)(const slabs *s, REAL *to, int64_t padded, int64_t j0, int
     for (int64_t width; l < lanes; l += width) {
       width = mt_tile_panel(s->tile, s->g->dtype, s->padded - j0 - l);
       FN(pack_b_panel)(s, panel + l * kn, j0 + l, width, k0, kn);
+    }
+    for (int64_t r = 0, width; s->bf16 && r < lanes; r += width) {
+      width = mt_tile_panel(s->tile, s->g->dtype, s->padded - j0 - r);
+      mt_bf16_round((float *)panel + r * kn, kn, width, s->pairs);
     }
   }
 }
@@ -109,6 +116,11 @@ static void FN(multiply)(const slabs *s, REAL *sums, const REAL *a, const REAL *
             }
           }
         }
+        if (s->pairs) {
+          mt_tile_bf16((float *)sums + r * lanes + l, lanes, (const uint32_t *)(rows_of_a + r * kn), strip, (const uint32_t *)panel,
+                       (kn + 1) / 2, MT_MIN(strip, rows - r), width);
+          continue;
+        }
         s->tile->outer[type](sums + r * lanes + l, lanes, rows_of_a + r * kn, strip, panel, step, kn, MT_MIN(strip, rows - r), width);
       }
     }
@@ -164,6 +176,7 @@ static void FN(task)(void *context, int64_t begin, int64_t end) {
 #else
 #include "gemm.h"
 #include "gemm_pack.h"
+#include "tile_bf16.h"
 
 enum {
   LANES = 128,           // lanes of a task, a multiple of every panel
@@ -188,6 +201,7 @@ typedef struct {
   int64_t scratch_block;             // elements of a slot: sums, then a task's own part of an operand
   bool share_a, share_b;             // laid out once for all tasks
   bool direct;                       // b is read as it lies
+  bool bf16, pairs;                  // operands are rounded; for mt_tile_bf16
   void *a, *b, *scratch;
   int32_t slots;
   char busy[SLOTS];
@@ -273,7 +287,9 @@ int mt_gemm_slabs(const mt_gemm *g) {
   slabs s = {.g = g, .tile = mt_tile_get(), .run_blocks = up(g->run, MT_TILE_K)};
   s.blocks = g->k / g->run * s.run_blocks;
   s.padded = mt_tile_padded(s.tile, g->dtype, g->n);
-  s.direct = g->m <= s.tile->rows && g->b_col == 1 && s.padded == g->n;
+  s.bf16 = g->bf16 && g->dtype == MT_FLOAT32;
+  s.pairs = s.bf16 && mt_tile_has_bf16();
+  s.direct = !s.bf16 && g->m <= s.tile->rows && g->b_col == 1 && s.padded == g->n;
   cut(&s, size);
   keep_near(&s);
   const int64_t most = slab_blocks(&s, size), terms = most * MT_MIN(g->run, (int64_t)MT_TILE_K);

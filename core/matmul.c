@@ -53,3 +53,15 @@ int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
   mt_free(offset);
   return status;
 }
+
+static int32_t precision = MT_PRECISION_HIGHEST;
+
+int mt_matmul_precision_set(int32_t value) {
+  if (value < MT_PRECISION_HIGHEST || value > MT_PRECISION_MEDIUM) {
+    return mt_fail(MT_ERROR_ARGUMENT, "set_float32_matmul_precision: expected 0, 1 or 2, got %d", value);
+  }
+  precision = value;
+  return MT_OK;
+}
+
+int32_t mt_matmul_precision_get(void) { return precision; }

@@ -34,7 +34,7 @@ end
 local predicates = { mt_tensor_is_contiguous = true, mt_tensor_is_dense = true, mt_tensor_alike = true, mt_tensor_has_shape = true }
 
 local function left_out(name)
-  return not shapes.known(name) or name == 'mt_random_philox' or predicates[name]
+  return not shapes.known(name) or name == 'mt_random_philox' or name == 'mt_matmul_precision_set' or predicates[name]
 end
 
 local kernels, struct_fields = {}, {}

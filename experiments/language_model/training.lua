@@ -135,7 +135,8 @@ function training.fields(run)
   return fields
 end
 
---- training.step(run, batch, folder) -> loss, percentage of tokens foreseen. A loss or a gradient that is NaN or infinite: an error, before any weight has changed.
+--- training.step(run, batch, folder) -> loss, percentage of tokens foreseen. A loss or a gradient that is NaN or infinite: an error,
+-- before any weight has changed.
 function training.step(run, batch, folder)
   local optimizer = run.state.optimizer
   optimizer:zero_grad()

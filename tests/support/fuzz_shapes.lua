@@ -177,7 +177,8 @@ function recipes.loss(random, kernel)
   local positions = 1
   for _, n in ipairs(places) do positions = positions * n end
   return { x = tensor(x), dx = tensor(x), gradient = tensor(x), y = tensor(y), dy = tensor(y), total = tensor({}, DOUBLE),
-    hits = tensor({}, INT64), state = tensor({ positions, 2 }, DOUBLE), target = random(3) == 1 and tensor(x) or tensor(places, random(2) == 1 and INT64 or INT32), mask = tensor(mask),
+    hits = tensor({}, INT64), state = tensor({ positions, 2 }, DOUBLE),
+    target = random(3) == 1 and tensor(x) or tensor(places, random(2) == 1 and INT64 or INT32), mask = tensor(mask),
     weight = tensor { x[#x == 1 and 1 or 2] }, reduction = reduction,
     options = { ignore_index = random(5) - 2, label_smoothing = random(3) == 1 and 0.5 or 0, ignore = random(2) - 1,
       reduction = reduction, logits = random(4) == 1 and 0 or 1 } }
