@@ -334,3 +334,78 @@ describe('a single position', function()
     end
   end
 end)
+
+-- The work is cut into bands of rows, of columns, of samples, of outputs; which kernel sums depends on the numbers of outputs
+-- and groups. None of it, and no map, may show in a bit.
+describe('however the work is cut', function()
+  local function geometry_of(dims, kernel, opts)
+    local list = {}
+    for d = 1, dims do list[d] = kernel end
+    return require('masked_torch.nn.geometry').conv('test', dims, list, { stride = opts.stride or 1, padding = opts.padding or 1,
+      dilation = opts.dilation or 1, groups = opts.groups or 1 })
+  end
+  local function map(random, n, spatial, share)
+    local shape = { n, 1, unpack(spatial) }
+    local values = random:uniform(shape, 0, 1).values
+    for i = 1, #values do values[i] = values[i] < share and 1 or 0 end
+    return tensor(shape, values)
+  end
+  -- t where m is 1; elsewhere 0, or NaN.
+  local function cleared(m, t)
+    local result = Tensor.empty_like(t)
+    native.check(t.K.mt_mask_select(result._c, t._c, m:to{ dtype = t.dtype }._c))
+    return result
+  end
+  local function spoilt(m, t)
+    m = m:to{ dtype = t.dtype }
+    return cleared(m, t) + (1 - m) / m * 0
+  end
+  for _, case in ipairs {
+    { 'rows longer than a band', 2, 5, 20, { 2000 }, 3, {} },
+    { 'more rows than a band', 3, 18, 33, { 40, 37 }, 3, {} },
+    { 'many short rows', 70, 9, 35, { 6 }, 3, {} },
+    { 'one short row of many outputs', 1, 40, 90, { 5 }, 3, {} },
+    { 'few outputs, several blocks of terms', 3, 70, 3, { 20, 33 }, 3, {} },
+    { 'few outputs, stride 2', 2, 6, 4, { 41, 43 }, 3, { stride = 2 } },
+    { 'few outputs, stride 3, long rows', 2, 3, 1, { 3000 }, 5, { stride = 3, padding = 2 } },
+    { 'few outputs of every group', 2, 12, 12, { 30, 31 }, 3, { groups = 6 } },
+    { 'depthwise', 3, 41, 41, { 23, 29 }, 3, { groups = 41, dilation = 2, padding = 2 } },
+    { 'three axes', 2, 6, 17, { 7, 9, 11 }, 3, {} },
+  } do
+    local name, n, channels, outputs, spatial, kernel, opts = unpack(case)
+    it(name, function()
+      for _, dtype in ipairs{ 'float32', 'float64' } do
+        local random = Random.new(5)
+        local g = geometry_of(#spatial, kernel, opts)
+        local out = require('masked_torch.nn.geometry').output_size('test', g, spatial)
+        local x = normal(random, { n, channels, unpack(spatial) }, dtype)
+        local taps = {}
+        for d = 1, #spatial do taps[d] = kernel end
+        local w = normal(random, { outputs, channels / (opts.groups or 1), unpack(taps) }, dtype)
+        local b = normal(random, { outputs }, dtype)
+        local dy = normal(random, { n, outputs, unpack(out) }, dtype)
+        local function forward(t, valid, active)
+          local y = Tensor.empty('test', { t:size(1), outputs, unpack(out) }, dtype)
+          native.check(t.K.mt_conv_forward(y._c, t._c, w._c, b._c, g, valid and valid._c, active and active._c, nil, nil))
+          return y
+        end
+        local function backward(t, valid, active)
+          local dx = Tensor.empty('test', { t:size(1), channels, unpack(spatial) }, dtype)
+          native.check(t.K.mt_conv_backward_input(dx._c, t._c, w._c, nil, g, valid and valid._c, active and active._c))
+          return dx
+        end
+        local y, dx = forward(x), backward(dy)
+        for i = 1, math.min(n, 3) do
+          assert.is_true(torch.equal(y:narrow(1, i, 1), forward(x:narrow(1, i, 1))))
+          assert.is_true(torch.equal(dx:narrow(1, i, 1), backward(dy:narrow(1, i, 1))))
+        end
+        for _, share in ipairs{ 0.05, 0.5, 0.97 } do
+          local valid, active = map(random, n, spatial, share), map(random, 1, out, share)
+          local v, a = valid:to{ dtype = 'bool' }, active:to{ dtype = 'bool' }
+          assert.is_true(torch.equal(cleared(active, forward(cleared(valid, x))), forward(spoilt(valid, x), v, a)))
+          assert.is_true(torch.equal(cleared(valid, backward(cleared(active, dy))), backward(spoilt(active, dy), v, a)))
+        end
+      end
+    end)
+  end
+end)
