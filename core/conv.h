@@ -7,7 +7,7 @@
 // Every output element is summed alone over (tap, channel) in that order, in blocks of whole taps up to 256 terms (or of 256
 // channels of a tap), bias last: it depends neither on its neighbours nor on the batch, and a tap over zeros leaves it
 // unchanged to the bit. Gradients of weights and bias add up row by row of the image, rows in order, samples in order; for
-// weights a row counts in pieces of 256 pixels from the first that is active and sees a valid pixel. So padding of zeros at
+// weights a row counts in pieces of 256 pixels from the first active one. So padding of zeros at
 // the end of rows or of the image leaves them unchanged too, and so do more masked pixels at either end.
 // Results are best allocated channels-last.
 // (Weights that are Inf or NaN may or may not show where a tap lies outside the image.)

@@ -55,5 +55,5 @@ int mt_taps_sum(const mt_taps *t);
 
 // w[j, c, o] = sum over n, active i of x[n, i * mul + offset[j], c] * y[n, i, o]: the gradient of w when y holds the gradient
 // of the sums; the outputs of a group must be neighbours. The pixels of one row (the last dim) add up in order from 0, in
-// pieces of 256 from the first that counts; then the pieces, rows and samples in order. scale, gate and bias are not looked at.
+// pieces of 256 from the first active one; then the pieces, rows and samples in order. scale, gate and bias are not looked at.
 int mt_taps_gradient(const mt_taps *t);

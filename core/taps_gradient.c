@@ -83,28 +83,24 @@ static void FN(write)(const gradient_plan *s, const REAL *sums, const rectangle 
   }
 }
 
-// One rectangle, all taps or one of them, over the present rows.
+// One rectangle, all taps or one of them, over the listed pixels.
 static void FN(sum_tasks)(void *context, int64_t begin, int64_t end) {
   const gradient_plan *s = context;
   const mt_taps *t = s->taps;
   const int64_t tap_size = s->rectangle_tiles * s->tile_size;
   _Alignas(64) REAL stack[STACK_BYTES / sizeof(REAL)];
-  mt_tile_pixels runs[MT_TAPS_RUNS];
   for (int64_t task = begin; task < end; task++) {
     const rectangle r = rectangle_of(s, s->sums ? task / t->taps : task);
     const int64_t tap = s->sums ? task % t->taps : 0, tap_end = s->sums ? tap + 1 : t->taps;
     REAL *sums = s->sums ? (REAL *)s->sums + task * tap_size : stack;
-    // Where all taps count at all pixels, they share the runs.
-    for (int64_t j = tap, next; j < tap_end; j = next) {
-      next = s->uniform ? tap_end : j + 1;
-      mt_taps_walk walk = mt_taps_walk_start(t, &s->active, &s->valid, j, s->begin, s->end);
-      walk.y_first = s->x_lanes && !s->lanewise;
-      walk.first_sample = s->wide ? s->wide->first : 0;
-      bool first = s->begin == 0;
-      for (int64_t count = 1; count > 0; first = false) {
-        count = mt_taps_walk_next(&walk, runs, s->pixels);
-        for (int64_t k = j; k < next && (first || count > 0); k++) {
-          FN(add_runs)(s, sums + (k - tap) * tap_size, first, &r, runs, count, tap_shift(t, k) - tap_shift(t, j));
+    for (int64_t k = 0; k < s->slices; k++) {
+      for (int64_t j = tap; j < tap_end; j++) {
+        const mt_taps_list *list = &s->list[s->uniform ? k : k * t->taps + j];
+        const int64_t shift = s->uniform ? tap_shift(t, j) - tap_shift(t, 0) : 0;
+        bool first = s->begin == 0 && k == 0;
+        for (int64_t i = 0, n; i < list->count || first; i += n, first = false) {
+          n = runs_of(list, i, s->pixels);
+          FN(add_runs)(s, sums + (j - tap) * tap_size, first, &r, list->runs + i, n, shift);
         }
       }
     }
@@ -130,9 +126,12 @@ enum {
   CACHE_BYTES = 1 << 18,    // operands that a task reads for one set of runs
   BLOCK_BYTES = 1 << 20,    // operands that all tasks pass over before they move on together,
   BLOCK_PIXELS = 1024,      // but no fewer pixels
+  LIST_PIXELS = 16384,      // and no more
   RECTANGLE_ROWS = 5,       // tiles of a task
   RECTANGLE_LANES = 4,
-  TASKS = 32,               // wanted, at least
+  TASKS = 16,               // wanted, at least
+  LIST_COST = 24,           // of a run, in the unit of tiles_cost
+  LISTS = 32,               // tasks that list the pixels of a block, at most twice as many
   LITTLE = 500000,          // multiplications that are not worth a second thread
 };
 
@@ -151,6 +150,10 @@ typedef struct {
   int64_t rectangle_rows, rectangle_lanes, rectangle_tiles;  // tiles of a task
   int64_t pixels;                      // of one set of runs
   int64_t image_rows, begin, end;      // rows of all samples; of them, [begin, end) now
+  int64_t slices;                      // in which these are listed
+  mt_taps_list *list;                  // [slice][tap], or [slice] when uniform
+  int64_t *slice_end;                  // rows
+  int32_t failed;
   void *sums;                          // [rectangle][tap][tile][tile_size]; NULL when a task holds all taps of all rows
 } gradient_plan;
 
@@ -181,6 +184,15 @@ static int64_t tap_shift(const mt_taps *t, int64_t j) {
   return shift;
 }
 
+// Runs from i on that hold about `pixels` pixels, up to the end of a row.
+static int64_t runs_of(const mt_taps_list *list, int64_t i, int64_t pixels) {
+  const int64_t begin = i;
+  for (int64_t done = 0; i < list->count && (done < pixels || !list->runs[i - 1].last); i++) {
+    done += list->runs[i].pixels;
+  }
+  return i - begin;
+}
+
 #define MT_SOURCE "taps_gradient.c"
 #include "twice.h"
 
@@ -198,8 +210,8 @@ static bool better_x_lanes(const gradient_plan *s, const mt_taps *t) {
   return tiles_cost(s, t->outputs, t->channels) <= tiles_cost(s, t->channels, t->outputs);
 }
 
-static int64_t taps_cost(const gradient_plan *s, const mt_taps *t) {
-  return t->taps * (better_x_lanes(s, t) ? tiles_cost(s, t->outputs, t->channels) : tiles_cost(s, t->channels, t->outputs));
+static double tap_cost(const gradient_plan *s, const mt_taps *t) {
+  return (double)MT_MIN(tiles_cost(s, t->outputs, t->channels), tiles_cost(s, t->channels, t->outputs));
 }
 
 static bool is_uniform(const gradient_plan *s) {
@@ -268,6 +280,18 @@ static int64_t rows_with(const gradient_plan *s, int64_t row, int64_t end, int64
   return row;
 }
 
+static void list_tasks(void *context, int64_t begin, int64_t end) {
+  gradient_plan *s = context;
+  const mt_taps_rows rows = {s->taps, &s->active, &s->valid, s->wide ? s->wide->first : 0, s->x_lanes && !s->lanewise};
+  const int64_t taps = s->uniform ? 1 : s->taps->taps;
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t k = task / taps, row = k == 0 ? s->begin : s->slice_end[k - 1];
+    if (mt_taps_list_rows(&s->list[task], &rows, task % taps, row, s->slice_end[k]) != MT_OK) {
+      __atomic_store_n(&s->failed, 1, __ATOMIC_RELAXED);
+    }
+  }
+}
+
 // Passes over the rows of all samples, block by block.
 static int run_blocks(gradient_plan *s, int64_t most, double weights, int64_t tasks) {
   const mt_taps *t = s->taps;
@@ -278,9 +302,19 @@ static int run_blocks(gradient_plan *s, int64_t most, double weights, int64_t ta
       MT_TRY(mt_taps_wide_load(s->wide, s->begin / own));
       loaded = s->wide->end * own;
     }
-    int64_t count;
-    s->end = rows_with(s, s->begin, loaded, most, &count);
-    const bool alone = (double)count * weights < LITTLE;
+    int64_t pixels = 0, count;
+    s->end = s->begin;
+    for (s->slices = 0; s->slices == 0 || (s->end < loaded && pixels < most); s->slices++) {
+      s->end = rows_with(s, s->end, loaded, s->pixels, &count);
+      s->slice_end[s->slices] = s->end;
+      pixels += count;
+    }
+    const bool alone = (double)pixels * weights < LITTLE;
+    const int64_t lists = s->slices * (s->uniform ? 1 : t->taps);
+    MT_TRY(mt_parallel(lists, alone ? lists : MT_MAX(1, lists / LISTS), list_tasks, s));
+    if (s->failed) {
+      return mt_fail(MT_ERROR_MEMORY, "out of memory: the pixels of a convolution");
+    }
     MT_TRY(mt_parallel(tasks, alone ? tasks : 1, MT_REAL_FN(t->dtype, sum_tasks), s));
     s->begin = s->end;
   } while (s->begin < s->image_rows);
@@ -299,7 +333,7 @@ static int run_gradient(gradient_plan *s) {
     pixel *= t->mul[d] < 4 ? t->mul[d] : 4;
   }
   pixel = size * t->groups * (pixel + t->outputs);
-  const int64_t most = MT_MAX(BLOCK_PIXELS, BLOCK_BYTES / pixel);
+  const int64_t most = MT_MIN(LIST_PIXELS, MT_MAX(BLOCK_PIXELS, BLOCK_BYTES / pixel));
   int64_t count;
   const bool one_block = rows_with(s, 0, s->image_rows, most, &count) == s->image_rows &&
                          (s->wide == NULL || s->wide->samples >= t->samples);
@@ -320,11 +354,48 @@ static int run_gradient(gradient_plan *s) {
     }
     tasks *= t->taps;
   }
-  MT_TRY(run_blocks(s, most, weights, tasks));
+  const int64_t slices = most / s->pixels + 1, lists = slices * (s->uniform ? 1 : t->taps);
+  s->slice_end = mt_alloc_array(slices, (int64_t)sizeof *s->slice_end);
+  s->list = mt_alloc_array(lists, (int64_t)sizeof *s->list);
+  if (s->slice_end == NULL || s->list == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  memset(s->list, 0, sizeof *s->list * (size_t)lists);
+  const int status = run_blocks(s, most, weights, tasks);
+  for (int64_t i = 0; i < lists; i++) {
+    mt_free(s->list[i].runs);
+  }
+  if (status != MT_OK) {
+    return status;
+  }
   return together ? MT_OK : mt_parallel(rectangles(s), little ? rectangles(s) : 1, MT_REAL_FN(t->dtype, write_tasks), s);
 }
 
-// Few channels: with wide taps, where they cost less.
+// Pixels of a run, on average.
+static double run_length(const gradient_plan *s, const mt_taps_spans *spans) {
+  const mt_taps *t = s->taps;
+  const bool active = spans == &s->active;
+  int64_t rows = (active ? t->active.sample : t->valid.sample) == 0 ? 1 : t->samples, pixels = 0;
+  if (spans->first == NULL) {
+    return (double)t->grid[t->dims - 1];
+  }
+  for (int32_t d = 0; d < t->dims - 1; d++) {
+    rows *= active ? t->grid[d] : t->size[d];
+  }
+  const int64_t runs = spans->first[rows];
+  for (int64_t i = 0; i < runs; i++) {
+    pixels += spans->run[i].end - spans->run[i].begin;
+  }
+  return (double)pixels / (double)MT_MAX(1, runs);
+}
+
+// Wide taps list their pixels once, but have to be made.
+static bool wide_is_better(const gradient_plan *s, const mt_taps_wide *w) {
+  const mt_taps *t = s->taps, *wide = &w->taps;
+  const double list = LIST_COST / MT_MAX(1, MT_MIN(run_length(s, &s->active), run_length(s, &s->valid)));
+  return (double)wide->taps * tap_cost(s, wide) + list + 2 + (double)t->channels / 8 < (double)t->taps * (tap_cost(s, t) + list);
+}
+
 static int run_wide(gradient_plan *s, mt_taps_wide *wide) {
   mt_taps_spans valid = s->valid;
   s->taps = &wide->taps;
@@ -352,12 +423,14 @@ int mt_taps_gradient(const mt_taps *t) {
     if (!mt_taps_depthwise(t)) {
       mt_taps_wide_plan(&wide, t, &s.active, &s.valid);
     }
-    if (wide.width > 1 && taps_cost(&s, &wide.taps) >= taps_cost(&s, t)) {
+    if (wide.width > 1 && !wide_is_better(&s, &wide)) {
       wide.width = 1;
     }
     status = wide.width > 1 ? run_wide(&s, &wide) : run_gradient(&s);
   }
   mt_taps_wide_free(&wide);
+  mt_free(s.list);
+  mt_free(s.slice_end);
   mt_free(s.sums);
   mt_taps_spans_free(&s.valid);
   mt_taps_spans_free(&s.active);
