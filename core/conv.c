@@ -38,6 +38,7 @@ static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
 #else
 #include "common.h"
 #include "taps.h"
+#include "winograd.h"
 
 enum { BIAS_LANES = 16 };
 
@@ -282,6 +283,25 @@ typedef struct {
   mt_taps_map valid, active, scale, gate;
 } maps;
 
+// ---- algorithm -----------------------------------------------------------------------------------------------------------
+
+static int32_t algorithm;
+
+int mt_conv_algorithm_set(int32_t wanted) {
+  if (wanted < 0 || wanted >= MT_CONV_ALGORITHMS) {
+    return mt_fail(MT_ERROR_ARGUMENT, "conv_algorithm: expected 0 to %d, got %d", MT_CONV_ALGORITHMS - 1, wanted);
+  }
+  algorithm = wanted;
+  return MT_OK;
+}
+
+int32_t mt_conv_algorithm_get(void) { return algorithm; }
+
+static int sum(const mt_taps *t) {
+  const bool forced = algorithm == MT_CONV_WINOGRAD;
+  return algorithm != MT_CONV_DIRECT && mt_winograd_suits(t, forced) ? mt_winograd_sum(t, forced) : mt_taps_sum(t);
+}
+
 // ---- forward ------------------------------------------------------------------------------------------------------------
 
 static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
@@ -307,7 +327,7 @@ static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, con
   }
   forward_taps(list, g, w);
   set_taps(&t, list);
-  return mt_taps_sum(&t);
+  return sum(&t);
 }
 
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
@@ -374,7 +394,48 @@ static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tenso
     t.active.data = m->valid.data ? (const uint8_t *)m->valid.data + pixel : NULL;
     adjoint_taps(list, g, w, phase);
     set_taps(&t, list);
-    MT_TRY(mt_taps_sum(&t));
+    MT_TRY(sum(&t));
+  }
+  return MT_OK;
+}
+
+// Where no pixel of dx is named, those that some active dy reaches: the others are 0. (N or 1, 1, *S), bool; a little too
+// much where the dilation leaves gaps.
+static int reached(mt_tensor **out, const mt_tensor *dx, const mt_tensor *active, const mt_conv *g) {
+  int64_t shape[MT_MAX_DIMS];
+  memcpy(shape, dx->shape, sizeof shape);
+  shape[0] = active->shape[0];
+  shape[1] = 1;
+  MT_TRY(mt_tensor_new(out, MT_BOOL, dx->ndim, shape, NULL));
+  memset((*out)->data, 0, (size_t)(*out)->numel);
+  const int32_t last = active->ndim - 1, dims = g->dims;
+  const int64_t columns = active->shape[last], width = shape[last];
+  const int64_t rows = active->numel / MT_MAX(1, columns), outer = (*out)->numel / MT_MAX(1, width) / MT_MAX(1, shape[0]);
+  for (int64_t row = 0; row < rows; row++) {
+    const uint8_t *from = (const uint8_t *)active->data + row_offset(active, row);
+    int64_t low[3] = {0, 0, 0}, high[3] = {1, 1, 1}, rest = row;  // of the axes before the last, in dx
+    for (int32_t d = dims - 2; d >= 0; d--) {
+      const int64_t first = rest % active->shape[d + 2] * g->stride[d] - g->pad_before[d];
+      rest /= active->shape[d + 2];
+      low[d] = MT_MAX(0, first);
+      high[d] = MT_MIN(shape[d + 2], first + (g->kernel[d] - 1) * g->dilation[d] + 1);
+    }
+    for (int64_t i = 0, after; i < columns; i = after) {
+      for (after = i + 1; after < columns && !from[i * active->stride[last]] == !from[after * active->stride[last]]; after++) {
+      }
+      if (!from[i * active->stride[last]]) {
+        continue;
+      }
+      const int32_t e = dims - 1;
+      const int64_t begin = MT_MAX(0, i * g->stride[e] - g->pad_before[e]);
+      const int64_t end = MT_MIN(width, (after - 1) * g->stride[e] - g->pad_before[e] + (g->kernel[e] - 1) * g->dilation[e] + 1);
+      for (int64_t a = low[0]; a < (dims > 1 ? high[0] : 1) && end > begin; a++) {
+        for (int64_t b = low[1]; b < (dims > 2 ? high[1] : 1); b++) {
+          const int64_t line = dims == 3 ? a * shape[3] + b : a;
+          memset((uint8_t *)(*out)->data + (rest * outer + line) * width + begin, 1, (size_t)(end - begin));
+        }
+      }
+    }
   }
   return MT_OK;
 }
@@ -392,13 +453,18 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
   MT_TRY(check_written(op, dx, dy, w, b));
   MT_TRY(set_map(op, "valid", &k.valid, valid, MT_BOOL, dx));
   MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, dy));
-  mt_tensor *rows, *bias = NULL;
+  mt_tensor *rows = NULL, *bias = NULL, *map = NULL;
   tap_list list = {0, NULL, NULL};
-  MT_TRY(channels_side_by_side(&rows, dy));
-  int status = b ? mt_contiguous(&bias, b) : MT_OK;
+  int status = channels_side_by_side(&rows, dy);
+  if (status == MT_OK && active && !valid && !b) {
+    status = reached(&map, dx, active, g);
+    status = status ? status : set_map(op, "valid", &k.valid, map, MT_BOOL, dx);
+  }
+  status = status || !b ? status : mt_contiguous(&bias, b);
   status = status ? status : new_taps(&list, g);
   status = status ? status : run_backward_input(dx, rows, w, bias, g, &k, &list);
   mt_free(list.offset);
+  mt_tensor_release(map);
   mt_tensor_release(bias);
   mt_tensor_release(rows);
   return status;

@@ -32,6 +32,15 @@ local networks = {
       nn.MaskedBatchNorm1d(8), nn.MaskedUnshuffle1d(2), nn.MaskedConv1d(16, 8, 3, { padding = 1 }), nn.MaskedSpatialMean(),
       nn.Linear(8, 5) }
   end, 4 },
+  { 'wide enough for the Winograd transform (2-D)', 2, function()
+    return nn.Sequential{ nn.MaskedConv2d(3, 32, 3, { padding = 1 }), nn.MaskedBatchNorm2d(32), nn.ReLU(),
+      nn.MaskedConv2d(32, 33, 3, { padding = 1 }), nn.SiLU(), nn.HalfConv2d(33, 34, 3, { padding = 1, rule = 'keep' }),
+      nn.MaskedSpatialMean() }
+  end },
+  { 'wide enough for the Winograd transform (1-D)', 1, function()
+    return nn.Sequential{ nn.MaskedConv1d(3, 32, 3, { padding = 1 }), nn.GELU(),
+      nn.MaskedConv1d(32, 66, 3, { padding = 1, groups = 2 }), nn.MaskedSpatialMean() }
+  end },
   { 'three dimensions', 3, function()
     return nn.Sequential{ nn.MaskedConv3d(3, 4, 3, { padding = 1 }), nn.MaskedBatchNorm3d(4), nn.ReLU(), nn.MaskedSpatialMean() }
   end },
@@ -100,8 +109,12 @@ local function same(a, b)
 end
 
 for _, entry in ipairs(networks) do
+  for _, algorithm in ipairs { 'auto', 'winograd' } do
   local name, dims, builder = unpack(entry)
-  describe(name, function()
+  describe(('%s, convolution: %s'):format(name, algorithm), function()
+    before_each(function() torch.conv_algorithm(algorithm) end)
+    after_each(function() torch.conv_algorithm 'auto' end)
+
     it('does not see how much padding there is, in outputs or gradients (training)', function()
       local a = run(build(builder), batch(dims, small[dims], boxes[dims], 0))
       local b = run(build(builder), batch(dims, large[dims], boxes[dims], 0))
@@ -151,14 +164,15 @@ for _, entry in ipairs(networks) do
       torch.set_num_threads(before)
     end)
   end)
+  end
 end
 
 describe('sequences aligned to the right', function()
   it('do not see their left padding', function()
     local function net()
       return build(function()
-        return nn.Sequential{ nn.ApplyMask(), nn.MaskedUnshuffle1d(2), nn.MaskedConv1d(6, 8, 3, { padding = 1 }), nn.ReLU(),
-          nn.MaskedBatchNorm1d(8), nn.MaskedConv1d(8, 4, 3, { padding = 1 }), nn.MaskedSpatialMean() }
+        return nn.Sequential{ nn.ApplyMask(), nn.MaskedUnshuffle1d(2), nn.MaskedConv1d(6, 32, 3, { padding = 1 }), nn.ReLU(),
+          nn.MaskedBatchNorm1d(32), nn.MaskedConv1d(32, 35, 3, { padding = 1 }), nn.MaskedSpatialMean() }
       end)
     end
     torch.manual_seed(11)

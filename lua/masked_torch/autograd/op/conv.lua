@@ -192,7 +192,27 @@ local function transposed(dims)
   end
 end
 
+local algorithms = { [0] = 'auto', 'direct', 'winograd' }
+
 return {
+  torch = {
+    --- torch.conv_algorithm([name]) -> the algorithm of convolutions in effect before the call; a name chooses another:
+    --   'auto'      (default) Winograd's transform for float32 kernels of 3 or 3 x 3 with stride and dilation 1, at least 32
+    --               channels and outputs, for samples whose valid part is 6 pixels wide (and high) or more; else direct sums
+    --   'direct'    always direct sums: within 2e-6 of the exact result, relative to the largest output
+    --   'winograd'  the transform wherever it is possible, however small; within 2e-5, typically 3e-6
+    -- The choice of 'auto' depends on weights and valid parts alone: never on batch, padding or threads. float64 is always direct.
+    conv_algorithm = function(name)
+      local before = algorithms[native.cpu.mt_conv_algorithm_get()]
+      if name ~= nil then
+        options.choice('conv_algorithm', 'name', name, { 'auto', 'direct', 'winograd' })
+        for code, known in pairs(algorithms) do
+          if known == name then check(native.cpu.mt_conv_algorithm_set(code)) end
+        end
+      end
+      return before
+    end,
+  },
   functional = {
     --- F.conv1d(x, w, b, {stride = 1, padding = 0, dilation = 1, groups = 1, padding_mode = 'zeros'})
     --   y[n, o, p] = b[o] + sum over c, t of x[n, c, p * stride + t * dilation - before] * w[o, c, t]

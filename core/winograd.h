@@ -1,0 +1,20 @@
+// winograd: convolution with kernels of 3 (1-D) or 3 x 3 in fewer multiplications: 6 instead of 12 for 4 outputs of a row, 36
+// instead of 144 for a tile of 4 x 4. Internal; conv.c chooses between this and taps.h.
+//
+//   Y = A' [ (G w G') * (B' d B) ] A        d: the 6 x 6 pixels that a tile of 4 x 4 outputs reads, * element by element
+//
+// (Winograd 1980; Lavin and Gray 2016.) The points are 0, +-3/4, +-3/2 and infinity: coefficients of d and Y are exact in
+// float32, and the error stays near 1e-6 of the largest output where the usual 0, +-1, +-2 give 1e-5.
+//
+// Tiles are counted from the first valid row and column of each sample, so an output does not know how much padding surrounds
+// its sample; whether a sample is worth it depends on the extent of its valid part and on the channels alone, so the sample
+// does not know its batch either. A tile without an active output is skipped. Channels add up in blocks of MT_TILE_K, as in
+// taps.h; the products of a tile do not depend on other tiles.
+#pragma once
+#include "taps.h"
+
+// float32, a kernel of 3 with stride and dilation 1 in one or two axes. `forced`: however few channels there are.
+bool mt_winograd_suits(const mt_taps *t, bool forced);
+
+// The sums of taps.h, for every sample this way or, where it is small, by mt_taps_sum.
+int mt_winograd_sum(const mt_taps *t, bool forced);

@@ -1,0 +1,149 @@
+-- Convolution by the Winograd transform (core/winograd.h), forced on shapes of every kind, against direct sums in float64.
+local torch = require 'masked_torch'
+
+local nn, F = torch.nn, torch.nn.functional
+local functions = { F.conv1d, F.conv2d }
+
+local function with(algorithm, fn)
+  local before = torch.conv_algorithm(algorithm)
+  local ok, a, b, c = pcall(fn)
+  torch.conv_algorithm(before)
+  assert(ok, a)
+  return a, b, c
+end
+
+-- y and dx under a fixed upstream gradient.
+local function run(x, w, b, opts, algorithm)
+  return with(algorithm, function()
+    x = x:detach():clone():requires_grad_()
+    local y = functions[x:dim() - 2](x, w, b, opts)
+    torch.manual_seed(9)
+    y:backward(torch.randn(y:size()):to { dtype = y.dtype })
+    return y:detach(), x.grad
+  end)
+end
+
+local function relative_error(a, exact)
+  return (a:double() - exact):abs():max():item() / exact:abs():max():item()
+end
+
+local cases = {
+  -- N, C, O, sizes, options
+  { 2, 1, 1, { 1, 1 }, { padding = 1 } },
+  { 2, 3, 5, { 4, 4 }, { padding = 1 } },
+  { 1, 16, 16, { 5, 3 }, {} },
+  { 3, 17, 33, { 9, 14 }, { padding = 1 } },
+  { 1, 64, 48, { 13, 6 }, { padding = 2 } },
+  { 2, 257, 20, { 6, 7 }, { padding = { { 0, 2 }, { 3, 1 } } } },
+  { 2, 520, 7, { 4, 5 }, { padding = 1 } },
+  { 2, 12, 20, { 8, 9 }, { padding = 1, groups = 4 } },
+  { 70, 4, 8, { 7, 5 }, { padding = 1 } },
+  { 2, 1, 1, { 1 }, { padding = 1 } },
+  { 2, 31, 40, { 17 }, { padding = 'causal' } },
+  { 5, 300, 70, { 11 }, { padding = { { 2, 0 } } } },
+  { 3, 64, 64, { 64 }, { padding = 1, groups = 2 } },
+  { 1, 8, 9, { 3 }, {} },
+  { 2, 8, 9, { 12, 12 }, { padding = { { -1, -2 }, { 1, -3 } } } },       -- cropped
+}
+
+describe('the Winograd transform', function()
+  for _, case in ipairs(cases) do
+    local N, C, O, sizes, opts = unpack(case)
+    local groups = opts.groups or 1
+    it(('is right for (%d, %d, %s) to %d channels, groups %d'):format(N, C, table.concat(sizes, ', '), O, groups), function()
+      torch.manual_seed(C + O)
+      local kernel = #sizes == 2 and { 3, 3 } or { 3 }
+      local x, w, b = torch.randn(N, C, unpack(sizes)), torch.randn(O, C / groups, unpack(kernel)), torch.randn(O)
+      local y, dx = run(x, w, b, opts, 'winograd')
+      local exact, exact_dx = run(x:double(), w:double(), b:double(), opts, 'direct')
+      assert.is_true(relative_error(y, exact) <= 1e-5, tostring(relative_error(y, exact)))
+      assert.is_true(relative_error(dx, exact_dx) <= 1e-5, tostring(relative_error(dx, exact_dx)))
+      local direct = run(x, w, b, opts, 'direct')
+      assert.is_true(N * C * O < 100 or not direct:equal(y), 'the transform was not used')
+    end)
+  end
+
+  it('is taken by itself where it pays, per sample, whatever the batch and the padding', function()
+    torch.manual_seed(4)
+    local layer = nn.MaskedConv2d(32, 32, 3, { padding = 1 })
+    local values = torch.randn(3, 32, 12, 12)
+    local sizes = { { 12, 12 }, { 5, 12 }, { 7, 6 } }
+    local x = torch.full({ 3, 32, 20, 16 }, 0 / 0)
+    for n, size in ipairs(sizes) do
+      x[{ n, {}, { 1, size[1] }, { 1, size[2] } }] = values[{ n, {}, { 1, size[1] }, { 1, size[2] } }]
+    end
+    local together = layer(x, torch.mask.boxes(sizes, { 20, 16 })):detach()
+    for n, size in ipairs(sizes) do
+      local sample = values[{ { n, n }, {}, { 1, size[1] }, { 1, size[2] } }]:contiguous()
+      local function alone(algorithm) return with(algorithm, function() return (layer(sample)):detach() end) end
+      local part = together[{ { n, n }, {}, { 1, size[1] }, { 1, size[2] } }]:contiguous()
+      assert.same_bits(alone 'auto', part)
+      assert.same_bits(alone(size[1] < 6 and 'direct' or 'winograd'), part)
+      assert.is_false((alone 'direct'):equal(alone 'winograd'))
+      assert.equal(0, together[{ { n, n }, {}, { 13, 20 }, {} }]:abs():max():item())
+    end
+  end)
+
+  it('counts tiles from the first active pixel: shifted samples keep their bits', function()
+    torch.manual_seed(6)
+    local layer = nn.MaskedConv2d(33, 40, 3, { padding = 1 })
+    local sample = torch.randn(1, 33, 9, 10)
+    local expected = layer(sample):detach()
+    for _, shift in ipairs { { 0, 1 }, { 3, 2 }, { 5, 7 } } do
+      local canvas, mask = torch.full({ 1, 33, 17, 19 }, 1 / 0), torch.zeros(1, 1, 17, 19)
+      local where = { { 1, 1 }, {}, { shift[1] + 1, shift[1] + 9 }, { shift[2] + 1, shift[2] + 10 } }
+      canvas[where] = sample
+      mask[where] = 1
+      assert.same_bits(expected, layer(canvas, mask):detach()[where]:contiguous())
+    end
+  end)
+
+  it('skips tiles without a valid pixel and changes no bit of the others', function()
+    for _, preset in ipairs { 'MaskedConv2d', 'PartialConv2d', 'HalfConv2d' } do
+      torch.manual_seed(8)
+      local layer = nn[preset](32, 32, 3, { padding = 1 })
+      local x, mask = torch.randn(2, 32, 19, 18), torch.rand(2, 1, 19, 18):gt(0.5)
+      mask[{ {}, {}, { 5, 12 }, { 5, 16 } }] = 0
+      mask[{ 1, {}, { 10, 19 } }] = 0
+      local y, m = layer(x, mask)
+      local exact, exact_mask = with('direct', function() return layer(x, mask) end)
+      assert.same_bits(exact_mask:tensor(), m:tensor())
+      assert.is_true((y - exact):abs():max():item() <= 1e-5 * exact:abs():max():item())
+      assert.equal(0, (y * (1 - m:tensor())):abs():max():item())
+      -- Holes hold anything.
+      local junk = torch.where(mask:expand(2, 32, 19, 18), x, torch.full(x:size(), 0 / 0))
+      assert.same_bits(y:detach(), (layer(junk, mask)):detach())
+    end
+  end)
+
+  it('is left alone where it is impossible: other kernels, strides, dilations, float64, three axes', function()
+    torch.manual_seed(2)
+    for _, case in ipairs {
+      { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 5, 5 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 1 }, {} },
+      { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { stride = 2 } }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { dilation = 2 } },
+      { F.conv3d, { 2, 32, 7, 7, 7 }, { 32, 32, 3, 3, 3 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, {}, 'float64' },
+    } do
+      local dtype = case[5] or 'float32'
+      local x, w = torch.randn(case[2]):to { dtype = dtype }, torch.randn(case[3]):to { dtype = dtype }
+      local function y(algorithm) return with(algorithm, function() return case[1](x, w, nil, case[4]) end) end
+      assert.same_bits(y 'direct', y 'winograd')
+    end
+  end)
+
+  it('takes empty batches and masks without a valid pixel', function()
+    with('winograd', function()
+      assert.same({ 0, 4, 5, 5 }, F.conv2d(torch.zeros(0, 3, 5, 5), torch.zeros(4, 3, 3, 3), nil, { padding = 1 }):size())
+      local y = nn.MaskedConv2d(3, 4, 3, { padding = 1 })(torch.full({ 2, 3, 8, 8 }, 0 / 0), torch.zeros(2, 1, 8, 8))
+      assert.equal(0, y:abs():max():item())
+    end)
+  end)
+end)
+
+describe('torch.conv_algorithm', function()
+  it('tells and sets', function()
+    assert.equal('auto', torch.conv_algorithm())
+    assert.equal('auto', torch.conv_algorithm 'direct')
+    assert.equal('direct', torch.conv_algorithm 'auto')
+    assert.fails(function() torch.conv_algorithm 'fft' end, 'conv_algorithm: name:', "'winograd'")
+  end)
+end)
