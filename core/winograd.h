@@ -10,6 +10,9 @@
 // its sample; whether a sample is worth it depends on the extent of its valid part and on the channels alone, so the sample
 // does not know its batch either. A tile without an active output is skipped. Channels add up in blocks of MT_TILE_K, as in
 // taps.h; the products of a tile do not depend on other tiles.
+//
+// The gradient of the weights is the adjoint of the same three steps: G' [ sum over tiles of (B' d B) * (A dY A') ] G. Active
+// tiles add up in order, in blocks of a fixed number of them: padding has none.
 #pragma once
 #include "taps.h"
 
@@ -18,3 +21,7 @@ bool mt_winograd_suits(const mt_taps *t, bool forced);
 
 // The sums of taps.h, for every sample this way or, where it is small, by mt_taps_sum.
 int mt_winograd_sum(const mt_taps *t, bool forced);
+
+// Likewise for mt_taps_gradient: every sample must be worth it.
+bool mt_winograd_gradient_suits(const mt_taps *t, bool forced);
+int mt_winograd_gradient(const mt_taps *t);

@@ -56,3 +56,27 @@ MT_VECTOR void wino_weight(wino_lanes *u, int u_step, const wino_lanes *w, int s
   u[4 * u_step] = even_b - odd_b;
   u[5 * u_step] = w2;
 }
+
+// The adjoints. 6 values z, `z_step` apart, = A y over 4 values `step` apart.
+MT_VECTOR void wino_output_adjoint(wino_lanes *z, int z_step, const wino_lanes *y, int step) {
+  const wino_lanes y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+  const wino_lanes even_a = y0 + WINO_A2 * y2, odd_a = WINO_A * y1 + (WINO_A * WINO_A2) * y3;
+  const wino_lanes even_b = y0 + WINO_B2 * y2, odd_b = WINO_B * y1 + (WINO_B * WINO_B2) * y3;
+  z[0] = y0;
+  z[z_step] = even_a + odd_a;
+  z[2 * z_step] = even_a - odd_a;
+  z[3 * z_step] = even_b + odd_b;
+  z[4 * z_step] = even_b - odd_b;
+  z[5 * z_step] = y3;
+}
+
+// 3 values w, `w_step` apart, = G' u over 6 values `step` apart.
+MT_VECTOR void wino_weight_adjoint(wino_lanes *w, int w_step, const wino_lanes *u, int step) {
+  const float zero = 1 / (WINO_A2 * WINO_B2);
+  const float na = (float)(1 / (2.0 * WINO_A2 * (WINO_A2 - WINO_B2))), nb = (float)(1 / (2.0 * WINO_B2 * (WINO_B2 - WINO_A2)));
+  const wino_lanes sum_a = na * (u[step] + u[2 * step]), difference_a = na * (u[step] - u[2 * step]);
+  const wino_lanes sum_b = nb * (u[3 * step] + u[4 * step]), difference_b = nb * (u[3 * step] - u[4 * step]);
+  w[0] = zero * u[0] + (sum_a + sum_b);
+  w[w_step] = WINO_A * difference_a + WINO_B * difference_b;
+  w[2 * w_step] = (WINO_A2 * sum_a + WINO_B2 * sum_b) + u[5 * step];
+}

@@ -12,14 +12,14 @@ local function with(algorithm, fn)
   return a, b, c
 end
 
--- y and dx under a fixed upstream gradient.
+-- y, dx and dw under a fixed upstream gradient.
 local function run(x, w, b, opts, algorithm)
   return with(algorithm, function()
-    x = x:detach():clone():requires_grad_()
+    x, w = x:detach():clone():requires_grad_(), w:detach():clone():requires_grad_()
     local y = functions[x:dim() - 2](x, w, b, opts)
     torch.manual_seed(9)
     y:backward(torch.randn(y:size()):to { dtype = y.dtype })
-    return y:detach(), x.grad
+    return y:detach(), x.grad, w.grad
   end)
 end
 
@@ -54,10 +54,11 @@ describe('the Winograd transform', function()
       torch.manual_seed(C + O)
       local kernel = #sizes == 2 and { 3, 3 } or { 3 }
       local x, w, b = torch.randn(N, C, unpack(sizes)), torch.randn(O, C / groups, unpack(kernel)), torch.randn(O)
-      local y, dx = run(x, w, b, opts, 'winograd')
-      local exact, exact_dx = run(x:double(), w:double(), b:double(), opts, 'direct')
+      local y, dx, dw = run(x, w, b, opts, 'winograd')
+      local exact, exact_dx, exact_dw = run(x:double(), w:double(), b:double(), opts, 'direct')
       assert.is_true(relative_error(y, exact) <= 1e-5, tostring(relative_error(y, exact)))
       assert.is_true(relative_error(dx, exact_dx) <= 1e-5, tostring(relative_error(dx, exact_dx)))
+      assert.is_true(relative_error(dw, exact_dw) <= 1e-5, tostring(relative_error(dw, exact_dw)))
       local direct = run(x, w, b, opts, 'direct')
       assert.is_true(N * C * O < 100 or not direct:equal(y), 'the transform was not used')
     end)
@@ -105,6 +106,15 @@ describe('the Winograd transform', function()
       local x, mask = torch.randn(2, 32, 19, 18), torch.rand(2, 1, 19, 18):gt(0.5)
       mask[{ {}, {}, { 5, 12 }, { 5, 16 } }] = 0
       mask[{ 1, {}, { 10, 19 } }] = 0
+      local function gradients(algorithm, input)
+        return with(algorithm, function()
+          layer:zero_grad()
+          local y = layer(input, mask)
+          torch.manual_seed(3)
+          y:backward(torch.randn(y:size()))
+          return layer.weight.grad:clone(), layer.bias.grad:clone()
+        end)
+      end
       local y, m = layer(x, mask)
       local exact, exact_mask = with('direct', function() return layer(x, mask) end)
       assert.same_bits(exact_mask:tensor(), m:tensor())
@@ -113,6 +123,10 @@ describe('the Winograd transform', function()
       -- Holes hold anything.
       local junk = torch.where(mask:expand(2, 32, 19, 18), x, torch.full(x:size(), 0 / 0))
       assert.same_bits(y:detach(), (layer(junk, mask)):detach())
+      local dw, exact_dw = gradients('auto', x), gradients('direct', x)
+      assert.is_true((dw - exact_dw):abs():max():item() <= 1e-5 * exact_dw:abs():max():item())
+      assert.is_false(dw:equal(exact_dw))
+      assert.same_bits(dw, (gradients('auto', junk)))
     end
   end)
 

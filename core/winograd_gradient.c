@@ -1,0 +1,184 @@
+// winograd_gradient: the gradient of weights by the Winograd transform; see winograd.h. Blocks of tiles, two phases each: pixels
+// and gradients into points; one matrix product per point, added to the sums. At the end the sums become weights.
+#include "tile.h"
+#include "winograd_points.h"
+#include "winograd_tiles.h"
+
+enum {
+  BLOCK = 224,              // tiles that add up from 0 before they join the sums: part of the definition of the result
+  CHANNELS = 56,            // of one task of a product, a multiple of the rows of the micro-kernels
+  LITTLE = 500000,          // multiplications that are not worth a second thread
+};
+
+typedef struct {
+  const mt_taps *taps;      // of one group
+  const mt_tile *kernel;
+  const mt_wino_list *l;
+  int64_t padded;           // lanes of all panels of outputs
+  int64_t x_step, y_step;   // between the points of one tile and the next: an odd number of cache lines
+  float *pixels, *gradients;// [point][tile of the block][x_step], [y_step]
+  float *sums;              // [point][channel][padded]
+  int64_t first, tiles;     // of the block
+  int64_t chunks;           // of channels
+} wino_gradient;
+
+static void load(wino_lanes *to, const float *from, int64_t n) {
+  if (n >= WINO_LANES) {
+    *to = *(const wino_lanes *)from;
+  } else {
+    for (int64_t l = 0; l < WINO_LANES; l++) (*to)[l] = l < n ? from[l] : 0;
+  }
+}
+
+static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t i) {
+  const mt_taps *t = s->taps;
+  const float *pixel[WINO_IN * WINO_IN];
+  mt_wino_pixels(s->l, t, &s->l->tile[s->first + i], pixel);
+  for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
+    wino_lanes d[WINO_IN * WINO_IN];
+    for (int64_t p = 0; p < s->l->points; p++) {
+      d[p] = (wino_lanes){0};
+      if (pixel[p]) {
+        load(&d[p], pixel[p] + c, t->channels - c);
+      }
+    }
+    for (int r = 0; r < s->l->rows; r++) wino_input(d + r * WINO_IN, 1);
+    for (int k = 0; s->l->rows > 1 && k < WINO_IN; k++) wino_input(d + k, WINO_IN);
+    for (int64_t p = 0; p < s->l->points; p++) *(wino_lanes *)(s->pixels + (p * BLOCK + i) * s->x_step + c) = d[p];
+  }
+}
+
+// The gradients of a tile's outputs; NULL for those that are outside or not active.
+static void find_gradients(const wino_gradient *s, const mt_wino_tile *tile, const float *gradient[WINO_OUT * WINO_OUT]) {
+  const mt_taps *t = s->taps;
+  for (int64_t r = 0; r < (s->l->rows == 1 ? 1 : WINO_OUT); r++) {
+    for (int64_t k = 0; k < WINO_OUT; k++) {
+      const int64_t at[MT_TAPS_DIMS] = {t->dims == 2 ? tile->at[0] + r : tile->at[1] + k, tile->at[1] + k};
+      bool counts = true;
+      int64_t offset = tile->sample * t->y_sample;
+      for (int32_t d = 0; d < t->dims; d++) {
+        counts = counts && at[d] >= 0 && at[d] < t->grid[d];
+        offset += at[d] * t->y_step[d];
+      }
+      counts = counts && (t->active.data == NULL ||
+                          ((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, tile->sample, at)]);
+      gradient[r * WINO_OUT + k] = counts ? (const float *)t->y + offset : NULL;
+    }
+  }
+}
+
+static WINO_CLONES void transform_gradients(const wino_gradient *s, int64_t i) {
+  const mt_taps *t = s->taps;
+  const float *gradient[WINO_OUT * WINO_OUT];
+  const int64_t down = s->l->rows == 1 ? 1 : WINO_OUT;
+  find_gradients(s, &s->l->tile[s->first + i], gradient);
+  for (int64_t o = 0; o < s->y_step - WINO_LANES; o += WINO_LANES) {
+    wino_lanes y[WINO_OUT * WINO_OUT], half[WINO_OUT * WINO_IN], z[WINO_IN * WINO_IN];
+    for (int64_t k = 0; k < down * WINO_OUT; k++) {
+      y[k] = (wino_lanes){0};
+      if (gradient[k] && o < t->outputs) {
+        load(&y[k], gradient[k] + o, t->outputs - o);
+      }
+    }
+    if (down == 1) {
+      wino_output_adjoint(z, 1, y, 1);
+    } else {
+      for (int r = 0; r < WINO_OUT; r++) wino_output_adjoint(half + r * WINO_IN, 1, y + r * WINO_OUT, 1);
+      for (int k = 0; k < WINO_IN; k++) wino_output_adjoint(z + k, WINO_IN, half + k, WINO_IN);
+    }
+    for (int64_t p = 0; p < s->l->points; p++) *(wino_lanes *)(s->gradients + (p * BLOCK + i) * s->y_step + o) = z[p];
+  }
+}
+
+static void transform_range(void *context, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; i++) {
+    transform_pixels(context, i);
+    transform_gradients(context, i);
+  }
+}
+
+// One task: a point and some channels, all outputs.
+static void product_range(void *context, int64_t begin, int64_t end) {
+  const wino_gradient *s = context;
+  const mt_taps *t = s->taps;
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, t->channels - c);
+    const float *a = s->pixels + p * BLOCK * s->x_step + c, *b = s->gradients + p * BLOCK * s->y_step;
+    float *sums = s->sums + (p * t->channels + c) * s->padded;
+    for (int64_t o = 0, lanes; o < s->padded; o += lanes) {
+      lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
+      s->kernel->outer[0](sums + o, s->padded, a, s->x_step, b + o, s->y_step, s->tiles, rows, lanes);
+    }
+  }
+}
+
+// The weights of some channels.
+static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end) {
+  const wino_gradient *s = context;
+  const mt_taps *t = s->taps;
+  const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
+  for (int64_t c = begin; c < end; c++) {
+    for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
+      wino_lanes u[WINO_IN * WINO_IN], half[3 * WINO_IN], w[9];
+      for (int64_t p = 0; p < s->l->points; p++) load(&u[p], s->sums + (p * t->channels + c) * s->padded + o, s->padded - o);
+      if (s->l->rows == 1) {
+        wino_weight_adjoint(w, 1, u, 1);
+      } else {
+        for (int k = 0; k < WINO_IN; k++) wino_weight_adjoint(half + k, WINO_IN, u + k, WINO_IN);
+        for (int r = 0; r < 3; r++) wino_weight_adjoint(w + 3 * r, 1, half + r * WINO_IN, 1);
+      }
+      float *to = (float *)(uintptr_t)t->w + c * t->w_channel + o * t->w_output;
+      for (int64_t l = 0; l < MT_MIN(WINO_LANES, t->outputs - o); l++) {
+        for (int64_t j = 0; j < t->taps; j++) to[l * t->w_output + t->w_tap[reversed ? t->taps - 1 - j : j]] = w[j][l];
+      }
+    }
+  }
+}
+
+static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g) {
+  wino_gradient group = *plan, *s = &group;
+  mt_taps t = *whole;
+  t.groups = 1;
+  t.x = (const float *)whole->x + g * whole->channels;
+  t.y = (float *)whole->y + g * whole->y_group;
+  t.w = (const float *)whole->w + g * whole->w_group;
+  s->taps = &t;
+  memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * t.channels * s->padded));
+  for (s->first = 0; s->first < s->l->count; s->first += BLOCK) {
+    s->tiles = MT_MIN(BLOCK, s->l->count - s->first);
+    const int64_t tasks = s->l->points * s->chunks;
+    const bool little = (double)s->tiles * (double)(s->l->points * t.channels) * (double)s->padded < LITTLE;
+    MT_TRY(mt_parallel(s->tiles, little ? s->tiles : 4, transform_range, s));
+    MT_TRY(mt_parallel(tasks, little ? tasks : 1, product_range, s));
+  }
+  return mt_parallel(t.channels, t.channels * t.outputs < 4096 ? t.channels : 4, weights_range, s);
+}
+
+int mt_winograd_gradient(const mt_taps *t) {
+  mt_wino_list l;
+  wino_gradient s = {.kernel = mt_tile_get(), .l = &l, .chunks = (t->channels + CHANNELS - 1) / CHANNELS};
+  s.padded = mt_tile_padded(s.kernel, MT_FLOAT32, t->outputs);
+  s.x_step = (t->channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
+  s.y_step = (s.padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
+  s.x_step += s.x_step / WINO_LANES % 2 == 0 ? WINO_LANES : 0;
+  s.y_step += WINO_LANES;
+  int64_t sums;
+  int status = mt_wino_list_tiles(&l, t);
+  if (status == MT_OK && !mt_mul(&sums, l.points * t->channels, s.padded)) {
+    status = mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
+  }
+  if (status == MT_OK) {
+    s.pixels = mt_alloc_array(l.points * BLOCK * s.x_step, (int64_t)sizeof(float));
+    s.gradients = s.pixels ? mt_alloc_array(l.points * BLOCK * s.y_step, (int64_t)sizeof(float)) : NULL;
+    s.sums = s.gradients ? mt_alloc_array(sums, (int64_t)sizeof(float)) : NULL;
+    status = s.sums ? MT_OK : MT_ERROR_MEMORY;
+  }
+  for (int64_t g = 0; g < t->groups && status == MT_OK; g++) {
+    status = run_group(&s, t, g);
+  }
+  mt_free(s.sums);
+  mt_free(s.gradients);
+  mt_free(s.pixels);
+  mt_free(l.tile);
+  return status;
+}

@@ -1,0 +1,188 @@
+// winograd_tiles: which tiles of which samples the Winograd transform works on; see winograd.h.
+#include "winograd_tiles.h"
+
+#include "winograd_points.h"
+
+enum {
+  MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save
+  MIN_EXTENT = 6,            // likewise a sample's valid part
+  MAX_WEIGHTS = 1 << 19,     // channels * outputs of a group: their transform has 36 values for each
+};
+
+// ---- which ------------------------------------------------------------------------------------------------------------
+
+// The taps are the cells of a 3 or 3 x 3 window, in raster order or its reverse.
+static bool is_window(const mt_taps *t) {
+  const int64_t taps = t->dims == 2 ? 9 : 3;
+  if (t->dims > 2 || t->taps != taps) {
+    return false;
+  }
+  const int64_t way = t->offset[taps - 1][t->dims - 1] > t->offset[0][t->dims - 1] ? 1 : -1;
+  for (int64_t j = 0; j < taps; j++) {
+    const int64_t cell[2] = {t->dims == 2 ? j / 3 : j, j % 3};
+    for (int32_t d = 0; d < t->dims; d++) {
+      if (t->mul[d] != 1 || t->offset[j][d] != t->offset[0][d] + way * cell[d]) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+bool mt_winograd_suits(const mt_taps *t, bool forced) {
+  return t->dtype == MT_FLOAT32 && is_window(t) && t->channels > 0 &&
+         (forced || (t->channels >= MIN_CHANNELS && t->outputs >= MIN_CHANNELS && t->channels * t->outputs <= MAX_WEIGHTS));
+}
+
+// ---- samples ------------------------------------------------------------------------------------------------------------
+
+mt_taps mt_wino_samples(const mt_taps *t, int64_t first, int64_t count) {
+  mt_taps s = *t;
+  const int64_t size = mt_dtype_size(t->dtype);
+  s.samples = count;
+  s.x = (const char *)t->x + first * t->x_sample * size;
+  s.y = (char *)t->y + first * t->y_sample * size;
+  mt_taps_map *const maps[] = {&s.valid, &s.active, &s.scale, &s.gate};
+  for (int k = 0; k < 4; k++) {
+    const int64_t bytes = k < 2 ? 1 : size;
+    maps[k]->data = maps[k]->data ? (const char *)maps[k]->data + first * maps[k]->sample * bytes : NULL;
+  }
+  return s;
+}
+
+// Rows and columns, or one row of columns.
+typedef struct {
+  int64_t first[2], after[2];
+} box;
+
+static int64_t rows_of(const mt_taps *t, const int64_t size[MT_TAPS_DIMS]) { return t->dims == 2 ? size[0] : 1; }
+
+static const uint8_t *map_row(const mt_taps *t, const mt_taps_map *map, int64_t sample, int64_t row) {
+  return (const uint8_t *)map->data + sample * map->sample + (t->dims == 2 ? row * map->step[0] : 0);
+}
+
+// The smallest box around what a sample has in a map of the given size; empty where that is nothing.
+static box box_of(const mt_taps *t, const mt_taps_map *map, const int64_t size[MT_TAPS_DIMS], int64_t sample) {
+  const int64_t rows = rows_of(t, size), columns = size[t->dims - 1], step = map->step[t->dims - 1];
+  if (map->data == NULL) {
+    return (box){{0, 0}, {rows, columns}};
+  }
+  box e = {{rows, columns}, {0, 0}};
+  for (int64_t r = 0; r < rows; r++) {
+    const uint8_t *row = map_row(t, map, sample, r);
+    int64_t low = 0, high = columns;
+    while (low < columns && !row[low * step]) low++;
+    if (low == columns) {
+      continue;
+    }
+    while (!row[(high - 1) * step]) high--;
+    e.first[0] = MT_MIN(e.first[0], r);
+    e.after[0] = r + 1;
+    e.first[1] = MT_MIN(e.first[1], low);
+    e.after[1] = MT_MAX(e.after[1], high);
+  }
+  return e;
+}
+
+// What a sample is like without its padding: where it begins, which fixes the tiles, and how large it is, which decides
+// whether tiles are worth it. Both are those of the valid pixels or, without such a map, of the active ones.
+typedef struct {
+  int64_t begin[2], size[2];
+} outline;
+
+static outline outline_of(const mt_taps *t, int64_t sample) {
+  const bool by_active = t->valid.data == NULL && t->active.data != NULL;
+  const box b = by_active ? box_of(t, &t->active, t->grid, sample) : box_of(t, &t->valid, t->size, sample);
+  outline o = {{0, 0}, {0, 0}};
+  for (int k = 0; k < 2 && b.after[0] > 0; k++) {
+    const int32_t d = t->dims == 2 ? k : 0;
+    o.begin[k] = b.first[k];
+    o.size[k] = b.after[k] - b.first[k] + (by_active && (k == 1 || t->dims == 2) ? t->size[d] - t->grid[d] : 0);
+  }
+  return o;
+}
+
+bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced) {
+  const outline o = outline_of(t, sample);
+  return forced || (o.size[1] >= MIN_EXTENT && (t->dims == 1 || o.size[0] >= MIN_EXTENT));
+}
+
+bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
+  bool all = mt_winograd_suits(t, forced);
+  for (int64_t n = 0; n < t->samples && all && !forced; n++) {
+    all = outline_of(t, n).size[1] == 0 || mt_wino_is_worth_it(t, n, false);
+  }
+  return all;
+}
+
+// Some output of the tile at (row, column) is active.
+static bool has_active(const mt_taps *t, int64_t sample, const int64_t at[2]) {
+  const int64_t columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
+  const int64_t rows = t->dims == 2 ? MT_MIN(at[0] + WINO_OUT, t->grid[0]) : 1;
+  for (int64_t r = MT_MAX(0, at[0]); r < rows; r++) {
+    const uint8_t *active = map_row(t, &t->active, sample, r);
+    for (int64_t c = MT_MAX(0, at[1]); c < MT_MIN(at[1] + WINO_OUT, columns); c++) {
+      if (active[c * step]) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+// The last tile of the grid through `begin` that starts at or before `first`.
+static int64_t tile_at(int64_t first, int64_t begin) {
+  const int64_t distance = first - begin;
+  return begin + (distance >= 0 ? distance / WINO_OUT : -((-distance + WINO_OUT - 1) / WINO_OUT)) * WINO_OUT;
+}
+
+// Appends a sample's tiles that have something active; returns the new count. tile NULL: counts them all.
+static int64_t add_tiles(const mt_taps *t, int64_t sample, mt_wino_tile *tile, int64_t count) {
+  const box e = box_of(t, &t->active, t->grid, sample);
+  const outline o = outline_of(t, sample);
+  const int64_t down = t->dims == 2 ? WINO_OUT : 1;
+  const int64_t top = t->dims == 2 ? tile_at(e.first[0], o.begin[0]) : 0, left = tile_at(e.first[1], o.begin[1]);
+  if (tile == NULL) {
+    const int64_t rows = MT_MAX(0, e.after[0] - top), columns = MT_MAX(0, e.after[1] - left);
+    return count + (rows + down - 1) / down * ((columns + WINO_OUT - 1) / WINO_OUT);
+  }
+  for (int64_t r = top; r < e.after[0]; r += down) {
+    for (int64_t c = left; c < e.after[1]; c += WINO_OUT) {
+      tile[count] = (mt_wino_tile){sample, {r, c}};
+      count += t->active.data == NULL || has_active(t, sample, tile[count].at);
+    }
+  }
+  return count;
+}
+
+int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t) {
+  const int32_t last = t->dims - 1;
+  int64_t bound = 1;
+  *s = (mt_wino_list){.rows = t->dims == 2 ? WINO_IN : 1};
+  s->points = s->rows * WINO_IN;
+  s->low[0] = t->dims == 2 ? MT_MIN(t->offset[0][0], t->offset[t->taps - 1][0]) : 0;
+  s->low[1] = MT_MIN(t->offset[0][last], t->offset[t->taps - 1][last]);
+  for (int64_t n = 0; n < t->samples; n++) bound = add_tiles(t, n, NULL, bound);
+  if ((s->tile = mt_alloc_array(bound, (int64_t)sizeof *s->tile)) == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  for (int64_t n = 0; n < t->samples; n++) s->count = add_tiles(t, n, s->tile, s->count);
+  return MT_OK;
+}
+
+void mt_wino_pixels(const mt_wino_list *s, const mt_taps *t, const mt_wino_tile *tile, const float **pixel) {
+  const int32_t last = t->dims - 1;
+  const int64_t columns = t->size[last], rows = t->dims == 2 ? t->size[0] : 1;
+  const int64_t row_step = t->dims == 2 ? t->x_step[0] : 0, valid_row = t->dims == 2 ? t->valid.step[0] : 0;
+  for (int64_t i = 0; i < s->rows; i++) {
+    const int64_t r = tile->at[0] + s->low[0] + i;
+    const bool inside = r >= 0 && r < rows;
+    const float *x = (const float *)t->x + tile->sample * t->x_sample + r * row_step;
+    const uint8_t *valid = t->valid.data ? (const uint8_t *)t->valid.data + tile->sample * t->valid.sample + r * valid_row : NULL;
+    for (int64_t k = 0; k < WINO_IN; k++) {
+      const int64_t c = tile->at[1] + s->low[1] + k;
+      const bool counts = inside && c >= 0 && c < columns && (valid == NULL || valid[c * t->valid.step[last]]);
+      pixel[i * WINO_IN + k] = counts ? x + c * t->x_step[last] : NULL;
+    }
+  }
+}

@@ -1,0 +1,24 @@
+// winograd_tiles: which tiles of which samples the Winograd transform works on. Internal to the winograd files.
+#pragma once
+#include "winograd.h"
+
+// Its first output, which may lie before the grid; row 0 in one axis.
+typedef struct {
+  int64_t sample, at[2];
+} mt_wino_tile;
+
+typedef struct {
+  int64_t rows, points;      // 6 or 1 along the first of two axes; 6 * rows
+  int64_t low[2];            // from a tile's first output to the first pixel it reads; row, column
+  int64_t count;
+  mt_wino_tile *tile;        // those with an active output, samples in order
+} mt_wino_list;
+
+// The samples [first, first + count) of t.
+mt_taps mt_wino_samples(const mt_taps *t, int64_t first, int64_t count);
+// The valid part of a sample is large enough.
+bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced);
+// Freed by mt_free(s->tile).
+int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t);
+// The 6 or 36 pixels a tile reads; NULL for those that are outside or not valid.
+void mt_wino_pixels(const mt_wino_list *s, const mt_taps *t, const mt_wino_tile *tile, const float **pixel);
