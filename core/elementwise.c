@@ -203,6 +203,9 @@ int mt_elementwise_sum_to(mt_tensor *out, const mt_tensor *g) {
   MT_TRY(mt_check_dtype("sum_to", "output", out, g->dtype));
   MT_TRY(mt_check_overlap("sum_to", out, g, false));
   MT_TRY(mt_check_fits("sum_to", "output", out, g));
+  if (g->numel == 0) {  // its other sizes may be beyond counting
+    return mt_tensor_fill(out, 0);
+  }
   sum_plan plan = {.g = g->data, .out = out->data, .rows = 1, .row = 1, .inner = 1};
   int32_t row = -1, inner = -1;
   for (int32_t d = 0; d < g->ndim; d++) {

@@ -320,7 +320,7 @@ int mt_pool_output_size(int64_t *out, const int64_t *in, const mt_pool *g) {
     return mt_fail(MT_ERROR_ARGUMENT, "pool: an adaptive window has no output size of its own");
   }
   for (int32_t d = 0; d < g->dims; d++) {
-    if (in[d] > INT64_MAX / 16) {  // more than a tensor can have
+    if (in[d] < 0 || in[d] > INT64_MAX / 16) {  // more than a tensor can have
       return mt_fail(MT_ERROR_ARGUMENT, "pool: the sizes %s do not fit in 64 bits", MT_SIZES(g->dims, in));
     }
     int64_t room = in[d] + 2 * g->padding[d] - reach(g, d);

@@ -163,6 +163,9 @@ static int run(const char *op, job *j, int32_t dim) {
     MT_TRY(mt_check_overlap(op, j->index, x, false));
     MT_TRY(mt_reduction_plan(op, &j->of_index, NULL, j->index, dims, false));
   }
+  if (j->take == 0) {
+    return MT_OK;
+  }
   int status = mt_parallel(j->of_x.outputs, MT_MAX(1, 4096 / MT_MAX(1, j->of_x.length)), line_task, j);
   return status != MT_OK ? status : j->status;
 }

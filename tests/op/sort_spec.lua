@@ -41,6 +41,7 @@ describe('sort', function()
     assert.are.same({ 3, 0 }, (Tensor.empty('test', { 3, 0 }, 'float32'):sort()):size())
     assert.are.equal(5, (tensor(5):sort()):item())
     assert.are.same({ 0 }, (tensor({ 1, 2 }):topk(0)):size())
+    assert.are.same({ 2, 0 }, (torch.randn(2, 40):topk(0)):size())
     assert.fails(function() Tensor.empty('test', { 0 }, 'float32'):median() end, 'median', 'no element')
   end)
 
