@@ -6,6 +6,7 @@ after the other; the results of ours (FOLDER/out0_NAME.npy) and of every contend
     torch compile     torch.compile of the faster layout    masked_torch           its layers, eager; + compile
 """
 import json
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ try:
 except ImportError:
     mnn = None
 
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # there is no GPU: we know
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 FORMAT = {4: torch.channels_last, 5: torch.channels_last_3d}
 

@@ -193,7 +193,7 @@ local function measure(row, threads)
   local times, before, after, rejected
   for _ = 1, o.attempts do
     times, before, after = rounds_of(order, run, threads)
-    rejected = statistics.rejected(before, after, best_peak[threads])
+    rejected = statistics.rejected(before, after, statistics.reference(best_peak, threads))
     if not rejected then break end
   end
   local errors = compare(work)

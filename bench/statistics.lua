@@ -33,6 +33,11 @@ function statistics.rejected(before, after, best, tolerance)
   return not (before >= share * after and after >= share * before and before >= share * best and after >= share * best)
 end
 
+--- What a peak on `threads` threads is compared with: the best one seen; for two threads at least 1.8 times that of one.
+function statistics.reference(best, threads)
+  return math.max(best[threads] or 0, threads == 2 and best[1] and 1.8 * best[1] or 0)
+end
+
 --- times: contender -> array of seconds per call, one per round; 'ours' among them. flops: of one call (0: not counted); peak in
 -- GFLOP/s; errors: contender -> largest relative error. Returns one entry per contender, in the given order:
 -- {name, best, median (seconds), rate (GFLOP/s of the best), share (of the peak), error, ratio (nil for ours)}.
