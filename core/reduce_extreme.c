@@ -152,15 +152,31 @@ typedef struct {
 } search;
 
 // The first element of a row that beats *best; NaN beats everything and ends the search. Returns its number or -1.
+// Blocks of neighbours in which none beats it, nearly all of them, are passed over in vector code.
+enum { BEST_BLOCK = 32 };
+#define BEATS(v) (largest ? !((v) <= best) : !((v) >= best))
 #define BEST_IN_ROW(T)                                                   \
   {                                                                      \
     const T *x = (const T *)data + offset;                               \
     T best = ((const T *)data)[best_offset];                             \
-    for (int64_t i = 0; i < n && best == best; i++) {                    \
-      const T v = x[i * step];                                           \
-      if (largest ? !(v <= best) : !(v >= best)) {                       \
-        best = v;                                                        \
-        at = i;                                                          \
+    for (int64_t i0 = 0; i0 < n && best == best; i0 += BEST_BLOCK) {     \
+      const int64_t end = MT_MIN(i0 + BEST_BLOCK, n);                    \
+      if (step == 1 && end == i0 + BEST_BLOCK) {                         \
+        const T *block = x + i0;                                         \
+        int32_t any = 0;                                                 \
+        for (int64_t i = 0; i < BEST_BLOCK; i++) {                       \
+          any |= BEATS(block[i]);                                        \
+        }                                                                \
+        if (!any) {                                                      \
+          continue;                                                      \
+        }                                                                \
+      }                                                                  \
+      for (int64_t i = i0; i < end && best == best; i++) {               \
+        const T v = x[i * step];                                         \
+        if (BEATS(v)) {                                                  \
+          best = v;                                                      \
+          at = i;                                                        \
+        }                                                                \
       }                                                                  \
     }                                                                    \
     return at;                                                           \
