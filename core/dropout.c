@@ -17,7 +17,7 @@ MT_ROW_2(FN(apply_row), REAL, REAL, uint8_t, FN(chosen)(a * *(const REAL *)conte
 
 static int FN(apply)(mt_tensor *y, const mt_tensor *x, const mt_tensor *keep, double p) {
   const REAL scale = (REAL)(1 / (1 - p));
-  return mt_loop_run(3, (const mt_tensor *const[]){y, x, keep}, FN(apply_row), &scale);
+  return mt_loop_elements(3, (const mt_tensor *const[]){y, x, keep}, FN(apply_row), &scale);
 }
 
 #else

@@ -148,7 +148,7 @@ int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, dou
   MT_TRY(mt_check_overlap("add", y, b, true));
   const float single = (float)alpha;
   const void *factor = y->dtype == MT_FLOAT32 ? (const void *)&single : &alpha;
-  return mt_loop_run(3, (const mt_tensor *const[]){y, a, b}, MT_REAL_FN(y->dtype, add_row), factor);
+  return mt_loop_elements(3, (const mt_tensor *const[]){y, a, b}, MT_REAL_FN(y->dtype, add_row), factor);
 }
 
 int mt_elementwise_clamp(mt_tensor *y, const mt_tensor *x, double low, double high) {
@@ -194,7 +194,7 @@ int mt_elementwise_where(mt_tensor *y, const mt_tensor *condition, const mt_tens
     MT_TRY(mt_check_overlap("where", y, t[i], true));
   }
   const int64_t size = mt_dtype_size(y->dtype);
-  return mt_loop_run(4, t, size == 8 ? where_8 : size == 4 ? where_4 : where_1, NULL);
+  return mt_loop_elements(4, t, size == 8 ? where_8 : size == 4 ? where_4 : where_1, NULL);
 }
 
 int mt_elementwise_sum_to(mt_tensor *out, const mt_tensor *g) {

@@ -164,7 +164,7 @@ int mt_elementwise_binary(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, 
   if ((op == MT_BINARY_FMOD || op == MT_BINARY_REMAINDER) && a->dtype != MT_FLOAT32 && a->dtype != MT_FLOAT64) {
     MT_TRY(refuse_zero(names[op], b));
   }
-  return mt_loop_run(3, (const mt_tensor *const[]){y, a, b}, row, NULL);
+  return mt_loop_elements(3, (const mt_tensor *const[]){y, a, b}, row, NULL);
 }
 
 int mt_elementwise_binary_backward(mt_tensor *d, const mt_tensor *dy, const mt_tensor *a, const mt_tensor *b, int32_t op,
@@ -176,7 +176,7 @@ int mt_elementwise_binary_backward(mt_tensor *d, const mt_tensor *dy, const mt_t
   MT_TRY(mt_check_dtype(names[op], "output", d, a->dtype));
   MT_TRY(mt_check_like(names[op], "gradient", dy, d));
   MT_TRY(mt_check_overlap(names[op], d, dy, true));
-  return mt_loop_run(4, (const mt_tensor *const[]){d, dy, a, b}, MT_REAL_FN(a->dtype, backward)[op][by_b != 0], NULL);
+  return mt_loop_elements(4, (const mt_tensor *const[]){d, dy, a, b}, MT_REAL_FN(a->dtype, backward)[op][by_b != 0], NULL);
 }
 
 #endif

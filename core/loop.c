@@ -236,10 +236,18 @@ static void run_range(void *context, int64_t begin, int64_t end) {
   }
 }
 
-int mt_loop_run(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context) {
+static int run(bool may_join, int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context) {
   mt_loop loop;
   MT_TRY(mt_loop_plan(&loop, operands, t));
   joined plan;
-  loop_task task = {&loop, join(&plan, &loop) ? &plan : NULL, row, context};
+  loop_task task = {&loop, may_join && join(&plan, &loop) ? &plan : NULL, row, context};
   return mt_parallel(loop.numel, 32768, run_range, &task);
+}
+
+int mt_loop_run(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context) {
+  return run(false, operands, t, row, context);
+}
+
+int mt_loop_elements(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context) {
+  return run(true, operands, t, row, context);
 }

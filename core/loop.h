@@ -2,7 +2,7 @@
 #pragma once
 #include "common.h"
 
-enum { MT_LOOP_OPERANDS = 7 };  // mt_loop_run takes one fewer
+enum { MT_LOOP_OPERANDS = 7 };  // mt_loop_elements joins up to one fewer
 
 // One inner row: n elements, p[k] the first element of operand k, step[k] the distance to the next in bytes.
 typedef void (*mt_loop_row)(char *const *p, const int64_t *step, int64_t n, const void *context);
@@ -24,3 +24,6 @@ int mt_loop_plan(mt_loop *loop, int32_t operands, const mt_tensor *const *t);
 void mt_loop_range(const mt_loop *loop, int64_t begin, int64_t end, mt_loop_row row, const void *context);
 // Plans and runs in parallel.
 int mt_loop_run(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context);
+// The same for rows that read nothing but the elements they are given: operands that repeat may come from a buffer. Rows that use
+// an operand as the address of something else (gather) cannot.
+int mt_loop_elements(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context);
