@@ -174,7 +174,10 @@ MT_INLINE int64_t FN(quads)(double *sum, char *const *p, const int64_t *step, co
   if (lane[0] == size && (!(uses & DY) || lane[3] == size) && (!(uses & CELL) || step[2] == 0 || lane[2] == 0)) {
     // A long row in pieces that stay in the cache while all the cells take their share.
     for (int64_t first = 0; first < n; first += PIECE) {
-      for (int64_t l = 0; l + 4 <= lanes;) {
+      while (uses & MASK && first < n && *(const REAL *)(p[1] + first * step[1]) == 0) {
+        first++;
+      }
+      for (int64_t l = 0; l + 4 <= lanes && first < n;) {
         const int64_t count = lanes - l >= 16 ? 4 : 1, piece = MT_MIN(PIECE, n - first);
         char *q[NORM_OPERANDS];
         for (int k = 0; k < NORM_OPERANDS; k++) {
