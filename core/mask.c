@@ -1,40 +1,13 @@
 // mask: see mask.h.
 #ifdef REAL
 
-#define X (*(const REAL *)(p[1] + i * step[1]))
-#define M (*(const REAL *)(p[2] + i * step[2]))
-#define Y (*(REAL *)(p[0] + i * step[0]))
-
-static void FN(apply_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  (void)context;
-  for (int64_t i = 0; i < n; i++) {
-    const REAL x = X, m = M;
-    Y = m == 0 ? 0 : x * m;
-  }
-}
-
-static void FN(select_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  (void)context;
-  for (int64_t i = 0; i < n; i++) {
-    const REAL x = X, m = M;
-    Y = m == 0 ? 0 : x;
-  }
-}
-
-static void FN(unapply_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const REAL eps = (REAL) * (const double *)context;
-  for (int64_t i = 0; i < n; i++) {
-    Y = X / (M + eps);
-  }
-}
-
-#undef X
-#undef M
-#undef Y
+MT_ROW_2(FN(apply_row), REAL, REAL, REAL, b == 0 ? 0 : a * b)
+MT_ROW_2(FN(select_row), REAL, REAL, REAL, b == 0 ? 0 : a)
+MT_ROW_2(FN(unapply_row), REAL, REAL, REAL, a / (b + (REAL) * (const double *)context))
 
 #else
 #include "common.h"
-#include "loop.h"
+#include "row.h"
 #define MT_SOURCE "mask.c"
 #include "twice.h"
 

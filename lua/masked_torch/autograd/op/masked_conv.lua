@@ -229,6 +229,18 @@ local function still_full(mask, g, x, out)
   return full_mask({ mask:size(1), 1, unpack(out) }, x.device)
 end
 
+-- The dense mask, a pixel's channels side by side where x's are: kernels walk both together.
+local function dense_mask(mask, x)
+  local t = mask:compact(x.dtype)
+  if t:size(2) == 1 or t:stride()[2] == 1 or x:stride()[2] ~= 1 then return t end
+  return mask:derived('channels last ' .. x.dtype, function()
+    local shape = t:size()
+    local turned = Tensor.empty('masked_conv', shape, t.dtype, t.device, Tensor.channels_last(shape))
+    check(t.K.mt_tensor_copy(turned._c, t._c))
+    return turned
+  end)
+end
+
 local function make_plan(op, x, w, mask, g, opts, alpha)
   local out = geometry.output_size(op, g, geometry.spatial(x))
   local plan = { geometry = g, out = out }
@@ -241,7 +253,7 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   -- A mask that says the same in every channel is one of one channel, which counts once per channel.
   local per_channel = mask:size(2) > 1
   local base = mask:one_channel()
-  local c = { x = x, w = w, mask = base, g = g, out = out, opts = opts, dense = base:compact(x.dtype), per_channel = per_channel }
+  local c = { x = x, w = w, mask = base, g = g, out = out, opts = opts, dense = dense_mask(base, x), per_channel = per_channel }
   c.key = ('%s %s border %s multi %s eps %.17g in %d out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
     tostring(opts.multichannel or per_channel), opts.eps, w:size(2), w:size(1))
   if opts.premask ~= 'none' and not full then
