@@ -24,20 +24,7 @@ MT_CLONES static void FN(tally_row)(char *const *p, const int64_t *step, int64_t
   }
 }
 
-// The kinds of one row of positions. Each channel is compared with the first, so the order of the loops does not matter.
-MT_CLONES static void FN(kind_row)(uint8_t *kind, const char *row, int64_t n, int64_t step, int64_t channels, int64_t step_c) {
-  if (step_c == sizeof(NUMBER) || channels == 1) {
-    for (int64_t i = 0; i < n; i++) {
-      const NUMBER *m = (const NUMBER *)(row + i * step), first = m[0];
-      int differ = 0, bad = !(first >= 0 && first <= 1);
-      for (int64_t c = 1; c < channels; c++) {
-        differ |= m[c] != first;
-        bad |= !(m[c] >= 0 && m[c] <= 1);
-      }
-      kind[i] = (uint8_t)(bad ? KIND_BAD : differ ? MT_MASK_MIXED : first == 0 ? 0 : first == 1 ? 1 : MT_MASK_EQUAL);
-    }
-    return;
-  }
+MT_INLINE void FN(kind_planes)(uint8_t *kind, const char *row, int64_t n, int64_t step, int64_t channels, int64_t step_c) {
   for (int64_t i = 0; i < n; i++) {
     const NUMBER first = *(const NUMBER *)(row + i * step);
     kind[i] = (uint8_t)(!(first >= 0 && first <= 1) ? KIND_BAD : first == 0 ? 0 : first == 1 ? 1 : MT_MASK_EQUAL);
@@ -46,9 +33,28 @@ MT_CLONES static void FN(kind_row)(uint8_t *kind, const char *row, int64_t n, in
     const char *m = row + c * step_c;
     for (int64_t i = 0; i < n; i++) {
       const NUMBER first = *(const NUMBER *)(row + i * step), v = *(const NUMBER *)(m + i * step);
-      const uint8_t now = (uint8_t)(!(v >= 0 && v <= 1) ? KIND_BAD : v != first ? MT_MASK_MIXED : 0);
+      const uint8_t now = (uint8_t)(!((v >= 0) & (v <= 1)) ? KIND_BAD : v != first ? MT_MASK_MIXED : 0);
       kind[i] = now > kind[i] ? now : kind[i];
     }
+  }
+}
+
+// The kinds of one row of positions. Each channel is compared with the first, so the order of the loops does not matter.
+MT_CLONES static void FN(kind_row)(uint8_t *kind, const char *row, int64_t n, int64_t step, int64_t channels, int64_t step_c) {
+  if (channels > 1 && step_c == sizeof(NUMBER)) {
+    for (int64_t i = 0; i < n; i++) {
+      const NUMBER *m = (const NUMBER *)(row + i * step), first = m[0];
+      int differ = 0, bad = !(first >= 0 && first <= 1);
+      for (int64_t c = 1; c < channels; c++) {
+        differ |= m[c] != first;
+        bad |= !((m[c] >= 0) & (m[c] <= 1));
+      }
+      kind[i] = (uint8_t)(bad ? KIND_BAD : differ ? MT_MASK_MIXED : first == 0 ? 0 : first == 1 ? 1 : MT_MASK_EQUAL);
+    }
+  } else if (step == sizeof(NUMBER)) {
+    FN(kind_planes)(kind, row, n, sizeof(NUMBER), channels, step_c);
+  } else {
+    FN(kind_planes)(kind, row, n, step, channels, step_c);
   }
 }
 
