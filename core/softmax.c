@@ -1,10 +1,45 @@
 // softmax: see softmax.h. Three passes over a line: maximum, exponentials and their sum, scaling.
 #ifdef REAL
 
+// The loops over neighbours, where nothing is masked.
+MT_CLONES static bool FN(any_beats)(const REAL *x, REAL largest) {
+  int32_t any = 0;
+  for (int i = 0; i < SKIP; i++) any |= !(x[i] <= largest);
+  return any;
+}
+
+MT_CLONES static void FN(log_of_line)(REAL *y, const REAL *x, double shift, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = (REAL)((double)x[i] - shift);
+}
+
+MT_CLONES static void FN(scaled_line)(REAL *y, double scale, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = (REAL)((double)y[i] * scale);
+}
+
+MT_CLONES static void FN(backward_of_line)(REAL *dx, const REAL *dy, const REAL *y, double sum, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    const double d = (double)y[i] * ((double)dy[i] - sum);
+    dx[i] = y[i] != 0 ? (REAL)d : 0;
+  }
+}
+
+MT_CLONES static void FN(log_backward_of_line)(REAL *dx, const REAL *dy, const REAL *y, double sum, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    const double d = (double)dy[i] - (double)FN(mt_quick_exp)(y[i]) * sum;
+    dx[i] = y[i] != -(REAL)INFINITY ? (REAL)d : 0;
+  }
+}
+
 static void FN(forward_line)(const lines *l, REAL *y, const REAL *x, const REAL *mask) {
   const int64_t n = l->x.length, sy = l->y.stride, sx = l->x.stride, sm = l->mask.stride;
   REAL largest = -INFINITY;
   for (int64_t i = 0; i < n; i++) {
+    while (mask == NULL && sx == 1 && i + SKIP <= n && !FN(any_beats)(x + i, largest)) {
+      i += SKIP;
+    }
+    if (i == n) {
+      break;
+    }
     const REAL v = x[i * sx];
     if ((mask == NULL || mask[i * sm] != 0) && !(v <= largest)) {
       largest = v;
@@ -25,7 +60,7 @@ static void FN(forward_line)(const lines *l, REAL *y, const REAL *x, const REAL 
   }
   for (int64_t i = 0; mask != NULL && i < n; i++) {
     if (mask[i * sm] != 0) {
-      const REAL e = FN(mt_exp)(x[i * sx] - largest);
+      const REAL e = FN(mt_quick_exp)(x[i * sx] - largest);
       sum += (double)e;
       y[i * sy] = e;
     } else {
@@ -34,11 +69,19 @@ static void FN(forward_line)(const lines *l, REAL *y, const REAL *x, const REAL 
   }
   if (l->log) {
     const double shift = (double)largest + log(sum);
+    if (mask == NULL && sx == 1 && sy == 1) {
+      FN(log_of_line)(y, x, shift, n);
+      return;
+    }
     for (int64_t i = 0; i < n; i++) {
       y[i * sy] = mask == NULL || mask[i * sm] != 0 ? (REAL)((double)x[i * sx] - shift) : -(REAL)INFINITY;
     }
   } else {
     const double scale = 1 / sum;
+    if (sy == 1) {
+      FN(scaled_line)(y, scale, n);
+      return;
+    }
     for (int64_t i = 0; i < n; i++) {
       y[i * sy] = (REAL)((double)y[i * sy] * scale);
     }
@@ -77,11 +120,19 @@ static void FN(backward_task)(void *context, int64_t begin, int64_t end) {
         sum += l->log ? (double)dy[i * sdy] : (double)dy[i * sdy] * (double)y[i * sy];
       }
     }
+    if (sdx == 1 && sy == 1 && sdy == 1) {
+      if (l->log) {
+        FN(log_backward_of_line)(dx, dy, y, sum, n);
+      } else {
+        FN(backward_of_line)(dx, dy, y, sum, n);
+      }
+      continue;
+    }
     for (int64_t i = 0; i < n; i++) {
       const double v = y[i * sy], g = dy[i * sdy];
       REAL d = 0;
       if (y[i * sy] != outside) {
-        d = (REAL)(l->log ? g - (double)FN(mt_exp)((REAL)v) * sum : v * (g - sum));
+        d = (REAL)(l->log ? g - (double)FN(mt_quick_exp)((REAL)v) * sum : v * (g - sum));
       }
       dx[i * sdx] = d;
     }
@@ -91,6 +142,8 @@ static void FN(backward_task)(void *context, int64_t begin, int64_t end) {
 #else
 #include "reduce_plan.h"
 #include "vector_math.h"
+
+enum { SKIP = 64 };  // elements that are looked at together
 
 typedef struct {
   mt_reduction y, x, mask;

@@ -2,8 +2,8 @@
 #ifdef REAL
 
 MT_CLONES static void FN(block)(REAL *e, const REAL *x, REAL shift, int64_t n) {
-  for (int64_t i = 0; i < n; i++) {
-    e[i] = FN(mt_exp)(x[i] - shift);
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
+    e[i] = FN(mt_quick_exp)(x[i] - shift);
   }
 }
 

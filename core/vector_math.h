@@ -173,6 +173,6 @@ MT_VECTOR float mt_quick_exp_f32(float given) {
 }
 MT_VECTOR double mt_quick_exp_f64(double x) { return exp(x); }
 
-// e[i] = exp(x[i] - shift); returns the sum of all, added in order. e may be NULL, or the same memory as x.
+// e[i] = mt_quick_exp(x[i] - shift), shift the largest x; returns the sum of all, added in order. e may be NULL, or the same memory as x.
 double mt_exponentials_f32(float *e, int64_t e_step, const float *x, int64_t x_step, float shift, int64_t n);
 double mt_exponentials_f64(double *e, int64_t e_step, const double *x, int64_t x_step, double shift, int64_t n);
