@@ -48,7 +48,7 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
     for (int64_t o = first, lanes; o < MT_MIN(first + s->chunk, t->outputs); o += lanes) {
       lanes = mt_tile_panel(s->p.tile, t->dtype, t->outputs - o);
       REAL *w = s->w.packed ? (REAL *)s->w.packed + (g * s->w.padded + o) * s->p.k : (REAL *)((char *)halo + s->p.halo_bytes);
-      if (!s->w.packed && n > 0) {
+      if (!s->w.packed && n > 0 && s->p.k > 0) {
         FN(mt_taps_pack_panel)(&s->w, w, g, o);
       }
       const REAL *bias = t->bias ? (const REAL *)t->bias + g * t->outputs + o : NULL;
