@@ -26,7 +26,8 @@ if not subject then
     local words, first = {}, 0
     while arg[first - 1] do first = first - 1 end
     for i = first, 0 do words[#words + 1] = "'" .. arg[i]:gsub("'", "'\\''") .. "'" end
-    failed = os.execute(('GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0 %s %d %s'):format(table.concat(words, ' '), steps, name)) ~= 0 or failed
+    failed = os.execute(('GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0 %s %d %s'):format(
+      table.concat(words, ' '), steps, name)) ~= 0 or failed
   end
   os.exit(failed and 1 or 0)
 end
