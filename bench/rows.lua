@@ -1,6 +1,6 @@
 --- rows: what is measured. A row is data; ours.lua and peer.py know how to run its `kind`.
 --
---   name      'conv forward r56'; make bench ROWS=pattern selects by it (a Lua pattern)
+--   name      'conv forward r56'; make bench ROWS='pattern|pattern' selects by it (Lua patterns)
 --   kind      gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model
 --   pass      of conv and linear: forward, input, weight
 --   mask      of layer and norm: {kind, share of valid positions}
@@ -138,12 +138,18 @@ add{ name = 'language model step, published', kind = 'language_model', N = 1024,
 add{ name = 'language model step, 64 windows, bytes', kind = 'language_model', N = 64, L = 128, vocabulary = 256, depth = 4, scale = 64,
   width = 128, flops = 5.1e9 }
 
---- rows.select{pattern =, quick =} -> the rows that are asked for, in order. Without a pattern, quick takes those marked so.
+--- rows.select{pattern =, quick =} -> the rows that are asked for, in order: those whose names match one of the Lua patterns between
+-- `|`. Without a pattern, quick takes those marked so.
 function rows.select(o)
   local chosen = {}
   for _, row in ipairs(rows) do
     if o.pattern then
-      if row.name:find(o.pattern) then chosen[#chosen + 1] = row end
+      for pattern in o.pattern:gmatch('[^|]+') do
+        if row.name:find(pattern) then
+          chosen[#chosen + 1] = row
+          break
+        end
+      end
     elseif not o.quick or row.quick then
       chosen[#chosen + 1] = row
     end

@@ -140,5 +140,7 @@ describe('bench rows', function()
     for _, row in ipairs(quick) do assert.is_true(row.quick) end
     for _, row in ipairs(rows.select{ pattern = '^layer .*lm1', quick = true }) do assert.truthy(row.name:find('lm1', 1, true)) end
     assert.equal(0, #rows.select{ pattern = 'no such row' })
+    local both = rows.select{ pattern = '^gemm|1024$|nothing' }
+    assert.equal(#rows.select{ pattern = '^gemm' }, #both)
   end)
 end)
