@@ -93,14 +93,15 @@ static place FN(place_at)(job *j, int64_t o) {
     p.counts = true;
     return p;
   }
-  p.label = label_at(j, at) - 1;
-  if (j->options->ignore && p.label + 1 == j->options->ignore_index) {
+  const int64_t label = label_at(j, at);
+  if (j->options->ignore && label == j->options->ignore_index) {
     return p;
   }
-  if (p.label < 0 || p.label >= j->x.length) {
+  if (label < 1 || label > j->x.length) {
     report(j, o);
     return p;
   }
+  p.label = label - 1;
   p.w = j->weight ? (double)((const REAL *)j->weight)[p.label * j->weight_step] : 1;
   p.counts = true;
   return p;

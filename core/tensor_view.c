@@ -56,8 +56,8 @@ int mt_tensor_select(mt_tensor **out, const mt_tensor *t, int32_t dim, int64_t p
   MT_TRY(mt_check_tensor("select", "input", t));
   MT_TRY(mt_check_dim("select", dim, t));
   if (position < 0 || position >= t->shape[dim]) {
-    return mt_fail(MT_ERROR_ARGUMENT, "select: position %lld is outside 1..%lld (dim %d of %s)", (long long)position + 1,
-                   (long long)t->shape[dim], dim + 1, MT_SHAPE(t));
+    return mt_fail(MT_ERROR_ARGUMENT, "select: position %lld is outside 1..%lld (dim %d of %s)",
+                   (long long)MT_MIN(position, INT64_MAX - 1) + 1, (long long)t->shape[dim], dim + 1, MT_SHAPE(t));
   }
   MT_TRY(share(out, t));
   mt_tensor *v = *out;

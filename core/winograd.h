@@ -22,6 +22,6 @@ bool mt_winograd_suits(const mt_taps *t, bool forced);
 // The sums of taps.h, for every sample this way or, where it is small, by mt_taps_sum.
 int mt_winograd_sum(const mt_taps *t, bool forced);
 
-// Likewise for mt_taps_gradient: every sample must be worth it.
+// Likewise for mt_taps_gradient: every sample must be worth it, and there must be enough of them.
 bool mt_winograd_gradient_suits(const mt_taps *t, bool forced);
 int mt_winograd_gradient(const mt_taps *t);

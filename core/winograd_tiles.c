@@ -6,6 +6,7 @@
 enum {
   MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save
   MIN_EXTENT = 6,            // likewise a sample's valid part
+  MIN_TILES = 16,            // of all samples, for a gradient: below, writing the weights is most of the work
   MAX_WEIGHTS = 1 << 19,     // channels * outputs of a group: their transform has 36 values for each
 };
 
@@ -107,14 +108,6 @@ bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced) {
   return forced || (o.size[1] >= MIN_EXTENT && (t->dims == 1 || o.size[0] >= MIN_EXTENT));
 }
 
-bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
-  bool all = mt_winograd_suits(t, forced);
-  for (int64_t n = 0; n < t->samples && all && !forced; n++) {
-    all = outline_of(t, n).size[1] == 0 || mt_wino_is_worth_it(t, n, false);
-  }
-  return all;
-}
-
 // Some output of the tile at (row, column) is active.
 static bool has_active(const mt_taps *t, int64_t sample, const int64_t at[2]) {
   const int64_t columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
@@ -153,6 +146,16 @@ static int64_t add_tiles(const mt_taps *t, int64_t sample, mt_wino_tile *tile, i
     }
   }
   return count;
+}
+
+bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
+  bool all = mt_winograd_suits(t, forced);
+  int64_t tiles = 0;
+  for (int64_t n = 0; n < t->samples && all && !forced; n++) {
+    all = outline_of(t, n).size[1] == 0 || mt_wino_is_worth_it(t, n, false);
+    tiles = add_tiles(t, n, NULL, tiles);
+  }
+  return all && (forced || tiles >= MIN_TILES);
 }
 
 int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t) {
