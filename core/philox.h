@@ -41,16 +41,8 @@ MT_PORTABLE uint64_t mt_philox_long(const uint32_t words[4], int half) {
   return (uint64_t)words[2 * half + 1] << 32 | words[2 * half];
 }
 
-// Natural logarithm of 0 < u <= 1 (normal numbers): u = 2^k * m with m in [sqrt(1/2), sqrt(2)), and
-// log m = 2 atanh(s), s = (m - 1) / (m + 1), by its series. Error below 1.5 ulp.
-MT_PORTABLE double mt_random_log(double u) {
-  int64_t bits;
-  memcpy(&bits, &u, sizeof bits);
-  // 0x3FE6A09E667F3BCD is sqrt(1/2).
-  const int64_t k = (bits - 0x3FE6A09E667F3BCDLL) >> 52;
-  bits -= k * (1LL << 52);
-  double m;
-  memcpy(&m, &bits, sizeof m);
+// log(2^k * m) for m in [sqrt(1/2), sqrt(2)): log m = 2 atanh(s), s = (m - 1) / (m + 1), by its series.
+MT_PORTABLE double mt_random_log_of(double k, double m) {
   const double s = (m - 1) / (m + 1), z = s * s;
   double p = 1.0 / 23;
   p = p * z + 1.0 / 21;
@@ -63,7 +55,19 @@ MT_PORTABLE double mt_random_log(double u) {
   p = p * z + 1.0 / 7;
   p = p * z + 1.0 / 5;
   p = p * z + 1.0 / 3;
-  return (double)k * 0.69314718055994530942 + (2 * s + 2 * s * (z * p));
+  return k * 0.69314718055994530942 + (2 * s + 2 * s * (z * p));
+}
+
+// Natural logarithm of 0 < u <= 1 (normal numbers): u = 2^k * m. Error below 1.5 ulp.
+MT_PORTABLE double mt_random_log(double u) {
+  int64_t bits;
+  memcpy(&bits, &u, sizeof bits);
+  // 0x3FE6A09E667F3BCD is sqrt(1/2).
+  const int64_t k = (bits - 0x3FE6A09E667F3BCDLL) >> 52;
+  bits -= k * (1LL << 52);
+  double m;
+  memcpy(&m, &bits, sizeof m);
+  return mt_random_log_of((double)k, m);
 }
 
 // Sine and cosine of 2 pi v for 0 <= v < 1: v = q / 4 + r, |r| <= 1/8, by Taylor's series. Error below 1.5 ulp of 1.

@@ -117,19 +117,7 @@ MT_INLINE double normal_log(double u) {
   const uint64_t bits = mt_bits_of(u), above = bits - 0x3FE6A09E667F3BCDULL;
   const double m = mt_double_of(bits - (above & 0xFFF0000000000000ULL));
   const double k = mt_double_of(0x4330000000000000ULL | (above + 0x4000000000000000ULL) >> 52) - (4503599627370496.0 + 1024);
-  const double s = (m - 1) / (m + 1), z = s * s;
-  double p = 1.0 / 23;
-  p = p * z + 1.0 / 21;
-  p = p * z + 1.0 / 19;
-  p = p * z + 1.0 / 17;
-  p = p * z + 1.0 / 15;
-  p = p * z + 1.0 / 13;
-  p = p * z + 1.0 / 11;
-  p = p * z + 1.0 / 9;
-  p = p * z + 1.0 / 7;
-  p = p * z + 1.0 / 5;
-  p = p * z + 1.0 / 3;
-  return k * 0.69314718055994530942 + (2 * s + 2 * s * (z * p));
+  return mt_random_log_of(k, m);
 }
 
 // Adding and taking off 2^52 rounds to the nearest whole number; where that lies above, the floor is one less.

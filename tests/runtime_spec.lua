@@ -124,8 +124,10 @@ describe('memory #memory', function()
     do
       local list = {}
       for i = 1, 20 do list[i] = torch.zeros(1024, 1024) end
-      assert.is_true(resident_mb() > before + 60 and #list == 20)
+      local resident = resident_mb()
       for i = 1, 20 do list[i]:release() end
+      -- Debug and sanitizer builds keep nothing, and malloc may have had the pages before.
+      if C.mt_memory_cached() > 0 then assert.is_true(C.mt_memory_cached() > 80e6 and resident > before + 60) end
     end
     torch.cpu.empty_cache()
     assert.is_true(resident_mb() < before + 30)
