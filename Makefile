@@ -75,12 +75,13 @@ run:  ## install what is missing, build, draw the activation figure
 	$(LUAJIT) experiments/visualize_activations.lua $(ARGS)
 
 # config=sanitize: LuaJIT itself is not instrumented, so the runtimes are loaded before it, by a `luajit` that comes first in the
-# path. Other programs that the tests start must not get them (curl hangs): tests/run.lua takes LD_PRELOAD out again.
+# path and goes by that name. Other programs that the tests start must not get them (curl hangs): tests/run.lua takes LD_PRELOAD
+# out again.
 RUN_sanitize := PATH="$(abspath $(BUILD)/bin):$$PATH"
 
 $(BUILD)/bin/luajit: Makefile
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexport LD_PRELOAD="%s %s"\n%s\nexport UBSAN_OPTIONS=print_stacktrace=1\nexec "%s" "$$@"\n' \
+	@printf '#!/bin/bash\nexport LD_PRELOAD="%s %s"\n%s\nexport UBSAN_OPTIONS=print_stacktrace=1\nexec -a luajit "%s" "$$@"\n' \
 	  "$$($(CC) -print-file-name=libasan.so)" "$$($(CC) -print-file-name=libubsan.so)" \
 	  'export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16' "$$(command -v $(LUAJIT))" > $@
 	@chmod +x $@
