@@ -4,12 +4,12 @@
 //   x (N, C, *S)   w (O, C / groups, *K)   b (O) or NULL   y (N, O, *S')
 //   S' = (S + pad_before + pad_after - dilation * (K - 1) - 1) / stride + 1, rounded down; outside the image x is 0.
 //
-// Every output element is summed alone over (tap, channel) in that order, in blocks of whole taps up to 256 terms (or of 256
-// channels of a tap), bias last: it depends neither on its neighbours nor on the batch, and a tap over zeros leaves it
-// unchanged to the bit. Gradients of weights and bias add up row by row of the image, rows in order, samples in order; for
-// weights a row counts in pieces of 256 pixels from the first active one. So padding of zeros at
-// the end of rows or of the image leaves them unchanged too, and so do more masked pixels at either end.
-// Results are best allocated channels-last.
+// An output depends neither on its neighbours nor on the batch. Direct sums take (tap, channel) in that order, in blocks of whole
+// taps up to 256 terms (or of 256 channels of a tap), bias last: a tap over zeros leaves them unchanged to the bit. Direct
+// gradients of weights and bias add up row by row of the image, rows in order, samples in order; for weights a row counts in
+// pieces of 256 pixels from the first active one. So neither zeros at the end of rows or of the image nor more masked pixels at
+// either end change a bit; winograd.h says how the transform keeps that for masked pixels. Results are best allocated
+// channels-last.
 // (Weights that are Inf or NaN may or may not show where a tap lies outside the image.)
 //
 // Masks: every kernel takes them, NULL meaning that everything counts. Bool, one channel, one entry per pixel:
@@ -33,7 +33,7 @@ typedef struct mt_conv {
 
 // How sums are computed, for the whole process: AUTO takes what is fastest, DIRECT the order of sums above, WINOGRAD the
 // transform of winograd.h wherever it is possible (float32, kernels of 3 or 3 x 3 with stride and dilation 1). AUTO takes the
-// transform from 32 channels and outputs and an active extent of 6 pixels on: by the sample alone, so that neither its batch nor
+// transform from 32 channels and outputs and a valid extent of 6 pixels on: by the sample alone, so that neither its batch nor
 // its padding changes a bit. Its error is about 1e-6 of the largest output; float64 is always direct.
 enum { MT_CONV_AUTO = 0, MT_CONV_DIRECT = 1, MT_CONV_WINOGRAD = 2, MT_CONV_ALGORITHMS = 3 };
 int mt_conv_algorithm_set(int32_t algorithm);

@@ -133,6 +133,8 @@ void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64
 #else
 #include "taps_plan.h"
 
+#include "slots.h"
+
 #define INLINE static inline
 
 enum { STRIP = 64 };        // channels that are put into planes together
@@ -449,17 +451,12 @@ void *mt_taps_halo_take(const mt_taps_plan *p) {
   if (p->bytes == 0) {
     return NULL;
   }
-  // There are as many as threads, so one is free.
-  int32_t i = 0;
-  while (__atomic_exchange_n(&p->taken[i], 1, __ATOMIC_ACQUIRE)) {
-    i = (i + 1) % mt_threads_get();
-  }
-  return p->halos + i * p->bytes;
+  return p->halos + mt_slot_take(p->taken, mt_threads_get()) * p->bytes;
 }
 
 void mt_taps_halo_return(const mt_taps_plan *p, const void *halo) {
   if (halo) {
-    __atomic_store_n(&p->taken[((const char *)halo - p->halos) / p->bytes], 0, __ATOMIC_RELEASE);
+    mt_slot_return(p->taken, (int32_t)(((const char *)halo - p->halos) / p->bytes));
   }
 }
 

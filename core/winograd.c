@@ -1,7 +1,6 @@
 // winograd: see winograd.h. Three passes over blocks of tiles: pixels into points, one matrix product per point, points into
 // outputs. A block is small enough for the caches; its size changes no bit.
-#include <stdatomic.h>
-
+#include "slots.h"
 #include "tile.h"
 #include "winograd_points.h"
 #include "winograd_tiles.h"
@@ -25,7 +24,7 @@ typedef struct {
   float *scratch;            // of every slot: pixels' points, then outputs' points
   int64_t pixels_size, slot_size;
   int32_t slots;
-  _Atomic bool *taken;
+  int32_t *taken;
 } wino_plan;
 
 // ---- weights --------------------------------------------------------------------------------------------------------------
@@ -182,10 +181,7 @@ static WINO_CLONES void transform_outputs(const wino_plan *s, const mt_wino_tile
 
 static void blocks_range(void *context, int64_t begin, int64_t end) {
   const wino_plan *s = context;
-  int32_t slot = 0;
-  while (atomic_exchange(&s->taken[slot], true)) {  // there is one for every thread
-    slot = (slot + 1) % s->slots;
-  }
+  const int32_t slot = mt_slot_take(s->taken, s->slots);
   float *pixels = s->scratch + slot * s->slot_size, *outputs = pixels + s->pixels_size;
   for (int64_t b = begin; b < end; b++) {
     const mt_wino_tile *tile = s->l.tile + b * s->block;
@@ -194,7 +190,7 @@ static void blocks_range(void *context, int64_t begin, int64_t end) {
     multiply(s, pixels, outputs, n);
     for (int64_t i = 0; i < n; i++) transform_outputs(s, &tile[i], i, outputs);
   }
-  atomic_store(&s->taken[slot], false);
+  mt_slot_return(s->taken, slot);
 }
 
 // ---- the whole --------------------------------------------------------------------------------------------------------------
@@ -260,11 +256,13 @@ static int run(wino_plan *s, const mt_taps *t) {
   s->scratch = s->weights ? mt_alloc_array(s->slots * s->slot_size, (int64_t)sizeof(float)) : NULL;
   s->taken = s->scratch ? mt_alloc_array(s->slots, (int64_t)sizeof *s->taken) : NULL;
   int status = s->taken ? MT_OK : MT_ERROR_MEMORY;
-  for (int32_t i = 0; status == MT_OK && i < s->slots; i++) atomic_init(&s->taken[i], false);
+  if (status == MT_OK) {
+    memset(s->taken, 0, sizeof *s->taken * (size_t)s->slots);
+  }
   for (int64_t g = 0; g < t->groups && status == MT_OK; g++) {
     status = run_group(s, t, g);
   }
-  mt_free((void *)s->taken);
+  mt_free(s->taken);
   mt_free(s->scratch);
   mt_free(s->weights);
   return status;

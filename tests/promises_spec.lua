@@ -110,60 +110,60 @@ end
 
 for _, entry in ipairs(networks) do
   for _, algorithm in ipairs { 'auto', 'winograd' } do
-  local name, dims, builder = unpack(entry)
-  describe(('%s, convolution: %s'):format(name, algorithm), function()
-    before_each(function() torch.conv_algorithm(algorithm) end)
-    after_each(function() torch.conv_algorithm 'auto' end)
+    local name, dims, builder = unpack(entry)
+    describe(('%s, convolution: %s'):format(name, algorithm), function()
+      before_each(function() torch.conv_algorithm(algorithm) end)
+      after_each(function() torch.conv_algorithm 'auto' end)
 
-    it('does not see how much padding there is, in outputs or gradients (training)', function()
-      local a = run(build(builder), batch(dims, small[dims], boxes[dims], 0))
-      local b = run(build(builder), batch(dims, large[dims], boxes[dims], 0))
-      same(a, b)
-    end)
+      it('does not see how much padding there is, in outputs or gradients (training)', function()
+        local a = run(build(builder), batch(dims, small[dims], boxes[dims], 0))
+        local b = run(build(builder), batch(dims, large[dims], boxes[dims], 0))
+        same(a, b)
+      end)
 
-    it('does not see what lies in the holes: NaN, Inf, garbage', function()
-      local a = run(build(builder), batch(dims, small[dims], boxes[dims], 0))
-      for _, junk in ipairs { 0 / 0, 1 / 0, -1 / 0, 1e30 } do
-        same(a, run(build(builder), batch(dims, small[dims], boxes[dims], junk)))
-      end
-    end)
-
-    it('does not see batch mates (evaluation)', function()
-      local net = build(builder)
-      net:eval()
-      local x, mask = batch(dims, small[dims], boxes[dims], 0)
-      local together = net(x, mask):detach()
-      for n, box in ipairs(boxes[dims]) do
-        local where = { { n, n }, {} }
-        for d, size in ipairs(box) do where[d + 2] = { 1, size } end
-        local alone = net(x[where]:contiguous()):detach()     -- its own size, no mask at all
-        assert.same_bits(alone, together:narrow(1, n, 1):contiguous())
-      end
-    end)
-
-    it('takes a full mask as no mask', function()
-      local full = {}
-      for n = 1, 3 do full[n] = small[dims] end
-      local x, mask = batch(dims, small[dims], full, 0)
-      same(run(build(builder), x), run(build(builder), x, mask))
-      same(run(build(builder), x), run(build(builder), x, mask:tensor('float32'):clone()))
-    end)
-
-    it('gives the same bits on 1 to 4 threads, in float32 and float64', function()
-      local before = torch.get_num_threads()
-      for _, dtype in ipairs { 'float32', 'float64' } do
-        local results = {}
-        for threads = 1, 4 do
-          torch.set_num_threads(threads)
-          local net = build(builder):to { dtype = dtype }
-          local x, mask = batch(dims, large[dims], boxes[dims], 0)
-          results[threads] = run(net, x:to { dtype = dtype }, mask)
+      it('does not see what lies in the holes: NaN, Inf, garbage', function()
+        local a = run(build(builder), batch(dims, small[dims], boxes[dims], 0))
+        for _, junk in ipairs { 0 / 0, 1 / 0, -1 / 0, 1e30 } do
+          same(a, run(build(builder), batch(dims, small[dims], boxes[dims], junk)))
         end
-        for threads = 2, 4 do same(results[1], results[threads]) end
-      end
-      torch.set_num_threads(before)
+      end)
+
+      it('does not see batch mates (evaluation)', function()
+        local net = build(builder)
+        net:eval()
+        local x, mask = batch(dims, small[dims], boxes[dims], 0)
+        local together = net(x, mask):detach()
+        for n, box in ipairs(boxes[dims]) do
+          local where = { { n, n }, {} }
+          for d, size in ipairs(box) do where[d + 2] = { 1, size } end
+          local alone = net(x[where]:contiguous()):detach()     -- its own size, no mask at all
+          assert.same_bits(alone, together:narrow(1, n, 1):contiguous())
+        end
+      end)
+
+      it('takes a full mask as no mask', function()
+        local full = {}
+        for n = 1, 3 do full[n] = small[dims] end
+        local x, mask = batch(dims, small[dims], full, 0)
+        same(run(build(builder), x), run(build(builder), x, mask))
+        same(run(build(builder), x), run(build(builder), x, mask:tensor('float32'):clone()))
+      end)
+
+      it('gives the same bits on 1 to 4 threads, in float32 and float64', function()
+        local before = torch.get_num_threads()
+        for _, dtype in ipairs { 'float32', 'float64' } do
+          local results = {}
+          for threads = 1, 4 do
+            torch.set_num_threads(threads)
+            local net = build(builder):to { dtype = dtype }
+            local x, mask = batch(dims, large[dims], boxes[dims], 0)
+            results[threads] = run(net, x:to { dtype = dtype }, mask)
+          end
+          for threads = 2, 4 do same(results[1], results[threads]) end
+        end
+        torch.set_num_threads(before)
+      end)
     end)
-  end)
   end
 end
 
