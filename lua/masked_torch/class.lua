@@ -1,12 +1,15 @@
 --- class: the idiom of Torch7 without its globals.
 --
---     local Linear, Module = class('Linear', Module)
---     function Linear:__init(...) end
---     local layer = Linear(3, 4)
---
 -- class(name, parent) returns the class and its parent. Methods and metamethods are inherited by copying them at the time of
 -- the call, so define a class after its parent is complete. `object:is(Class)` walks the chain.
 -- A constructor without `...` refuses arguments that it does not have.
+--
+-- @usage
+-- local class = require 'masked_torch.class'
+-- local Counter = class('Counter')
+-- function Counter:__init(first) self.n = first end
+-- function Counter:next() self.n = self.n + 1 return self.n end
+-- print(Counter(3):next())      --> 4
 
 local native = require 'masked_torch.native'
 

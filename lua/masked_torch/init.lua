@@ -1,10 +1,13 @@
 --- masked_torch: tensors, automatic differentiation and convolutions over incomplete data.
 --
---     local torch = require 'masked_torch'
---     local nn, F = torch.nn, torch.nn.functional
---
 -- The table holds the tensor functions; sub-tables hold the rest: nn, optim, data, io, plot, train, mask, autograd.
 -- They are loaded when they are first used.
+--
+-- @usage
+-- local torch = require 'masked_torch'
+-- local nn, F = torch.nn, torch.nn.functional
+-- local y, mask = nn.MaskedConv2d(3, 8, 3)(torch.randn(1, 3, 8, 8), torch.mask.boxes({ { 6, 8 } }, { 8, 8 }))
+-- print(mask)      --> mask (1, 1, 6, 6): tensor, 83.3 % covered, valid per sample 30
 
 -- LuaJIT up to 2023, Debian 12's among them, compiles loops over a table literal inside hot loops wrongly, now and then
 -- (LuaJIT/LuaJIT#980): `for _, what in ipairs{ 'y', 'mask' }` gave 'y' twice. It forwards loads from the literal; without that

@@ -1,13 +1,15 @@
 --- mask: which elements of a batch count, as a type.
 --
---     local m = torch.mask.lengths({5, 3}, 8)                       sequences in the corner of a canvas of 8 positions
---     local m = torch.mask.boxes({{64, 48}, {40, 64}}, {64, 64})    images in the corner of a canvas of 64 x 64
---     local m = torch.mask.wrap(tensor)                             any tensor (N or 1, C or 1, *S)
---
 -- 1 = valid, 0 = hole or padding, between = confidence. A Mask is a constant: no gradient flows into it. It keeps what it
 -- was made from (`kind`, `sizes_of_samples`), makes the dense tensor when somebody asks, once per dtype, and remembers what
 -- layers derived from it, so that all layers at one resolution share the work.
 -- Layers take nil (all valid), a Mask or a tensor, and return nil or a Mask.
+--
+-- @usage
+-- local m = torch.mask.lengths({ 5, 3 }, 8)                         -- sequences at the start of 8 positions
+-- local b = torch.mask.boxes({ { 64, 48 }, { 40, 64 } }, { 64, 64 })      -- images in the corner of a canvas of 64 x 64
+-- local w = torch.mask.wrap(torch.rand(2, 1, 8):gt(0.3))            -- any tensor (N or 1, C or 1, *S)
+-- print(m)      --> mask (2, 1, 8): lengths left, 50.0 % covered, valid per sample 5 3
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'

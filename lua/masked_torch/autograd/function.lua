@@ -1,23 +1,28 @@
 --- function: torch.Function, differentiable functions written by users.
 --
---     local Cube = torch.Function{
---       name = 'cube',
---       forward = function(ctx, x)
---         ctx:save(x)
---         return x * x * x
---       end,
---       backward = function(ctx, dy)
---         local x = ctx:saved()
---         return dy * 3 * x * x
---       end,
---     }
---     local y = Cube(x)              -- y.grad_fn prints as <cube_backward>
---
 -- forward gets the arguments as they are (tensors, numbers, tables, nil) and returns one or more tensors, new ones or views it
 -- made; nothing inside it is recorded. backward gets one gradient per output (nil where none arrived) and returns one per
 -- argument of forward, nil for those without; fewer or more are an error. ctx:save(...) keeps tensors for ctx:saved(), which
 -- fails when one was changed in place since; other values are kept as fields of ctx. ctx.needs[i] tells whether argument i
 -- wants a gradient; ctx:mark_non_differentiable(y, ...) marks outputs that have none.
+--
+-- @usage
+-- local Cube = torch.Function{
+--   name = 'cube',
+--   forward = function(ctx, x)
+--     ctx:save(x)
+--     return x * x * x
+--   end,
+--   backward = function(ctx, dy)
+--     local x = ctx:saved()
+--     return dy * 3 * x * x
+--   end,
+-- }
+-- local x = torch.tensor({ 2 }):requires_grad_()
+-- local y = Cube(x)
+-- print(y.grad_fn)      --> <cube_backward>
+-- y:sum():backward()
+-- print(x.grad[1])      --> 12
 
 local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'

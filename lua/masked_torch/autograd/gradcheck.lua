@@ -1,11 +1,14 @@
 --- gradcheck: analytic gradients against finite differences, in float64.
 --
---     local ok, message = torch.gradcheck(fn, {x, w, b}, {tolerance = 1e-8})
---
 -- fn(unpack(inputs)) returns one or more tensors. A random upstream gradient weights every output element, so a factor that a
 -- plain sum would hide is seen. Each input element is moved by +-eps and +-2 eps (4-point stencil, error O(eps^4)).
 -- Measured at eps = 1e-3 on smooth functions: 2e-13 to 2e-12 relative. Keep inputs 10 eps away from kinks.
 -- Returns true and the largest error, or false and a message; {raise = true} raises the message instead.
+--
+-- @usage
+-- local x, w = torch.randn(2, 3, { dtype = 'float64' }), torch.randn(3, 2, { dtype = 'float64' })
+-- local ok, largest = torch.gradcheck(torch.matmul, { x, w }, { tolerance = 1e-8 })
+-- print(ok)      --> true
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'

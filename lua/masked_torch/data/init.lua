@@ -1,13 +1,16 @@
 --- data: datasets, samplers, loaders and text sources.
 --
---     local data = torch.data
---     local tokens = data.text.bytes('book.txt')
---     local train = data.SlidingWindowDataset(tokens, 1, 128)
---     local loader = data.Loader(train, {batch_size = 1024, shuffle = true, drop_last = true,
---       collate = data.collate.sequences{pad = 'left', multiple = 16}})
---     for batch in loader do ... batch.sequence, batch.mask, batch.target ... end
---
 -- A dataset is anything with `length()` and `get(i)`, i from 1; a sample is a table whose keys name its parts.
+--
+-- @usage
+-- local data = torch.data
+-- local tokens = data.Tokens.of_string('the quick brown fox jumps over the lazy dog')
+-- local windows = data.SlidingWindowDataset(tokens, 1, 16)
+-- local loader = data.Loader(windows, { batch_size = 8, shuffle = true, drop_last = true,
+--   collate = data.collate.sequences{ pad = 'left', multiple = 16 } })
+-- for batch in loader do
+--   assert(batch.sequence:size(2) == 16 and batch.mask:size(3) == 16 and batch.target:dim() == 1)
+-- end
 
 local where = {
   Dataset = 'dataset', TensorDataset = 'dataset', Subset = 'dataset', ConcatDataset = 'dataset', MapDataset = 'dataset',

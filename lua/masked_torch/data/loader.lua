@@ -1,10 +1,5 @@
 --- loader: batches of a dataset, in an order that a position restores exactly.
 --
---     local loader = data.Loader(dataset, {batch_size = 64, shuffle = true, seed = 1})
---     for epoch = 1, 10 do
---       for batch in loader do ... end
---     end
---
 -- The loader is its own position: (seed, epoch, next batch). A loop that was left early goes on where it stopped; rewind() starts
 -- the epoch over. Which samples a batch holds, and what they look like, follows from those three numbers alone, so a loader that
 -- was given the state of another continues with the same batches, bit for bit, whatever `prefetch` is.
@@ -12,6 +7,19 @@
 -- Datasets may have plan(indexes, collate, seed, epoch) -> batch, gathers: a batch with its tensors not yet filled and the
 -- gathers (core/loader.h) that fill them; a thread does that ahead of time. nil, or a collate function of the user's, means that
 -- samples are fetched one by one here.
+--
+-- @usage
+-- local dataset = torch.data.TensorDataset{ x = torch.randn(10, 3), y = torch.randint(1, 2, { 10 }) }
+-- local loader = torch.data.Loader(dataset, { batch_size = 4, shuffle = true, seed = 1 })
+-- for epoch = 1, 2 do
+--   for batch in loader do print(epoch, batch.x:size(1)) end
+-- end
+-- --> 1	4
+-- --> 1	4
+-- --> 1	2
+-- --> 2	4
+-- --> 2	4
+-- --> 2	2
 
 local ffi = require 'ffi'
 local class = require 'masked_torch.class'

@@ -1,17 +1,25 @@
 --- module: the base of every layer and network.
 --
---     local class, nn = require 'masked_torch.class', require 'masked_torch.nn'
---     local Block = class('Block', nn.Module)
---     function Block:__init(channels)
---       nn.Module.__init(self)
---       self.conv = nn.MaskedConv2d(channels, channels, 3, { padding = 1 })      -- a child, by assignment
---       self:register_parameter('scale', torch.ones(1))
---     end
---     function Block:forward(x, mask) ... return y, mask end
---
 -- Parameters, buffers and named children are kept beside the object, in the order in which they were registered, so that
 -- assignments to them can be checked; numbered children are the array part of the object itself (#net, net[1], ipairs).
 -- Inside names (state_dict, named_modules, printing) numbered children count from 0, as in PyTorch: files travel both ways.
+--
+-- @usage
+-- local class, nn = require 'masked_torch.class', require 'masked_torch.nn'
+-- local Block = class('Block', nn.Module)
+-- function Block:__init(channels)
+--   nn.Module.__init(self)
+--   self.conv = nn.MaskedConv2d(channels, channels, 3, { padding = 1 })      -- a child, by assignment
+--   self:register_parameter('scale', torch.ones(1))
+-- end
+-- function Block:forward(x, mask)
+--   local y, kept = self.conv(x, mask)
+--   return y * self.scale, kept
+-- end
+-- print(Block(2))
+-- --> Block(
+-- -->   (conv): MaskedConv2d(2, 2, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), eps=1e-08)
+-- --> )
 
 local Tensor = require 'masked_torch.tensor'
 local native = require 'masked_torch.native'

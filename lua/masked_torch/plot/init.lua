@@ -1,12 +1,13 @@
 --- plot: figures on Cairo, to PNG, SVG or PDF.
 --
---     local fig = torch.plot.figure{width = 8, height = 3, title = 'first layer'}
---     local grid = fig:grid(1, 3)
---     grid[1][1]:image(x, {title = 'input', cmap = 'gray', colorbar = true})
---     grid[1][2]:line(steps, losses, {label = 'train'}):axes{x_label = 'step', y_log = true}
---     grid[1][3]:histogram(w, {bins = 40}):title('weights')
---     fig:save('out/figure.png')
---     torch.io.gif.save('out/figure.gif', {fig:render(), other:render()})
+-- @usage
+-- local fig = torch.plot.figure{ width = 8, height = 3, title = 'first layer' }
+-- local grid = fig:grid(1, 3)
+-- grid[1][1]:image(torch.rand(8, 8), { title = 'input', cmap = 'gray', colorbar = true })
+-- grid[1][2]:line({ 1, 2, 3 }, { 2.5, 1.2, 0.8 }, { label = 'train' }):axes{ x_label = 'step', y_log = true }
+-- grid[1][3]:histogram(torch.randn(500), { bins = 40 }):title('weights')
+-- fig:save('figure.png')
+-- torch.io.gif.save('figure.gif', { fig:render(), fig:render() })
 
 local figure = require 'masked_torch.plot.figure'
 local colormap = require 'masked_torch.plot.colormap'

@@ -1,14 +1,17 @@
 --- checkpoint: everything a run needs to go on as if it had never stopped, in one file.
 --
---     local checkpoint = torch.train.checkpoint
---     checkpoint.save('last.safetensors', { model = net, optimizer = optimizer, loader = loader, step = step, best = best })
---     local rest = checkpoint.load('last.safetensors', { model = net, optimizer = optimizer, loader = loader })
---     step, best = rest.step, rest.best
---
 -- The file is what torch.save writes (any safetensors reader opens it), plus checksums: a CRC-32C per tensor and one over the
 -- names, types, shapes and the structure. It appears whole or not at all: written beside its place, flushed, renamed, the
 -- folder flushed. Objects need only state_dict and load_state_dict (or get_state and set_state); everything else is saved
 -- as it is: nested tables of tensors, numbers, strings and booleans. The default generator is always saved and restored.
+--
+-- @usage
+-- local checkpoint = torch.train.checkpoint
+-- local net = nn.Linear(3, 2)
+-- local optimizer = torch.optim.Adam(net:parameters())
+-- checkpoint.save('last.safetensors', { model = net, optimizer = optimizer, step = 12, best = 1.9 })
+-- local rest = checkpoint.load('last.safetensors', { model = net, optimizer = optimizer })
+-- print(rest.step, rest.best)      --> 12	1.9
 
 local ffi = require 'ffi'
 local class = require 'masked_torch.class'

@@ -1,9 +1,5 @@
 --- count: parameters and multiply-accumulate operations (MACs) per layer, for one input.
 --
---     local report = torch.train.count(net, x, mask)
---     print(report)               a table, a line per layer
---     print(report:summary())     Params: 26.865M, MACs: 44.655M, MACs/Param: 1.662
---
 -- Two counts. `macs` follows thop (github.com/Lyken17/pytorch-OpCounter), so that numbers compare with published ones; it does
 -- not look at the mask:
 --     convolution            elements of the output * (in_channels / groups) * taps of the kernel
@@ -16,6 +12,12 @@
 -- `effective` counts what the result depends on: taps on valid elements of the input, for valid elements of the output; padding
 -- around the image is not valid; nothing for masks. A nil mask is a full one.
 -- Only layers with a rule count in `parameters` (thop's habit, which leaves out embeddings); `all_parameters` has them all.
+--
+-- @usage
+-- local report = torch.train.count(nn.Linear(3, 4), torch.ones(2, 3))
+-- print(report:summary())      --> Params: 16.000, MACs: 24.000, MACs/Param: 1.500
+-- print(report)                -- a table, a line per layer
+-- --> ...
 
 local autograd = require 'masked_torch.autograd'
 local class = require 'masked_torch.class'

@@ -1,14 +1,20 @@
 --- guard: Ctrl-C ends a training run in order. The step in progress finishes, the run is saved, the terminal says how to go on.
 --
---     torch.train.interrupt(function(guard)
---       for step = first, last do
---         ...
---         guard:poll(step)
---       end
---     end, { save = function() folder:save(fields()) return folder:path 'last' end, resume = 'luajit run.lua --resume' })
---
 -- Ctrl-C (SIGINT), SIGTERM and SIGHUP are noted while the guard is active; kernels run to their end. A second Ctrl-C leaves at
 -- once: what was saved before is whole. The process ends with status 128 + the signal's number: 130, 143, 129.
+--
+-- @usage
+-- local folder, step = torch.train.checkpoint.folder('run'), 0
+-- local function save()
+--   folder:save({ step = step })
+--   return folder:path 'last'
+-- end
+-- torch.train.interrupt(function(guard)
+--   for i = 1, 3 do
+--     step = i      -- the work of a step
+--     guard:poll(step)
+--   end
+-- end, { save = save, resume = 'luajit run.lua --resume' })
 
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'

@@ -1,10 +1,12 @@
 --- log: lines on standard error that do not break the bars, and in a file.
 --
---     local log = torch.train.logger{ bars = bars, file = 'runs/a/log.txt' }
---     log:info('%d parameters', n)          [1042] [14:03:27] 26865041 parameters
---
 -- The first number counts milliseconds since the program loaded this file. Levels: debug, info, warning, error; a warning or
 -- an error begins with that word.
+--
+-- @usage
+-- local log = torch.train.logger{ file = 'log.txt' }
+-- log:info('%d parameters', 26865041)      -- [1042] [14:03:27] 26865041 parameters
+-- log:close()
 
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'

@@ -1,9 +1,13 @@
 --- loop: the iterator of a training loop, and what happens when the loss is no number. The loop itself stays the script's.
 --
---     for step, batch, epoch in torch.train.steps{ loader = loader, first = step + 1, last = 10000, guard = guard } do
---       local loss = ...
---       torch.train.check_loss(loss, step, folder)
---     end
+-- @usage
+-- local batches, step = { { 1, 2 }, { 3 } }, 0
+-- for step, batch, epoch in torch.train.steps{ loader = batches, first = 3, last = 5 } do
+--   print(step, #batch, epoch)
+-- end
+-- --> 3	2	1
+-- --> 4	1	1
+-- --> 5	2	2
 
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'

@@ -1,14 +1,17 @@
 --- profile: where the time of a step goes.
 --
---     local report = torch.profile(function() step() end)
---     print(report)
---
 -- While it runs, the forward and backward of every operation and the steps of the optimisers are replaced by timed ones; outside
 -- of it nothing is measured and nothing costs anything. Times are those of the operation itself: an operation that another one
 -- runs is counted for itself. What is left (the script, modules, autograd, making tensors) is "outside". Functions of
 -- torch.Function count as outside too.
 -- The collector's share comes from LuaJIT's sampler (a sample per millisecond of processor time); Lua garbage is what a step
 -- allocates in Lua, tensors' memory aside. The pool counts its own time: mt_threads_profile in core/runtime.h.
+--
+-- @usage
+-- local net, x = nn.Conv2d(3, 8, 3), torch.randn(1, 3, 16, 16)
+-- local report = torch.profile(function() net(x):sum():backward() end)
+-- print(report)
+-- --> ...
 
 local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'

@@ -1,23 +1,23 @@
 --- progress: bars at the bottom of the terminal, each on its own line, with running means, rate and remaining time.
 --
---     local bars = torch.train.progress()
---     local epochs, steps = bars:add('Epochs', 10, { unit = 'epoch' }), bars:add('Train', 500)
---     for epoch = 1, 10 do
---       steps:reset()
---       for step = 1, 500 do
---         ...
---         steps:update(1, means)
---       end
---       epochs:update(1)
---     end
---     bars:close()
---
 --     Epochs:  30%|███       | 3/10 [01:12<02:48, 24.1s/epoch]
 --     Train:   75%|███████▌  | 375/500 [00:18<00:06, 20.7it/s, loss=1.93]
 --
 -- Bars are on standard error. Where that is no terminal, or with quiet, a bar is a plain line now and then: after each
 -- 10 s with news, and at its end. The cursor rests on the line below the bars, so that whatever else is printed, an error
 -- say, does not run into them.
+--
+-- @usage
+-- local bars, means = torch.train.progress(), torch.train.means()
+-- local epochs, steps = bars:add('Epochs', 2, { unit = 'epoch' }), bars:add('Train', 50)
+-- for epoch = 1, 2 do
+--   steps:reset()
+--   for step = 1, 50 do
+--     steps:update(1, means:add({ loss = 1 / step }))
+--   end
+--   epochs:update(1)
+-- end
+-- bars:close()
 
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'

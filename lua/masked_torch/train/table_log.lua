@@ -1,10 +1,15 @@
 --- table_log: rows of numbers in a file, as CSV or as one JSON object per line.
 --
---     local log = torch.train.csv('runs/a/steps.csv', { resume = step })
---     log:write{ step = 12, loss = 1.9 }
---
 -- A row is written whole and at once. When a run is resumed, rows after its step and a torn last line are dropped, so that a
 -- killed and resumed run leaves the same file as one that never stopped.
+--
+-- @usage
+-- local log = torch.train.csv('steps.csv')
+-- log:write{ step = 12, loss = 1.9 }
+-- log:close()
+-- for line in io.lines 'steps.csv' do print(line) end
+-- --> step,loss
+-- --> 12,1.9
 
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'

@@ -1,14 +1,15 @@
 --- tensorboard: event files that TensorBoard (github.com/tensorflow/tensorboard) shows, written without it.
 --
---     local board = torch.train.tensorboard.writer('runs/a')
---     board:scalar('train/loss', 1.9, step)
---     board:histogram('weight', net[1].weight, step)
---     board:image('sample', picture, step)               (C, H, W) as torch.io.png.save takes it
---     board:text('note', 'some *markdown*', step)
---     board:flush()
---
 -- The file is a sequence of records: length (8 bytes), masked CRC-32C of it, the event, masked CRC-32C of the event. Every
 -- record reaches the system whole, so a killed run leaves a readable file.
+--
+-- @usage
+-- local board = torch.train.tensorboard.writer('runs/a')
+-- board:scalar('train/loss', 1.9, 1)
+-- board:histogram('weight', torch.randn(100), 1)
+-- board:image('sample', torch.rand(3, 8, 8), 1)      -- (C, H, W) as torch.io.png.save takes it
+-- board:text('note', 'some *markdown*', 1)
+-- board:flush()
 
 local ffi = require 'ffi'
 local class = require 'masked_torch.class'
