@@ -62,21 +62,25 @@ function Causal:__init(opts)
   local blocks = {}
   for i = 1, opts.depth do
     local block = Block(opts.width, opts.hidden, opts.kernel, opts.dilations[(i - 1) % #opts.dilations + 1], opts.dropout)
-    nn.init.zeros_(block.conv.bias)
-    nn.init.zeros_(block.out.bias)
-    -- The sum of all branches keeps its size whatever the depth.
-    nn.init.normal_(block.out.weight, 0, 1 / math.sqrt(opts.hidden * opts.depth))
+    block.conv:when_materialised(function(conv) nn.init.zeros_(conv.bias) end)
+    block.out:when_materialised(function(out)
+      nn.init.zeros_(out.bias)
+      -- The sum of all branches keeps its size whatever the depth.
+      nn.init.normal_(out.weight, 0, 1 / math.sqrt(opts.hidden * opts.depth))
+    end)
     blocks[i] = block
   end
   self.blocks = nn.ModuleList(blocks)
   self.norm = nn.RMSNorm(opts.width, { eps = 1e-5 })
   self.head = nn.Linear(opts.width, opts.vocabulary, { bias = not opts.tied })
-  if opts.tied then
-    self.head.weight = self.embedding.weight
-  else
-    nn.init.normal_(self.head.weight, 0, 0.02)
-    nn.init.zeros_(self.head.bias)
-  end
+  self.head:when_materialised(function(head)
+    if opts.tied then
+      head.weight = self.embedding.weight
+    else
+      nn.init.normal_(head.weight, 0, 0.02)
+      nn.init.zeros_(head.bias)
+    end
+  end)
 end
 
 --- The number of tokens that a prediction depends on.

@@ -35,7 +35,7 @@ function Window:__init(opts)
     local outputs = opts.scale * opts.base ^ i
     layers[#layers + 1] = nn.MaskedUnshuffle1d(opts.downscale_factor)
     local conv = nn.MaskedConv1d(channels * opts.downscale_factor, outputs, 3, conv_opts)
-    nn.init.zeros_(conv.bias)
+    conv:when_materialised(function(layer) nn.init.zeros_(layer.bias) end)
     layers[#layers + 1] = conv
     if i < opts.depth - 1 then layers[#layers + 1] = nn.Masked(nn[opts.activation]()) end
     channels = outputs
@@ -43,7 +43,7 @@ function Window:__init(opts)
   layers[#layers + 1] = nn.MaskedSpatialMean{ compat = opts.compat }
   self.sequential = nn.MaskedSequential(layers)
   self.head = nn.Linear(channels, opts.vocabulary)
-  nn.init.zeros_(self.head.bias)
+  self.head:when_materialised(function(head) nn.init.zeros_(head.bias) end)
 end
 
 --- model(tokens, [lengths]) -> logits (N, vocabulary) of the token after each window. tokens: int64 (N, L), padded on the left;

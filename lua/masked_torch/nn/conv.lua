@@ -1,4 +1,4 @@
---- nn.conv: Conv1d/2d/3d, ConvTranspose1d/2d/3d and LazyConv1d/2d/3d, with PyTorch's defaults, initialisation and printing.
+--- nn.conv: Conv1d/2d/3d, ConvTranspose1d/2d/3d and their lazy forms, with PyTorch's defaults, initialisation and printing.
 --
 -- ConvNd is what they and the masked convolutions (nn/masked_conv.lua) have in common: options, parameters, printing.
 
@@ -6,6 +6,7 @@ local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
 local geometry = require 'masked_torch.nn.geometry'
 local init = require 'masked_torch.nn.initialise'
+local lazy = require 'masked_torch.nn.lazy'
 local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -29,13 +30,14 @@ local function check_padding(op, padding, kernel, stride, dilation)
   return type(padding) == 'number' and each(op, 'padding', padding, #kernel) or padding
 end
 
---- ConvNd.setup(self, name, dims, in_channels, out_channels, kernel_size, opts, defaults): everything but the parameters.
--- in_channels may be nil (lazy). Returns the parsed options.
+--- ConvNd.setup(self, name, dims, in_channels, out_channels, kernel_size, opts, defaults): everything but the parameters, which
+-- follow with self:materialise() where in_channels is known.
+-- Returns the parsed options.
 function ConvNd:setup(name, dims, in_channels, out_channels, kernel_size, opts, defaults)
   Module.__init(self)
   opts = options.parse(name, defaults or ConvNd.defaults, opts)
   self.dims = dims
-  self.in_channels = in_channels
+  self.in_channels = lazy.size(name, 'in_channels', in_channels, 1)
   self.out_channels = native.integer(name, 'out_channels', out_channels, 1)
   self.kernel_size = each(name, 'kernel_size', kernel_size, dims, 1)
   self.stride = each(name, 'stride', opts.stride, dims, 1)
@@ -62,15 +64,33 @@ end
 --- Allocates and draws the parameters; in_channels is known.
 function ConvNd:materialise()
   local name = getmetatable(self).__name
-  native.integer(name, 'in_channels', self.in_channels, 1)
   if self.in_channels % self.groups ~= 0 then
     fail('%s: in_channels: %d channels cannot be split into %d groups', name, self.in_channels, self.groups)
   end
-  self.weight = Tensor.empty(name, self:weight_shape(), self.dtype)
-  if self.has_bias then self.bias = Tensor.empty(name, { self.out_channels }, self.dtype) end
+  self.weight = Tensor.empty(name, self:weight_shape(), self.dtype, self.device)
+  if self.has_bias then self.bias = Tensor.empty(name, { self.out_channels }, self.dtype, self.device) end
   self:reset_parameters()
-  if self.becomes then setmetatable(self, self.becomes) end   -- a lazy layer that knows its channels is lazy no more
 end
+
+-- Lazy layers (nn/lazy.lua): the channels of an input (N, C, *S), or of a weight.
+local function channels_of_input(self, x)
+  if x:dim() ~= self.dims + 2 then
+    fail('%s: input: expected %d dimensions, got %s', getmetatable(self).__name, self.dims + 2, Tensor.shape_text(x))
+  end
+  return native.integer(getmetatable(self).__name, 'in_channels', x:size(2), 1)
+end
+
+local function channels_of_weight(self, weight)
+  local shape = weight:size()
+  local out = table.remove(shape, 1)
+  local groups = table.remove(shape, 1)
+  if self.transposed then out, groups = groups, out / self.groups end
+  return #shape == self.dims and groups > 0 and out > 0 and groups * self.groups or nil
+end
+
+ConvNd.lazy_size = { position = 1, field = 'in_channels', input = channels_of_input, state = { weight = channels_of_weight } }
+
+function ConvNd:lazy_names() return { 'weight', self.has_bias and 'bias' or nil } end
 
 --- Draws the parameters anew: uniform in +-1 / sqrt(fan_in).
 function ConvNd:reset_parameters()
@@ -138,28 +158,6 @@ function ConvNd:pad_by_mode(x, mask)
   return F.pad(x, amounts, opts), mask
 end
 
---- ConvNd.make_lazy(Lazy, dims): Lazy, a subclass of what it becomes, takes in_channels from its first input or a state.
-function ConvNd.make_lazy(Lazy, dims)
-  Lazy.becomes = Lazy.__parent
-  function Lazy:forward(x, mask)
-    if not self.weight then
-      local name = getmetatable(self).__name
-      Tensor.check(name, 'input', x)
-      if x:dim() ~= dims + 2 then fail('%s: input: expected %d dimensions, got %s', name, dims + 2, Tensor.shape_text(x)) end
-      self.in_channels = x:size(2)
-      self:materialise()
-    end
-    return Lazy.__parent.forward(self, x, mask)
-  end
-  function Lazy:before_load(state, prefix)
-    local weight = state[prefix .. 'weight']
-    if not self.weight and Tensor.is_tensor(weight) and weight:dim() == dims + 2 then
-      self.in_channels = weight:size(2) * self.groups
-      self:materialise()
-    end
-  end
-end
-
 -- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
 -- the output is masked by it; that is the masked operator without re-weighting.
 local function forward(self, x, mask)
@@ -187,24 +185,12 @@ end
 for dims = 1, 3 do
   local name = 'Conv' .. dims .. 'd'
   local Conv = class(name, ConvNd)
+  Conv.dims = dims
   function Conv:__init(in_channels, out_channels, kernel_size, opts)
-    native.integer(name, 'in_channels', in_channels, 1)
-    self:setup(name, dims, in_channels, out_channels, kernel_size, opts)
-    self:materialise()
+    self:setup(getmetatable(self).__name, dims, in_channels, out_channels, kernel_size, opts)
+    if self.in_channels then self:materialise() end
   end
   Conv.forward = forward
-  classes[name] = Conv
-end
-
---- nn.LazyConv1d/2d/3d(out_channels, kernel_size, options): in_channels comes from the first input, or from the state that
--- is loaded; from then on it is a Conv. Until then there are no parameters: make the optimiser afterwards.
-for dims = 1, 3 do
-  local name = 'LazyConv' .. dims .. 'd'
-  local Conv = class(name, classes['Conv' .. dims .. 'd'])
-  function Conv:__init(out_channels, kernel_size, opts)
-    self:setup(name, dims, nil, out_channels, kernel_size, opts)
-  end
-  ConvNd.make_lazy(Conv, dims)
   classes[name] = Conv
 end
 
@@ -264,16 +250,16 @@ local transpose_defaults = { stride = options.any(1), padding = options.any(0), 
 for dims = 1, 3 do
   local name = 'ConvTranspose' .. dims .. 'd'
   local Conv = class(name, ConvNd)
+  Conv.dims, Conv.transposed = dims, true
   function Conv:__init(in_channels, out_channels, kernel_size, opts)
-    native.integer(name, 'in_channels', in_channels, 1)
-    opts = self:setup(name, dims, in_channels, out_channels, kernel_size, opts, transpose_defaults)
+    opts = self:setup(getmetatable(self).__name, dims, in_channels, out_channels, kernel_size, opts, transpose_defaults)
     if type(self.padding) == 'string' and self.padding ~= 'valid' then
       fail("%s: padding: '%s' is not defined for a transposed convolution; expected a number or a table", name, self.padding)
     end
     self.output_padding = each(name, 'output_padding', opts.output_padding, dims, 0)
     self.mask_rule = options.choice(name, 'mask_rule', opts.mask_rule, { 'keep', 'grow' })
     self.padding_before, self.padding_after = geometry.padding(name, self.padding, self.kernel_size, self.stride, self.dilation)
-    self:materialise()
+    if self.in_channels then self:materialise() end
   end
   function Conv:weight_shape()
     return { self.in_channels, self.out_channels / self.groups, unpack(self.kernel_size) }
@@ -294,6 +280,14 @@ for dims = 1, 3 do
     return y, mask
   end
   classes[name] = Conv
+end
+
+--- nn.LazyConv1d/2d/3d(out_channels, kernel_size, options), LazyConvTranspose1d/2d/3d: see nn/lazy.lua.
+for dims = 1, 3 do
+  for _, family in ipairs{ 'Conv', 'ConvTranspose' } do
+    local name = family .. dims .. 'd'
+    classes['Lazy' .. name] = lazy.derive(classes[name])
+  end
 end
 
 return classes

@@ -6,21 +6,16 @@ local stems = {
   module = 'Module Parameter',
   container = 'Sequential ModuleList ModuleDict Identity',
   masked = 'MaskedSequential Masked ApplyMask UnMask SpatialMean MaskedSpatialMean',
-  linear = 'Linear LazyLinear',
+  linear = 'Linear',
   embedding = 'Embedding',
   activation = 'ReLU LeakyReLU GELU SiLU ELU Softplus Sigmoid Tanh Softmax LogSoftmax',
   dropout = 'Dropout Dropout1d Dropout2d Dropout3d',
   loss = 'CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCEWithLogitsLoss KLDivLoss',
-  conv = 'Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d ' ..
-    'LazyConv1d LazyConv2d LazyConv3d',
+  conv = 'Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d',
   masked_conv = 'MaskedConv1d MaskedConv2d MaskedConv3d PartialConv1d PartialConv2d PartialConv3d ' ..
     'MaskConv1d MaskConv2d MaskConv3d HalfConv1d HalfConv2d HalfConv3d ' ..
     'SparseConv1d SparseConv2d SparseConv3d SubmanifoldConv1d SubmanifoldConv2d SubmanifoldConv3d ' ..
-    'NormalizedConv1d NormalizedConv2d NormalizedConv3d GatedConv1d GatedConv2d GatedConv3d ' ..
-    'LazyMaskedConv1d LazyMaskedConv2d LazyMaskedConv3d LazyPartialConv1d LazyPartialConv2d LazyPartialConv3d ' ..
-    'LazyMaskConv1d LazyMaskConv2d LazyMaskConv3d LazyHalfConv1d LazyHalfConv2d LazyHalfConv3d ' ..
-    'LazySparseConv1d LazySparseConv2d LazySparseConv3d LazySubmanifoldConv1d LazySubmanifoldConv2d LazySubmanifoldConv3d ' ..
-    'LazyNormalizedConv1d LazyNormalizedConv2d LazyNormalizedConv3d LazyGatedConv1d LazyGatedConv2d LazyGatedConv3d',
+    'NormalizedConv1d NormalizedConv2d NormalizedConv3d GatedConv1d GatedConv2d GatedConv3d',
   norm = 'BatchNorm1d BatchNorm2d BatchNorm3d LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm',
   masked_norm = 'MaskedBatchNorm1d MaskedBatchNorm2d MaskedBatchNorm3d MaskedLayerNorm MaskedGroupNorm ' ..
     'MaskedInstanceNorm1d MaskedInstanceNorm2d MaskedInstanceNorm3d MaskedRMSNorm',
@@ -32,9 +27,15 @@ local stems = {
   upsample = 'Upsample',
 }
 
+-- Files whose classes all have a lazy form, LazyName (nn/lazy.lua).
+local has_lazy_forms = { linear = true, conv = true, masked_conv = true, norm = true, masked_norm = true }
+
 local file_of = {}
 for stem, names in pairs(stems) do
-  for name in names:gmatch('%S+') do file_of[name] = stem end
+  for name in names:gmatch('%S+') do
+    file_of[name] = stem
+    if has_lazy_forms[stem] then file_of['Lazy' .. name] = stem end
+  end
 end
 
 local nn = { class_files = file_of }

@@ -3,6 +3,7 @@
 local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
 local init = require 'masked_torch.nn.initialise'
+local lazy = require 'masked_torch.nn.lazy'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -13,27 +14,24 @@ local Module = require('masked_torch.nn.module').Module
 -- it came.
 local Linear = class('Linear', Module)
 
-local function begin(self, name, in_features, out_features, opts)
+function Linear:__init(in_features, out_features, opts)
   Module.__init(self)
+  local name = getmetatable(self).__name
   opts = options.parse(name, { bias = true, dtype = 'float32' }, opts)
-  self.in_features = in_features
+  self.in_features = lazy.size(name, 'in_features', in_features, 0)
   self.out_features = native.integer(name, 'out_features', out_features, 0)
   self.dtype = Tensor.check_dtype(name, opts.dtype)
   self.has_bias = opts.bias
   self:register_parameter('weight')
   self:register_parameter('bias')
+  if self.in_features then self:materialise() end
 end
 
--- Allocates the parameters for a known number of features.
-local function materialise(self)
-  self.weight = Tensor.empty('Linear', { self.out_features, self.in_features }, self.dtype)
-  if self.has_bias then self.bias = Tensor.empty('Linear', { self.out_features }, self.dtype) end
+--- Allocates and draws the parameters; in_features is known.
+function Linear:materialise()
+  self.weight = Tensor.empty('Linear', { self.out_features, self.in_features }, self.dtype, self.device)
+  if self.has_bias then self.bias = Tensor.empty('Linear', { self.out_features }, self.dtype, self.device) end
   self:reset_parameters()
-end
-
-function Linear:__init(in_features, out_features, opts)
-  begin(self, 'Linear', native.integer('Linear', 'in_features', in_features, 0), out_features, opts)
-  materialise(self)
 end
 
 --- Draws the parameters anew.
@@ -55,32 +53,12 @@ function Linear:extra_repr()
     self.has_bias and 'True' or 'False')
 end
 
---- nn.LazyLinear(out_features, {bias = true, dtype = 'float32'}): a Linear that takes in_features from its first input, or
--- from the state it loads, and is a Linear from then on. Until then it has no parameters: make the optimiser afterwards.
-local LazyLinear = class('LazyLinear', Linear)
+Linear.lazy_size = { position = 1, field = 'in_features', input = function(self, x)
+  if x:dim() < 1 then native.fail('%s: input: expected at least one dimension, got a single number', getmetatable(self).__name) end
+  return x:size(-1)
+end, state = { weight = function(_, weight) return weight:dim() == 2 and weight:size(2) or nil end } }
 
-function LazyLinear:__init(out_features, opts)
-  begin(self, 'LazyLinear', nil, out_features, opts)
-end
+function Linear:lazy_names() return { 'weight', self.has_bias and 'bias' or nil } end
 
-function LazyLinear:forward(x, mask)
-  if not self.weight then
-    Tensor.check('LazyLinear', 'input', x)
-    if x:dim() < 1 then native.fail('LazyLinear: input: expected at least one dimension, got a single number') end
-    self.in_features = x:size(-1)
-    materialise(self)
-    setmetatable(self, Linear)
-  end
-  return Linear.forward(self, x, mask)
-end
-
-function LazyLinear:before_load(state, prefix)
-  local weight = state[prefix .. 'weight']
-  if not self.weight and Tensor.is_tensor(weight) and weight:dim() == 2 then
-    self.in_features = weight:size(2)
-    materialise(self)
-    setmetatable(self, Linear)
-  end
-end
-
-return { Linear = Linear, LazyLinear = LazyLinear }
+--- nn.LazyLinear(out_features, {bias = true, dtype}): see nn/lazy.lua.
+return { Linear = Linear, LazyLinear = lazy.derive(Linear) }

@@ -13,12 +13,13 @@
 -- All: Class1d/2d/3d(in_channels, out_channels, kernel_size, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
 -- padding_mode = 'zeros', dtype = 'float32', ...}); layer(x, mask) -> y, mask. Parameters weight (out, in / groups, *kernel) and
 -- bias (out) are those of the plain convolution, whose weights load as they are. LazyClass1d/2d/3d(out_channels, ...) takes
--- in_channels from its first input, or from the state that is loaded, and becomes a Class; until then it has no parameters.
+-- in_channels from its first input (nn/lazy.lua).
 -- Keep the mask for padding, grow it for holes: rule = 'keep' | 'grow' where a row has the option `rule`.
 
 local class = require 'masked_torch.class'
 local ConvNd = require('masked_torch.nn.conv').ConvNd
 local geometry = require 'masked_torch.nn.geometry'
+local lazy = require 'masked_torch.nn.lazy'
 local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -66,7 +67,7 @@ local function check_compat(self)
   end
 end
 
-local function begin(self, in_channels, out_channels, kernel_size, opts)
+function Base:__init(in_channels, out_channels, kernel_size, opts)
   local name, preset = name_of(self), self.preset
   opts = self:setup(name, self.dims, in_channels, out_channels, kernel_size, opts, preset.defaults)
   for key in pairs(preset.open) do
@@ -86,12 +87,15 @@ local function begin(self, in_channels, out_channels, kernel_size, opts)
   if opts.learn_alpha then
     self:register_parameter('alpha', Tensor.from_table(name, { native.number(name, 'alpha', opts.alpha) }, self.dtype))
   end
+  if self.in_channels then self:materialise() end
 end
 
-function Base:__init(in_channels, out_channels, kernel_size, opts)
-  native.integer(name_of(self), 'in_channels', in_channels, 1)
-  begin(self, in_channels, out_channels, kernel_size, opts)
-  self:materialise()
+function Base:lazy_names()
+  local names = ConvNd.lazy_names(self)
+  if self.preset.call.gate == 'sigmoid' then
+    for i = 1, #names do names[#names + 1] = 'gate_' .. names[i] end
+  end
+  return names
 end
 
 --- Draws the parameters anew: uniform in +-1 / sqrt(fan_in), the gate's like the convolution's.
@@ -201,13 +205,7 @@ for family, preset in pairs(presets) do
     local Class = class(name, Base)
     Class.family, Class.dims, Class.preset = family, dims, preset
     classes[name] = Class
-
-    local Lazy = class('Lazy' .. name, Class)
-    function Lazy:__init(out_channels, kernel_size, opts)
-      begin(self, nil, out_channels, kernel_size, opts)
-    end
-    ConvNd.make_lazy(Lazy, dims)
-    classes['Lazy' .. name] = Lazy
+    classes['Lazy' .. name] = lazy.derive(Class)
   end
 end
 

@@ -5,6 +5,7 @@
 local class = require 'masked_torch.class'
 local Tensor = require 'masked_torch.tensor'
 local F = require 'masked_torch.nn.functional'
+local lazy = require 'masked_torch.nn.lazy'
 local norm = require 'masked_torch.nn.norm'
 
 local layers = {}
@@ -51,5 +52,10 @@ end
 for _, name in ipairs { 'LayerNorm', 'GroupNorm', 'InstanceNorm1d', 'InstanceNorm2d', 'InstanceNorm3d', 'RMSNorm' } do
   layers['Masked' .. name] = class('Masked' .. name, norm[name])
 end
+
+--- LazyMaskedBatchNorm1d/2d/3d(options) and the lazy forms of the others: see nn/lazy.lua.
+local explicit = {}
+for name, Layer in pairs(layers) do explicit[name] = Layer end
+for name, Layer in pairs(explicit) do layers['Lazy' .. name] = lazy.derive(Layer) end
 
 return layers

@@ -25,6 +25,7 @@ local Tensor = require 'masked_torch.tensor'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local class = require 'masked_torch.class'
+local lazy = require 'masked_torch.nn.lazy'
 
 local fail, is_tensor = native.fail, Tensor.is_tensor
 
@@ -199,15 +200,17 @@ local function iterate(names, values)
   end
 end
 
--- Pairs of name and tensor of all modules below self; a tensor shared by two modules is listed once unless `repeated`.
-local function gather(self, field, prefix, repeated, keep)
+-- Pairs of name and tensor of all modules below self; a tensor shared by two modules is listed once. op: a layer that has no
+-- parameters yet is an error of that operation.
+local function gather(self, field, prefix, op)
   local names, values, seen = {}, {}, {}
   local function visit(path, module)
     local list = module[field]
+    if op then lazy.refuse(op, path, module) end
     for _, name in ipairs(list.names) do
       local value = list.values[name]
-      if value ~= nil and not seen[value] and (not keep or keep(list, name)) then
-        if not repeated then seen[value] = true end
+      if value ~= nil and not seen[value] then
+        seen[value] = true
         names[#names + 1], values[#values + 1] = path == '' and name or path .. '.' .. name, value
       end
     end
@@ -216,9 +219,9 @@ local function gather(self, field, prefix, repeated, keep)
   return names, values
 end
 
---- All parameters, in order, each once: the array an optimiser takes.
+--- All parameters, in order, each once: the array an optimiser takes. An error while a lazy layer has none yet.
 function Module:parameters()
-  local _, values = gather(self, '_parameters')
+  local _, values = gather(self, '_parameters', nil, 'parameters')
   return values
 end
 
@@ -276,6 +279,14 @@ function Module:apply(fn)
   return self
 end
 
+--- module:when_materialised(fn): calls fn(module) now; of a lazy layer, as soon as it has its parameters (for initialisation).
+-- Returns the module.
+function Module:when_materialised(fn)
+  native.callable(name_of(self) .. ':when_materialised', 'fn', fn)
+  lazy.after(self, fn)
+  return self
+end
+
 --- The number of trained values.
 function Module:num_parameters()
   local n = 0
@@ -298,12 +309,13 @@ function Module:eval() return self:train(false) end
 
 --- Forgets all gradients.
 function Module:zero_grad()
-  for _, p in ipairs(self:parameters()) do p.grad = nil end
+  for _, p in self:named_parameters() do p.grad = nil end
 end
 
 --- Freezes (false) or unfreezes all parameters.
 function Module:requires_grad_(flag)
-  for _, p in ipairs(self:parameters()) do p:requires_grad_(flag) end
+  for _, p in self:named_parameters() do p:requires_grad_(flag) end
+  for _, module in self:named_modules() do lazy.freeze(module, flag) end
   return self
 end
 
@@ -339,8 +351,9 @@ function Module:to(opts)
     fail("to: dtype: a module has 'float32' or 'float64' parameters, got '%s'", opts.dtype)
   end
   if opts.device then Tensor.check_device('to', opts.device) end
-  for _, p in ipairs(self:parameters()) do convert(p, opts.dtype, opts.device) end
+  for _, p in self:named_parameters() do convert(p, opts.dtype, opts.device) end
   for _, b in ipairs(self:buffers()) do convert(b, opts.dtype, opts.device) end
+  for _, module in self:named_modules() do lazy.to(module, opts.dtype, opts.device) end
   return self
 end
 
@@ -349,104 +362,7 @@ function Module:float() return self:to{ dtype = 'float32' } end
 function Module:cuda(device) return self:to{ device = device or 'cuda' } end
 function Module:cpu() return self:to{ device = 'cpu' } end
 
--- ---- state -----------------------------------------------------------------------------------------------------
-
-local function persistent(list, name) return not (list.transient and list.transient[name]) end
-
--- Names in PyTorch's order: module by module, parameters before buffers.
-local function state_of(self)
-  local names, values = {}, {}
-  local function visit(path, module)
-    for _, list in ipairs{ module._parameters, module._buffers } do
-      for _, name in ipairs(list.names) do
-        local value = list.values[name]
-        if value ~= nil and persistent(list, name) then
-          names[#names + 1], values[#values + 1] = path == '' and name or path .. '.' .. name, value
-        end
-      end
-    end
-  end
-  -- A module used twice appears under both names.
-  local function all(module, path)
-    visit(path, module)
-    each_child(module, function(name, child) all(child, path == '' and name or path .. '.' .. name) end)
-  end
-  all(self, '')
-  return names, values
-end
-
---- All parameters and persistent buffers by name ("0.weight", as PyTorch names them). The tensors share memory with the
--- module: clone them to keep a snapshot.
-function Module:state_dict()
-  local state = {}
-  local names, values = state_of(self)
-  for i, name in ipairs(names) do state[name] = values[i]:detach() end
-  return state
-end
-
---- The names of state_dict in order: module by module, parameters before buffers.
-function Module:state_names()
-  return (state_of(self))
-end
-
-local function sorted_unexpected(state, own)
-  local list = {}
-  for name in pairs(state) do
-    if not own[name] then list[#list + 1] = tostring(name) end
-  end
-  table.sort(list)
-  return list
-end
-
---- Copies the tensors of `state` (a table by name, e.g. from torch.io.safetensors.load) into the module; types are converted.
--- A missing or unexpected name is an error unless { strict = false }; a wrong shape always is. An error lists everything
--- that is wrong and nothing has been changed. Returns { missing = names, unexpected = names }.
-function Module:load_state_dict(state, opts)
-  opts = options.parse('load_state_dict', { strict = true }, opts)
-  if type(state) ~= 'table' or is_tensor(state) then
-    fail('load_state_dict: state: expected a table of tensors by name, got %s', type(state))
-  end
-  -- Lazy modules take their sizes from the file.
-  for path, module in self:named_modules() do
-    if module.before_load then module:before_load(state, path == '' and '' or path .. '.') end
-  end
-  local names, values = state_of(self)
-  local own, missing, wrong = {}, {}, {}
-  for i, name in ipairs(names) do
-    own[name] = true
-    local value = state[name]
-    if value == nil then
-      missing[#missing + 1] = name
-    elseif not is_tensor(value) then
-      wrong[#wrong + 1] = ('%s: expected a tensor, got %s'):format(name, type(value))
-    elseif Tensor.shape_text(value) ~= Tensor.shape_text(values[i]) then
-      wrong[#wrong + 1] = ('%s: the file has %s, the module %s'):format(name, Tensor.shape_text(value),
-        Tensor.shape_text(values[i]))
-    end
-  end
-  local unexpected = sorted_unexpected(state, own)
-  if #wrong > 0 or opts.strict and (#missing > 0 or #unexpected > 0) then
-    local lines = {}
-    local function list(title, entries)
-      if #entries > 0 then lines[#lines + 1] = ('\n  %s: %s'):format(title, table.concat(entries, ', ')) end
-    end
-    if opts.strict then
-      list('missing', missing)
-      list('unexpected', unexpected)
-    end
-    if #wrong > 0 then lines[#lines + 1] = '\n  wrong shape: ' .. table.concat(wrong, '\n               ') end
-    fail('load_state_dict: the state does not fit %s:%s', name_of(self), table.concat(lines))
-  end
-  for i, name in ipairs(names) do
-    local source, target = state[name], values[i]
-    if source then
-      if source.device ~= target.device then source = source:detach():to{ device = target.device } end
-      native.check(target.K.mt_tensor_copy(target._c, source._c))
-      Tensor.bump(target)
-    end
-  end
-  return { missing = missing, unexpected = unexpected }
-end
+require('masked_torch.nn.state')(Module, each_child)     -- state_dict, state_names, load_state_dict, clone
 
 -- ---- calling ---------------------------------------------------------------------------------------------------
 

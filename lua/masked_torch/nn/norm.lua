@@ -7,13 +7,15 @@ local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 local F = require 'masked_torch.nn.functional'
 local Mask = require 'masked_torch.mask'
+local lazy = require 'masked_torch.nn.lazy'
 local Module = require('masked_torch.nn.module').Module
 local repr = require 'masked_torch.nn.repr'
 
 local fail = native.fail
 
-local function filled(shape, value, opts, dtype)
-  local t = Tensor.empty('norm', shape, dtype or opts.dtype, opts.device)
+-- A tensor in the type of the layer, or in another one, and on its device.
+local function filled(self, shape, value, dtype)
+  local t = Tensor.empty('norm', shape, dtype or self.dtype, self.device)
   native.check(t.K.mt_tensor_fill(t._c, value))
   return t
 end
@@ -31,7 +33,7 @@ local function real_options(self, opts)
   if not Tensor.floating[opts.dtype] then
     fail("%s: dtype: expected 'float32' or 'float64', got '%s'", name_of(self), opts.dtype)
   end
-  opts.device = Tensor.check_device(name_of(self), opts.device)
+  self.dtype, self.device = opts.dtype, Tensor.check_device(name_of(self), opts.device)
   return opts
 end
 
@@ -48,19 +50,35 @@ local Running = class('Running', Module)
 
 function Running:__init(num_features, opts)
   Module.__init(self)
-  self.num_features = native.integer(name_of(self), 'num_features', num_features, 1)
+  self.num_features = lazy.size(name_of(self), 'num_features', num_features, 1)
   opts = real_options(self, opts)
   if type(opts.momentum) ~= 'number' then
     options.choice(name_of(self), 'momentum', opts.momentum, { 'cumulative' })
   end
   self.eps, self.momentum, self.affine = opts.eps, opts.momentum, opts.affine
   self.track_running_stats = opts.track_running_stats
-  local shape, affine, track = { num_features }, opts.affine, opts.track_running_stats
-  self:register_parameter('weight', affine and filled(shape, 1, opts) or nil)
-  self:register_parameter('bias', affine and filled(shape, 0, opts) or nil)
-  self:register_buffer('running_mean', track and filled(shape, 0, opts) or nil)
-  self:register_buffer('running_var', track and filled(shape, 1, opts) or nil)
-  self:register_buffer('num_batches_tracked', track and filled({}, 0, opts, 'int64') or nil)
+  for _, name in ipairs{ 'weight', 'bias' } do self:register_parameter(name) end
+  for _, name in ipairs{ 'running_mean', 'running_var', 'num_batches_tracked' } do self:register_buffer(name) end
+  if self.num_features then self:materialise() end
+end
+
+--- Allocates parameters and statistics; num_features is known.
+function Running:materialise()
+  local shape = { self.num_features }
+  if self.affine then self.weight, self.bias = filled(self, shape, 1), filled(self, shape, 0) end
+  if self.track_running_stats then
+    self.running_mean, self.running_var = filled(self, shape, 0), filled(self, shape, 1)
+    self.num_batches_tracked = filled(self, {}, 0, 'int64')
+  end
+end
+
+function Running:lazy_names()
+  local names = {}
+  for _, name in ipairs{ self.affine and 'weight bias' or '',
+    self.track_running_stats and 'running_mean running_var num_batches_tracked' or '' } do
+    for word in name:gmatch('%S+') do names[#names + 1] = word end
+  end
+  return names
 end
 
 --- Forgets what was tracked: mean 0, variance 1, no batches.
@@ -91,6 +109,14 @@ local function check_dims(self, what, ndim)
 end
 Running.check_dims = check_dims
 
+-- Lazy layers (nn/lazy.lua): one value per channel in every tensor of the state.
+local function length_of(_, t) return t:dim() == 1 and t:size(1) > 0 and t:size(1) or nil end
+
+Running.lazy_size = { position = 1, field = 'num_features', input = function(self, x)
+  check_dims(self, 'input', x:dim())
+  return native.integer(name_of(self), 'num_features', x:size(2), 1)
+end, state = { weight = length_of, running_mean = length_of } }
+
 -- Batch statistics: the weight of this batch in the running ones, and how many batches that makes.
 local function momentum_of(self)
   local count = self.num_batches_tracked and self.num_batches_tracked:item() + 1 or 0
@@ -113,7 +139,7 @@ function Running:forward(x, mask)
 end
 
 function Running:extra_repr()
-  return ('%d, eps=%s, momentum=%s, affine=%s, track_running_stats=%s'):format(self.num_features, repr.number(self.eps),
+  return ('%d, eps=%s, momentum=%s, affine=%s, track_running_stats=%s'):format(self.num_features or 0, repr.number(self.eps),
     self.momentum == 'cumulative' and 'None' or repr.number(self.momentum), repr.value(self.affine),
     repr.value(self.track_running_stats))
 end
@@ -159,15 +185,29 @@ function GroupNorm:__init(num_groups, num_channels, opts)
   Module.__init(self)
   local name = name_of(self)
   self.num_groups = native.integer(name, 'num_groups', num_groups, 1)
-  self.num_channels = native.integer(name, 'num_channels', num_channels, 1)
-  if num_channels % num_groups ~= 0 then
-    fail('%s: num_groups: expected a divisor of the %d channels, got %d', name, num_channels, num_groups)
-  end
+  self.num_channels = lazy.size(name, 'num_channels', num_channels, 1)
   opts = real_options(self, opts)
   self.eps, self.affine = opts.eps, opts.affine
-  self:register_parameter('weight', opts.affine and filled({ num_channels }, 1, opts) or nil)
-  self:register_parameter('bias', opts.affine and filled({ num_channels }, 0, opts) or nil)
+  self:register_parameter('weight')
+  self:register_parameter('bias')
+  if self.num_channels then self:materialise() end
 end
+
+--- Allocates the parameters; num_channels is known.
+function GroupNorm:materialise()
+  if self.num_channels % self.num_groups ~= 0 then
+    fail('%s: num_groups: expected a divisor of the %d channels, got %d', name_of(self), self.num_channels, self.num_groups)
+  end
+  local shape = { self.num_channels }
+  if self.affine then self.weight, self.bias = filled(self, shape, 1), filled(self, shape, 0) end
+end
+
+GroupNorm.lazy_size = { position = 2, field = 'num_channels', input = function(self, x)
+  if x:dim() < 2 then fail('%s: input: expected (N, C, ...), got %s', name_of(self), Tensor.shape_text(x)) end
+  return native.integer(name_of(self), 'num_channels', x:size(2), 1)
+end, state = { weight = length_of } }
+
+function GroupNorm:lazy_names() return self.affine and { 'weight', 'bias' } or {} end
 
 function GroupNorm:forward(x, mask)
   Tensor.check(name_of(self), 'input', x)
@@ -178,13 +218,14 @@ function GroupNorm:forward(x, mask)
 end
 
 function GroupNorm:extra_repr()
-  return ('%d, %d, eps=%s, affine=%s'):format(self.num_groups, self.num_channels, repr.number(self.eps),
+  return ('%d, %d, eps=%s, affine=%s'):format(self.num_groups, self.num_channels or 0, repr.number(self.eps),
     repr.value(self.affine))
 end
 
 -- ---- layer and RMS norm ------------------------------------------------------------------------------------------
 
 local function normalized_shape_of(self, shape)
+  if lazy.is_unknown(shape) then return nil end
   if type(shape) == 'number' then shape = { shape } end
   if type(shape) ~= 'table' or Tensor.is_tensor(shape) or #shape == 0 then
     fail('%s: normalized_shape: expected a size or a table of sizes, got %s', name_of(self), type(shape))
@@ -193,6 +234,21 @@ local function normalized_shape_of(self, shape)
   for i = 1, #shape do sizes[i] = native.integer(name_of(self), 'normalized_shape', shape[i], 1) end
   return sizes
 end
+
+-- The lazy forms: the size of the last dim (with `channels`, of the channels) of the first input; from a state, the weight's sizes.
+local function trailing_size(self, x)
+  if x:dim() < (self.channels and 2 or 1) then
+    fail('%s: input: expected at least %d dimensions, got %s', name_of(self), self.channels and 2 or 1, Tensor.shape_text(x))
+  end
+  return { native.integer(name_of(self), 'normalized_shape', x:size(self.channels and 2 or -1), 1) }
+end
+
+local by_shape = { position = 1, field = 'normalized_shape', input = trailing_size, state = { weight = function(_, t)
+  for _, size in ipairs(t:size()) do
+    if size == 0 then return nil end
+  end
+  return t:dim() > 0 and t:size() or nil
+end } }
 
 -- A mask (N, C, *S) becomes a Mask; one with size 1 elsewhere, as for tokens (N, L, 1), passes as it is.
 local function mask_of(self, mask, x)
@@ -212,10 +268,20 @@ function LayerNorm:__init(normalized_shape, opts)
   self.normalized_shape = normalized_shape_of(self, normalized_shape)
   opts = real_options(self, opts)
   self.eps, self.elementwise_affine, self.channels = opts.eps, opts.elementwise_affine, opts.channels
-  local affine = opts.elementwise_affine
-  self:register_parameter('weight', affine and filled(self.normalized_shape, 1, opts) or nil)
-  self:register_parameter('bias', affine and opts.bias and filled(self.normalized_shape, 0, opts) or nil)
+  self.has_bias = opts.elementwise_affine and opts.bias
+  self:register_parameter('weight')
+  self:register_parameter('bias')
+  if self.normalized_shape then self:materialise() end
 end
+
+--- Allocates the parameters; normalized_shape is known.
+function LayerNorm:materialise()
+  if self.elementwise_affine then self.weight = filled(self, self.normalized_shape, 1) end
+  if self.has_bias then self.bias = filled(self, self.normalized_shape, 0) end
+end
+
+LayerNorm.lazy_size = by_shape
+function LayerNorm:lazy_names() return { self.elementwise_affine and 'weight' or nil, self.has_bias and 'bias' or nil } end
 
 function LayerNorm:forward(x, mask)
   Tensor.check(name_of(self), 'input', x)
@@ -225,7 +291,7 @@ function LayerNorm:forward(x, mask)
 end
 
 function LayerNorm:extra_repr()
-  return ('%s, eps=%s, elementwise_affine=%s'):format(repr.tuple(self.normalized_shape), repr.number(self.eps),
+  return ('%s, eps=%s, elementwise_affine=%s'):format(repr.tuple(self.normalized_shape or { 0 }), repr.number(self.eps),
     repr.value(self.elementwise_affine)) .. (self.channels and ', channels=True' or '')
 end
 
@@ -240,8 +306,17 @@ function RMSNorm:__init(normalized_shape, opts)
   opts = real_options(self, opts)
   if opts.eps ~= nil then native.number(name_of(self), 'eps', opts.eps) end
   self.eps, self.elementwise_affine = opts.eps, opts.elementwise_affine
-  self:register_parameter('weight', opts.elementwise_affine and filled(self.normalized_shape, 1, opts) or nil)
+  self:register_parameter('weight')
+  if self.normalized_shape then self:materialise() end
 end
+
+--- Allocates the parameter; normalized_shape is known.
+function RMSNorm:materialise()
+  if self.elementwise_affine then self.weight = filled(self, self.normalized_shape, 1) end
+end
+
+RMSNorm.lazy_size = by_shape
+function RMSNorm:lazy_names() return { self.elementwise_affine and 'weight' or nil } end
 
 function RMSNorm:forward(x, mask)
   Tensor.check(name_of(self), 'input', x)
@@ -250,7 +325,7 @@ function RMSNorm:forward(x, mask)
 end
 
 function RMSNorm:extra_repr()
-  return ('%s, eps=%s, elementwise_affine=%s'):format(repr.tuple(self.normalized_shape), repr.value(self.eps),
+  return ('%s, eps=%s, elementwise_affine=%s'):format(repr.tuple(self.normalized_shape or { 0 }), repr.value(self.eps),
     repr.value(self.elementwise_affine))
 end
 
@@ -261,4 +336,10 @@ for dims = 1, 3 do
   Batch.dims, Instance.dims = dims == 1 and { 2, 3 } or { dims + 2 }, { dims + 2 }
   layers['BatchNorm' .. name], layers['InstanceNorm' .. name] = Batch, Instance
 end
+
+--- LazyBatchNorm1d/2d/3d(options), LazyInstanceNorm1d/2d/3d(options), LazyGroupNorm(num_groups, options), LazyLayerNorm(options),
+-- LazyRMSNorm(options): see nn/lazy.lua. The last two normalise over the last dim, or over the sizes of the weight of a state.
+local explicit = {}
+for name, Layer in pairs(layers) do explicit[name] = Layer end
+for name, Layer in pairs(explicit) do layers['Lazy' .. name] = lazy.derive(Layer) end
 return layers
