@@ -354,7 +354,7 @@ static int plan_target(const char *op, job *j, const mt_tensor *x, const mt_tens
   const int32_t n = positions_of(shape, x);
   MT_TRY(mt_check_tensor(op, "target", target));
   j->target_data = target->data;
-  if (target->dtype == x->dtype && j->options->logits) {
+  if (target->dtype == x->dtype && target->ndim == x->ndim && j->options->logits) {
     MT_TRY(mt_check_shape(op, "target", target, x->ndim, x->shape));
     if (j->options->ignore) {
       return mt_fail(MT_ERROR_ARGUMENT, "%s: ignore_index: has no meaning for a target of probabilities", op);

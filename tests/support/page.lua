@@ -181,7 +181,7 @@ local function run_shell(block, complain, before)
   if wrong then complain(block.first, wrong) end
 end
 
---- page.run(blocks, name, {environment, capture, write, before_shell}): executes what is to be executed; returns the number of
+--- page.run(blocks, name, {environment, capture, write, before_shell, after_shell}): executes what is to be executed; returns the number of
 -- blocks and a list of problems.
 function page.run(blocks, name, how)
   local problems, count = {}, 0
@@ -195,6 +195,7 @@ function page.run(blocks, name, how)
       count = count + 1
     elseif block.kind == 'sh' and block.info == 'run' then
       run_shell(block, complain, how.before_shell)
+      if how.after_shell then how.after_shell() end
       count = count + 1
     end
   end
