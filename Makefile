@@ -156,7 +156,7 @@ LUA_FILES := $(shell find lua experiments tests bench -name '*.lua' 2>/dev/null)
 
 .PHONY: lint
 lint:  ## luacheck, -Werror build, file lengths, versions, exported symbols
-	luacheck -q lua experiments tests bench
+	luacheck -q lua experiments tests bench debian
 	@$(MAKE) --no-print-directory -s werror=1 all
 	@sh scripts/check_tree $(LIBRARY)
 
@@ -172,18 +172,38 @@ coverage:  ## line coverage of the C core by the tests
 
 LUADIR ?= $(PREFIX)/share/lua/5.1
 NATIVEDIR ?= $(PREFIX)/lib/masked_torch
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man/man1
 CONTRACT := core/kernels.h $(shell sed -n 's/^\#include "\(.*\)"/core\/\1/p' core/kernels.h)
+COMMANDS := $(wildcard bin/masked-torch)
+LIBRARIES = $(LIBRARY) $(wildcard $(BUILD)/libmasked_torch_cuda.so)
 
 .PHONY: install
 install: all  ## copy to PREFIX (/usr/local), below DESTDIR
 	install -d "$(DESTDIR)$(NATIVEDIR)" "$(DESTDIR)$(LUADIR)"
-	install -m 755 $(LIBRARY) "$(DESTDIR)$(NATIVEDIR)/"
-	install -m 644 $(CONTRACT) "$(DESTDIR)$(NATIVEDIR)/"
-	cd lua && find masked_torch -name '*.lua' -exec install -D -m 644 {} "$(DESTDIR)$(LUADIR)/{}" \;
+	install -m 644 $(LIBRARIES) "$(DESTDIR)$(NATIVEDIR)/"
+	install -m 644 $(CONTRACT) VERSION "$(DESTDIR)$(NATIVEDIR)/"
+	cd lua && for folder in $$(find masked_torch -type d); do \
+	  install -d "$(DESTDIR)$(LUADIR)/$$folder" && install -m 644 $$folder/*.lua "$(DESTDIR)$(LUADIR)/$$folder/" || exit 1; done
+	$(if $(COMMANDS),install -D -t "$(DESTDIR)$(BINDIR)" $(COMMANDS))
+	$(if $(COMMANDS),install -D -m 644 -t "$(DESTDIR)$(MANDIR)" $(COMMANDS:bin/%=docs/%.1))
 
 .PHONY: uninstall
 uninstall:  ## remove what install copied
 	rm -rf "$(DESTDIR)$(NATIVEDIR)" "$(DESTDIR)$(LUADIR)/masked_torch"
+	$(if $(COMMANDS),rm -f $(COMMANDS:bin/%="$(DESTDIR)$(BINDIR)/%") $(COMMANDS:bin/%="$(DESTDIR)$(MANDIR)/%.1"))
+
+# The state of the last commit, with its date: the same bytes for everybody.
+DIST := masked-torch-$(VERSION)
+.PHONY: dist
+dist:  ## build/masked-torch-VERSION.tar.gz from the last commit
+	@mkdir -p build
+	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n > build/$(DIST).tar.gz
+	@cd build && sha256sum $(DIST).tar.gz
+
+.PHONY: deb
+deb: dist  ## a Debian package of the last commit in build/deb (needs debhelper; lintian where it is installed)
+	sh scripts/make_deb build/$(DIST).tar.gz build/deb
 
 .PHONY: clean
 clean:  ## remove build/ and out/

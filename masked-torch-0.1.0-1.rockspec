@@ -10,11 +10,10 @@ description = {
   license = 'Apache-2.0',
 }
 dependencies = { 'lua == 5.1' }
-external_dependencies = { OPENBLAS = { header = 'cblas.h', library = 'openblas' } }
 build = {
   type = 'make',
   build_target = 'all',
   install_target = 'install',
   build_variables = { CFLAGS = '$(CFLAGS)', LUAJIT = '$(LUA)' },
-  install_variables = { LUADIR = '$(LUADIR)', NATIVEDIR = '$(LUADIR)/masked_torch/native' },
+  install_variables = { LUADIR = '$(LUADIR)', NATIVEDIR = '$(LUADIR)/masked_torch/native', BINDIR = '$(BINDIR)', MANDIR = '$(PREFIX)/doc' },
 }

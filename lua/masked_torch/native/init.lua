@@ -10,8 +10,6 @@ local ffi = require 'ffi'
 
 local native = {}
 
-native.version = '0.1.0'
-
 -- lua/masked_torch/native/init.lua, in a checkout or under PREFIX/share/lua/5.1
 local here = debug.getinfo(1, 'S').source:match('^@(.*)native/init%.lua$') or './'
 native.lua_directory = here:gsub('masked_torch/$', '')
@@ -32,6 +30,14 @@ end
 local config = os.getenv('MASKED_TORCH_CONFIG') or 'release'
 -- In a checkout the library stands in build/<config>; installed, beside this file (LuaRocks) or in PREFIX/lib/masked_torch.
 local checkout, beside, prefix = here .. '../../', here .. 'native/', here .. '../../../../lib/masked_torch/'
+
+-- The version stands in one place, the file VERSION: the compiler gets it as a flag, an installation as a copy beside the contract.
+do
+  local file = assert(io.open((first_readable('VERSION', { checkout .. 'VERSION', beside .. 'VERSION', prefix .. 'VERSION' },
+    'The installation is incomplete.'))))
+  native.version = file:read('*l')
+  file:close()
+end
 
 -- ---- declarations --------------------------------------------------------------------------------------------
 

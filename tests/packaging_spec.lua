@@ -1,0 +1,75 @@
+-- What is installed runs without the checkout, and goes away again.
+local lfs = require 'lfs'
+local interpreter = require 'support.interpreter'
+
+local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/packaging_spec%.lua$')
+if not root:find('^/') then root = lfs.currentdir() .. '/' .. root end
+local config = os.getenv('MASKED_TORCH_CONFIG') or 'release'
+
+local function shell(command, ...)
+  local pipe = assert(io.popen(('{ ' .. command .. '\n} 2>&1; echo "[$?]"'):format(...)))
+  local text = pipe:read('*a')
+  pipe:close()
+  local output, status = text:match('^(.*)%[(%d+)%]\n$')
+  return output, tonumber(status)
+end
+
+local function folder()
+  local path = os.tmpname()
+  os.remove(path)
+  assert(lfs.mkdir(path))
+  finally(function() os.execute(("rm -rf '%s'"):format(path)) end)
+  return path
+end
+
+describe('an installation', function()
+  for _, layout in ipairs{ { 'PREFIX', '' }, { 'LuaRocks', ' LUADIR=%s/rock/share NATIVEDIR=%s/rock/share/masked_torch/native' } } do
+    it('below ' .. layout[1] .. ' runs without the checkout, and is removed without rest', function()
+      local place = folder()
+      local where = (" -C '%s' config=%s DESTDIR= PREFIX='%s/usr'"):format(root, config, place) .. layout[2]:gsub('%%s', place)
+      local output, status = shell('make -s install%s', where)
+      assert.equal(0, status, output)
+      local lua = layout[2] == '' and place .. '/usr/share/lua/5.1' or place .. '/rock/share'
+      -- `here` says where the library was found.
+      local script = [[local torch = require "masked_torch"
+        print(torch.__version, torch.nn.MaskConv2d(1, 2, 3)(torch.ones(1, 1, 4, 4)):size(2), torch.io, torch.train, torch.plot ~= nil)
+        for line in io.lines "/proc/self/maps" do print(line:match("/.*/libmasked_torch_cpu.so")) end]]
+      local printed = shell([[cd '%s' && LUA_PATH='%s/?.lua;%s/?/init.lua' '%s' -e '%s']], place, lua, lua, interpreter, script)
+      assert.is_truthy(printed:find('^%d+%.%d+%.%d+%s+2%s'), printed)
+      assert.is_truthy(printed:find(place, 1, true), printed)
+      assert.is_nil(printed:find(root .. 'build', 1, true), printed)
+      output, status = shell('make -s uninstall%s', where)
+      assert.equal(0, status, output)
+      assert.equal('', (shell("find '%s' -type f", place)))
+    end)
+  end
+
+  it('has every module that the checkout has', function()
+    local place = folder()
+    shell("make -s -C '%s' config=%s install DESTDIR='%s' PREFIX=/p", root, config, place)
+    local function list(path) return (shell("cd '%s' && find masked_torch -name '*.lua' | sort", path)) end
+    assert.equal(list(root .. 'lua'), list(place .. '/p/share/lua/5.1'))
+  end)
+end)
+
+describe('the rockspec', function()
+  it('is of this version and names what exists', function()
+    local version = io.open(root .. 'VERSION'):read('*l')
+    local found
+    for name in lfs.dir(root) do
+      if name:find('%.rockspec$') then
+        assert.is_nil(found)
+        found = name
+      end
+    end
+    local rock = {}
+    setfenv(assert(loadfile(root .. found)), rock)()
+    assert.equal(('%s-%s.rockspec'):format(rock.package, rock.version), found)
+    assert.equal(version, rock.version:match('^(.*)%-%d+$'))
+    assert.equal('v' .. version, rock.source.tag)
+    local makefile = io.open(root .. 'Makefile'):read('*a')
+    for _, target in ipairs{ rock.build.build_target, rock.build.install_target } do
+      assert.is_truthy(makefile:find('\n' .. target .. ':', 1, true))
+    end
+  end)
+end)
