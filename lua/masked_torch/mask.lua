@@ -22,6 +22,7 @@ local is_tensor, shape_of = Tensor.is_tensor, Tensor.shape_of
 local mask = {}            -- torch.mask
 local methods = {}
 local Mask = { __name = 'Mask' }
+--- mask.Mask: the class of all masks; made by wrap, full, lengths and boxes.
 mask.Mask = Mask
 
 local function is_mask(value) return getmetatable(value) == Mask end

@@ -13,6 +13,7 @@ local Tensor = require 'masked_torch.tensor'
 local C, check, fail = native.cpu, native.check, native.fail
 
 local dataset = {}
+--- data.Dataset: the base class. A subclass has `length()` and `get(i)`.
 local Dataset = class('Dataset')
 dataset.Dataset = Dataset
 

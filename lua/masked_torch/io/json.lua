@@ -8,8 +8,10 @@ local byte, sub, match = string.byte, string.sub, string.match
 
 local json = {}
 
+--- json.object, json.array: the metatables of what is read; an empty table is written as {} or [] by them.
 json.object = { __name = 'object' }
 json.array = { __name = 'array' }
+--- json.null: the value null.
 json.null = setmetatable({}, { __tostring = function() return 'null' end })
 
 -- ---- UTF-8 -----------------------------------------------------------------------------------------------------
@@ -183,6 +185,7 @@ local short = { ['"'] = '\\"', ['\\'] = '\\\\', ['\n'] = '\\n', ['\r'] = '\\r', 
 local function quote(s)
   return '"' .. s:gsub('[%c"\\]', function(c) return short[c] or ('\\u%04x'):format(c:byte()) end) .. '"'
 end
+--- json.quote(s): a string as JSON text.
 json.quote = quote
 
 --- A number that reads back to the same double. NaN and infinities have no JSON form: the caller's error.

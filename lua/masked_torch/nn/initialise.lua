@@ -27,6 +27,7 @@ function init.constant_(x, value)
   return fill('constant_', x, value)
 end
 
+--- zeros_(x), ones_(x): 0, 1 everywhere. Return x.
 function init.zeros_(x)
   return fill('zeros_', x, 0)
 end

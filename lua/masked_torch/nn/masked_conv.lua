@@ -230,4 +230,24 @@ end
 --   what lies under the mask is cleared first, as for MaskedConv. Soft masks do not scale x; m' = min(1, S) as there
 -- compat = true: x is trusted, eps = 1e-8, and only the masks that masked_torch takes.
 
+--- MaskConv1d/2d/3d(in, out, kernel, {..., rule = 'keep', reweight = 'none', alpha = 1, border = false, gate = 'mask',
+-- premask = 'select', multichannel = false, learn_alpha = false}): the operator F.masked_conv as a layer, with every option; by
+-- default "convolve, then mask". learn_alpha makes the exponent a parameter.
+
+--- HalfConv1d/2d/3d(in, out, kernel, {..., rule = 'keep', alpha = 0.5, border = true, multichannel = false, learn_alpha = false}):
+-- y = (conv(x) (K / S)^(1/2) + b) * m'. With independent weights of mean 0 the second moment of the output is that of a full
+-- window, whatever the mask.
+
+--- SparseConv1d/2d/3d(in, out, kernel, {..., alpha = 1, border = true}): y = conv(x) K / S + b, the mask grows, nothing is gated
+-- (Uhrig et al. 2017).
+
+--- SubmanifoldConv1d/2d/3d(in, out, kernel, {...}): computed at valid centres only; the mask stays; stride 1, padding 'same'
+-- (Graham and van der Maaten 2017).
+
+--- NormalizedConv1d/2d/3d(in, out, kernel, {..., border = true}): x weighted by its confidence m, the sum divided by that of |w| m;
+-- the new confidence is that share (Knutsson and Westin 1993, Eldesokey et al. 2018).
+
+--- GatedConv1d/2d/3d(in, out, kernel, {..., rule = 'grow'}): conv(x) * sigmoid(gate(x)), the gate a second convolution with the
+-- parameters gate_weight and gate_bias (Yu et al. 2019).
+
 return classes

@@ -29,6 +29,7 @@ local lazy = require 'masked_torch.nn.lazy'
 
 local fail, is_tensor = native.fail, Tensor.is_tensor
 
+--- nn.Module: the base class. A subclass calls Module.__init(self) first and defines forward(self, x, mask) -> y, mask.
 local Module = class('Module')
 Module.__module = true    -- inherited by copying: marks every module class
 

@@ -54,9 +54,9 @@ end
 
 for dims = 1, 3 do
   for _, prefix in ipairs{ '', 'Masked' } do
-    --- nn.Unshuffle1d/2d/3d(downscale_factor): x (N, C, *S) -> (N, C * r^d, *S / r)
+    --- nn.Unshuffle1d/2d/3d(downscale_factor), nn.MaskedUnshuffle1d/2d/3d(downscale_factor): x (N, C, *S) -> (N, C * r^d, *S / r)
     define(('%sUnshuffle%dd'):format(prefix, dims), 'downscale_factor', F[('unshuffle%dd'):format(dims)], unshuffle_mask)
-    --- nn.Shuffle1d/2d/3d(upscale_factor): x (N, C * r^d, *S) -> (N, C, *S * r)
+    --- nn.Shuffle1d/2d/3d(upscale_factor), nn.MaskedShuffle1d/2d/3d(upscale_factor): x (N, C * r^d, *S) -> (N, C, *S * r)
     define(('%sShuffle%dd'):format(prefix, dims), 'upscale_factor', F[('shuffle%dd'):format(dims)], shuffle_mask)
   end
 end

@@ -16,6 +16,7 @@ local native = require 'masked_torch.native'
 local C, check, fail, gc = native.cpu, native.check, native.fail, ffi.gc
 local before_allocation = native.before_allocation
 
+--- torch.Tensor: the class of all tensors; torch.tensor, torch.zeros and their like make them.
 local Tensor = {}
 local methods = {}
 Tensor.methods = methods
@@ -33,6 +34,7 @@ local namespace = { cpu = C }   -- 'cuda', 'cuda:1', ... are added by native/cud
 local out_double = ffi.new('double[1]')
 local out_int = ffi.new('int32_t[1]')
 
+--- torch.is_tensor(value)
 function Tensor.is_tensor(value)
   return getmetatable(value) == Tensor
 end
@@ -219,7 +221,7 @@ function methods.detach(x)
   return adopt(x.K, x.device)
 end
 
---- Frees the C memory now (the collector would do it later). The tensor may not be used again.
+--- x:release(): frees the C memory now (the collector would do it later). The tensor may not be used again.
 local released = ffi.new('mt_tensor')
 released.dtype = -1
 function methods.release(x)
@@ -254,6 +256,7 @@ end
 -- ---- properties ----------------------------------------------------------------------------------------------
 
 function methods.dim(x) return Tensor.check('dim', 'input', x)._c.ndim end
+--- x:ndimension(): x:dim().
 methods.ndimension = methods.dim
 
 --- x:size() -> table of sizes; x:size(dim) -> number.
@@ -276,10 +279,15 @@ function methods.stride(x, dim)
   return list_of(c.stride, c.ndim)
 end
 
+--- x:numel() -> the number of elements.
 function methods.numel(x) return tonumber(Tensor.check('numel', 'input', x)._c.numel) end
+--- x:is_contiguous() -> true where the elements lie in row-major order.
 function methods.is_contiguous(x) return C.mt_tensor_is_contiguous(Tensor.check('is_contiguous', 'input', x)._c) == 1 end
+--- x:is_floating_point() -> true for float32 and float64.
 function methods.is_floating_point(x) return Tensor.floating[Tensor.check('is_floating_point', 'input', x).dtype] == true end
+--- x:element_size() -> bytes of an element.
 function methods.element_size(x) return DTYPE_SIZE[Tensor.check('element_size', 'input', x).dtype] end
+--- x:is_leaf() -> true when no operation made it.
 function methods.is_leaf(x) return Tensor.check('is_leaf', 'input', x).grad_fn == nil end
 
 --- Whether two tensors have the same sizes; and also the same dtype, device and strides.

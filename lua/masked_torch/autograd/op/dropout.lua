@@ -56,7 +56,8 @@ return { functional = {
   --- dropout(x, [p = 0.5], [training = true], [{generator =}]): each element is 0 with probability p, else x / (1 - p); x itself
   -- when not training. Also dropout(x, {p =, training =, generator =}).
   dropout = define('dropout'),
-  --- dropout1d (N, C, L), dropout2d (N, C, H, W), dropout3d (N, C, D, H, W): drop whole channels (Tompson et al., 2014).
+  --- dropout1d(x, {p = 0.5, training = true, generator = nil}), dropout2d(x, options), dropout3d(x, options): drop whole channels of
+  -- (N, C, L), (N, C, H, W), (N, C, D, H, W) (Tompson et al., 2014).
   dropout1d = define('dropout1d', 3, 2),
   dropout2d = define('dropout2d', 4, 2),
   dropout3d = define('dropout3d', 5, 2),

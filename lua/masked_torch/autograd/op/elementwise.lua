@@ -75,6 +75,26 @@ local function real(dtype) return RANK[dtype] < RANK.float32 and 'float32' or dt
 
 -- ---- one operand ---------------------------------------------------------------------------------------------
 
+-- Each has a form in place, with an underscore: x:exp_(). Integers give float32, but for abs, neg, square, sign and rounding.
+--- x:abs(): |x|; gradient 0 at 0.
+--- x:neg(), x:negative(): -x.
+--- x:sign(): -1, 0 or 1.
+--- x:square(): x^2.
+--- x:sqrt(): the square root; NaN below 0.
+--- x:rsqrt(): 1 / sqrt(x).
+--- x:reciprocal(): 1 / x.
+--- x:exp(): e^x.
+--- x:expm1(): e^x - 1, exact near 0.
+--- x:log(): the natural logarithm.
+--- x:log1p(): log(1 + x), exact near 0.
+--- x:log2(): the logarithm to base 2.
+--- x:sin(), x:cos(), x:tan(): of radians.
+--- x:atan(): between -pi/2 and pi/2.
+--- x:tanh(): the hyperbolic tangent.
+--- x:sigmoid(): 1 / (1 + e^-x).
+--- x:floor(), x:ceil(), x:trunc(): down, up, towards zero; gradient 0.
+--- x:round(): to the nearest whole number, halves to the even one; gradient 0.
+
 -- name -> what backward needs: 'x', 'y', or nothing where the derivative is 0. integer: defined on integers too.
 local unary = {
   neg = { keeps = 'x', integer = true }, abs = { keeps = 'x', integer = true }, square = { keeps = 'x', integer = true },
@@ -145,6 +165,18 @@ local function scaled(op, b, opts)
   if is_scalar(b) then return alpha * (b == true and 1 or b or 0) end
   return (method.mul(b, alpha))
 end
+
+-- Each has a form in place, with an underscore: x:add_(y). Operands broadcast.
+--- x:add(y, {alpha = 1}), torch.add(x, y): x + alpha y. Also x + y.
+--- x:sub(y, {alpha = 1}), torch.sub(x, y): x - alpha y. Also x - y.
+--- x:mul(y), torch.mul(x, y): x y, element by element. Also x * y.
+--- x:div(y, {rounding_mode = nil}), torch.div(x, y): x / y in floating point; rounding_mode 'floor' or 'trunc' rounds the quotient
+-- and keeps integers.
+--- x:pow(y), torch.pow(x, y): x^y. Also x ^ y; either may be a number.
+--- x:remainder(y), torch.remainder(x, y): x - y floor(x / y), with the sign of y. Also x % y.
+--- x:fmod(y), torch.fmod(x, y): x - y trunc(x / y), with the sign of x.
+--- x:minimum(y), x:maximum(y): the smaller, the larger of two; NaN wins. Of equal ones each gets half the gradient.
+--- x:atan2(y), torch.atan2(x, y): the angle of the point (y, x), from -pi to pi.
 
 -- lift: which dtypes the operation has.
 local binary = { add = numbers, sub = numbers, mul = numbers, div = real, pow = numbers, fmod = numbers, remainder = numbers,
@@ -266,6 +298,8 @@ for _, name in ipairs { 'eq', 'ne', 'lt', 'le', 'gt', 'ge' } do
 end
 
 -- ---- logic ---------------------------------------------------------------------------------------------------
+
+--- x:logical_and(y), x:logical_or(y), x:logical_xor(y): bool tensors of x ~= 0 and y ~= 0.
 
 -- On bool, "and" is the minimum, "or" the maximum, "xor" is "differs".
 for name, code in pairs { logical_and = C.MT_BINARY_MINIMUM, logical_or = C.MT_BINARY_MAXIMUM, logical_xor = C.MT_BINARY_NE } do

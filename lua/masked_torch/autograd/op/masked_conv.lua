@@ -330,7 +330,7 @@ local function check_choices(op, x, opts)
   end
 end
 
---- F.masked_conv(x, w, b, mask, options) -> y, mask
+--- F.masked_conv(x, w, b, mask, options), F.masked_conv1d(...), F.masked_conv2d(...), F.masked_conv3d(...) -> y, mask
 --
 --     y = gate(conv(x with its holes cleared, w) * (K / S)^alpha + b)
 --

@@ -62,6 +62,7 @@ function Generator:next_call(first)
 end
 
 torch.Generator = Generator
+--- torch.default_generator: what every function draws from that is given no other.
 torch.default_generator = default
 
 --- torch.manual_seed(seed): starts the default generator anew (it starts with seed 0). Returns it.

@@ -8,6 +8,7 @@ local Optimizer = require('masked_torch.optim.optimizer').Optimizer
 
 local fail = native.fail
 
+--- Schedule: the base class of the schedules; not to be made itself.
 local Schedule = class('Schedule')
 
 local function name_of(self) return getmetatable(self).__name end
