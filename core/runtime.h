@@ -35,8 +35,9 @@ double mt_threads_loops(void);
 double mt_threads_seconds(void);
 double mt_threads_busy(int32_t i);
 
-// Interruption: install makes SIGINT set a flag (a second SIGINT while it is set ends the process); kernels poll it
-// and return MT_ERROR_INTERRUPTED. restore gives SIGINT back to its previous handler.
+// Interruption: install makes SIGINT set a flag; kernels poll it and return MT_ERROR_INTERRUPTED. A second SIGINT while it is set goes
+// to the previous handler (LuaJIT's raises an error in interpreted code, and lets a third end the process), or ends the process
+// where there is none. restore gives SIGINT back to the previous handler.
 int mt_cancel_install(void);
 int mt_cancel_restore(void);
 void mt_cancel_set(int32_t flag);

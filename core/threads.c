@@ -28,9 +28,13 @@ static struct sigaction previous_action;
 static bool installed;
 
 static void on_interrupt(int signal_number) {
-  if (cancel_flag) {  // the second one: the user means it
-    signal(signal_number, SIG_DFL);
-    raise(signal_number);
+  if (cancel_flag) {  // the second one: nothing has looked at the flag since
+    if (previous_action.sa_handler != SIG_DFL && previous_action.sa_handler != SIG_IGN && !(previous_action.sa_flags & SA_SIGINFO)) {
+      previous_action.sa_handler(signal_number);
+    } else {
+      signal(signal_number, SIG_DFL);
+      raise(signal_number);
+    }
   }
   cancel_flag = 1;
 }

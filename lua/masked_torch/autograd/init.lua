@@ -34,7 +34,7 @@ function autograd.no_grad(fn, ...)
   native.callable('no_grad', 'fn', fn)
   local previous = enabled
   enabled = false
-  return restore(previous, pcall(fn, ...))
+  return restore(previous, native.protected(fn, ...))
 end
 
 --- torch.enable_grad(fn, ...): the opposite, inside no_grad.
@@ -42,7 +42,7 @@ function autograd.enable_grad(fn, ...)
   native.callable('enable_grad', 'fn', fn)
   local previous = enabled
   enabled = true
-  return restore(previous, pcall(fn, ...))
+  return restore(previous, native.protected(fn, ...))
 end
 
 --- torch.set_grad_enabled(flag)

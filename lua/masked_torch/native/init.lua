@@ -111,9 +111,27 @@ function native.check(status, op)
   if status ~= 0 then
     local message = ffi.string(C.mt_last_error())
     if op then message = message:gsub('^[%w_]+: ', op .. ': ') end
-    if status == C.MT_ERROR_INTERRUPTED then C.mt_cancel_set(0) end
+    if status == C.MT_ERROR_INTERRUPTED and not native.keep_interrupt then C.mt_cancel_set(0) end
     fail('%s', message)
   end
+end
+
+-- ---- sessions ------------------------------------------------------------------------------------------------
+
+-- What the prompt (repl/) changes while it runs something. keep_interrupt: Ctrl-C stays pending until the prompt takes it back, so that
+-- a pcall on the way does not swallow it. leave: how a guarded training run ends the process.
+native.keep_interrupt = false
+native.leave = os.exit
+
+local observer
+
+--- native.observe(handler): handler(message) sees the stack of an error before native.protected unwinds it; nil: nobody looks.
+function native.observe(handler) observer = handler end
+
+--- native.protected(fn, ...): pcall, where a session may look at the error on its way.
+function native.protected(fn, ...)
+  if observer then return xpcall(fn, observer, ...) end
+  return pcall(fn, ...)
 end
 
 -- ---- arguments -----------------------------------------------------------------------------------------------

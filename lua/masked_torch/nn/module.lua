@@ -367,7 +367,7 @@ require('masked_torch.nn.state')(Module, each_child)     -- state_dict, state_na
 
 -- ---- calling ---------------------------------------------------------------------------------------------------
 
--- The modules being called, outermost first. One pcall at the outermost call is enough to name the failing module.
+-- The modules being called, outermost first. One protected call, the outermost, is enough to name the failing module.
 local running, depth = {}, 0
 
 -- "Sequential[2].conv", "MaskedConv2d" for the modules in running[1..n]. An entry that is not a child of the one before
@@ -441,7 +441,7 @@ function Module:__call(...)
   local level = depth + 1
   depth = level
   running[level] = self
-  if level == 1 then return outermost(pcall(call, self, ...)) end
+  if level == 1 then return outermost(native.protected(call, self, ...)) end
   return leave(level, call(self, ...))
 end
 

@@ -27,7 +27,7 @@ local names = { [1] = 'SIGHUP', [2] = 'Ctrl-C', [15] = 'SIGTERM' }
 local Guard = class('Guard')
 local active
 
-local defaults = { save = options.any(nil), resume = options.none, log = options.any(nil), exit = options.any(os.exit) }
+local defaults = { save = options.any(nil), resume = options.none, log = options.any(nil), exit = options.any(nil) }
 
 --- torch.train.guard([options]): begins to guard. save(): called when the run is to end; it saves and may return the path;
 -- resume: the command that goes on; log: a torch.train.logger (default: standard error); exit(status) replaces os.exit.
@@ -43,7 +43,7 @@ function Guard:__init(opts)
     fail('guard: resume: expected a string, got %s', type(opts.resume))
   end
   if active then fail('guard: another guard is active; close it first') end
-  self.save, self.resume, self.log, self.exit = opts.save, opts.resume, opts.log, opts.exit
+  self.save, self.resume, self.log, self.exit = opts.save, opts.resume, opts.log, opts.exit or native.leave
   check(C.mt_guard_install())
   active = self
 end
