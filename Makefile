@@ -74,6 +74,10 @@ run:  ## install what is missing, build, draw the activation figure
 	@$(MAKE) --no-print-directory -s all
 	$(LUAJIT) experiments/visualize_activations.lua $(ARGS)
 
+.PHONY: repl
+repl: all  ## the prompt, with this checkout (ARGS=: its options)
+	@MASKED_TORCH_CONFIG=$(config) $(LUAJIT) bin/masked-torch $(ARGS)
+
 # config=sanitize: LuaJIT itself is not instrumented, so the runtimes are loaded before it, by a `luajit` that comes first in the
 # path and goes by that name. Other programs that the tests start must not get them (curl hangs): tests/run.lua takes LD_PRELOAD
 # out again.
@@ -156,7 +160,7 @@ LUA_FILES := $(shell find lua experiments tests bench -name '*.lua' 2>/dev/null)
 
 .PHONY: lint
 lint:  ## luacheck, -Werror build, file lengths, versions, exported symbols
-	luacheck -q lua experiments tests bench debian
+	luacheck -q lua experiments tests bench debian bin/masked-torch
 	@$(MAKE) --no-print-directory -s werror=1 all
 	@sh scripts/check_tree $(LIBRARY)
 

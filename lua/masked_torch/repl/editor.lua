@@ -97,8 +97,9 @@ function editor.open()
   L.el_source(el, nil)
   for c in pairs(special) do call(el, BIND, c, 'ed-insert', NULL) end
   call(el, BIND, REPAINT, 'ed-redisplay', NULL)
-  -- Not as itself: libedit loses count of its rows when a row break is typed.
-  for _, key in ipairs{ { '\r', CTRL.ENTER }, { '\n', CTRL.ENTER }, { '\27[A', CTRL.P }, { '\27OA', CTRL.P }, { '\27[B', CTRL.N }, { '\27OB', CTRL.N },
+  for _, key in ipairs{
+    { '\r', CTRL.ENTER }, { '\n', CTRL.ENTER },   -- not as itself: libedit loses count of its rows when a row break is typed
+    { '\27[A', CTRL.P }, { '\27OA', CTRL.P }, { '\27[B', CTRL.N }, { '\27OB', CTRL.N },
     { '\27[200~', CTRL.PASTE }, { '\27[201~', CTRL.PASTED } } do
     call(el, BIND, '-s', key[1], key[2], NULL)
   end
