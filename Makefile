@@ -37,10 +37,8 @@ TILE_FLAGS_avx512 := -mavx2 -mfma -mavx512f -mavx512vl
 TILE_OBJECTS := $(TILES:%=$(BUILD)/core/tile_%.o)
 OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o) $(TILE_OBJECTS)
 LIBRARY := $(BUILD)/libmasked_torch_cpu.so
-CUDA_SOURCES := $(wildcard cuda/*.cu)
-
 .PHONY: all
-all: $(LIBRARY) $(if $(filter sanitize,$(config)),$(BUILD)/bin/luajit) cuda-note  ## build the library for this machine (werror=1: warnings are errors)
+all: $(LIBRARY) $(if $(filter sanitize,$(config)),$(BUILD)/bin/luajit)  ## build the library for this machine (werror=1: warnings are errors)
 
 $(LIBRARY): $(OBJECTS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -58,13 +56,72 @@ $(BUILD)/core/tile_bf16.o: CFLAGS += $(if $(filter avx512,$(TILES)),$(TILE_FLAGS
 
 -include $(OBJECTS:.o=.d)
 
-.PHONY: cuda-note
-cuda-note:
-ifeq ($(CUDA_SOURCES),)
-	@echo "cuda: this version has no CUDA kernels yet: CPU only"
-else ifeq ($(NVCC),)
-	@echo "cuda: nvcc not found: CPU only (install the CUDA toolkit, then make cuda)"
-endif
+# ---- CUDA ------------------------------------------------------------------------------------------------------------
+# Three kinds of objects: the kernels (cuda/*.cu), and the C files that hold no kernel (checks, shapes, tensors' handles), compiled
+# again for this library. It links neither the CPU library nor libcuda, which comes with the driver.
+
+NVCC_VERSION := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\).*/\1/p'))
+# CUDA_ARCHS=90 builds for one GPU, quickly. By default: what the toolkit knows of these, and PTX of the last for later ones.
+CUDA_ARCHS ?= $(filter $(patsubst sm_%,%,$(if $(NVCC),$(shell $(NVCC) --list-gpu-code))),80 90 100 120)
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo --fmad=false --threads 0 -Wno-deprecated-gpu-targets -diag-suppress 186 \
+  $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+  $(foreach arch,$(lastword $(CUDA_ARCHS)),-gencode arch=compute_$(arch),code=compute_$(arch)) \
+  -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wno-unknown-pragmas -DMT_CUDA_LIBRARY -Icore $(if $(werror),-Werror all-warnings)
+CUDA_SOURCES := $(wildcard cuda/*.cu)
+CUDA_SHARED := status tensor tensor_view loop_plan reduce_plan $(patsubst core/%.c,%,$(wildcard core/*_check.c))
+CUDA_OBJECTS := $(CUDA_SOURCES:cuda/%.cu=$(BUILD)/cuda/%.o)
+CUDA_SHARED_OBJECTS := $(CUDA_SHARED:%=$(BUILD)/cuda/core/%.o)
+CUDA_LIBRARY := $(BUILD)/libmasked_torch_cuda.so
+CONTRACT := core/kernels.h $(shell sed -n 's/^\#include "\(.*\)"/core\/\1/p' core/kernels.h)
+
+.PHONY: cuda
+cuda: $(CUDA_LIBRARY)  ## build the library for NVIDIA GPUs (CUDA_ARCHS="80 90"; NVCC=)
+
+$(CUDA_LIBRARY): $(CUDA_OBJECTS) $(CUDA_SHARED_OBJECTS) $(BUILD)/cuda/exports.map
+	$(NVCC) -shared -cudart static -o $@ $(filter %.o,$^) -lcublas -lcublasLt -lpthread \
+	  -Xlinker -z,nodelete,-z,defs,-Bsymbolic,--as-needed,--exclude-libs,ALL,--version-script=$(BUILD)/cuda/exports.map,-rpath,$(dir $(NVCC))../lib64
+
+$(CUDA_OBJECTS): $(BUILD)/cuda/%.o: cuda/%.cu VERSION Makefile
+	@test -n "$(NVCC)" || { echo "cuda: nvcc not found; install the CUDA toolkit, or say where: make cuda NVCC=" >&2; exit 1; }
+	@mkdir -p $(@D)
+	$(CUDA_CACHE) $(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+CUDA_CACHE ?= $(if $(shell command -v ccache 2>/dev/null),ccache)
+
+$(CUDA_SHARED_OBJECTS): $(BUILD)/cuda/core/%.o: core/%.c VERSION Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -DMT_CUDA_LIBRARY -MMD -MP -c -o $@ $<
+
+# Exactly the contract's names, whatever the toolkit's static libraries and the C++ library bring along.
+$(BUILD)/cuda/exports.map: $(CONTRACT) cuda/device.h Makefile
+	@mkdir -p $(@D)
+	@{ echo '{ global:'; sed 's,//.*,,' $(CONTRACT) cuda/device.h | grep -oE '\bmt_[a-z0-9_]+\(' | sort -u | tr '(' ';'; \
+	  echo 'local: *; };'; } > $@
+
+-include $(CUDA_OBJECTS:.o=.d) $(CUDA_SHARED_OBJECTS:.o=.d)
+
+# The same files for the processor: tests/cuda_simulator/README.md.
+SIMULATOR := $(BUILD)/simulator
+SIMULATOR_LIBRARY := $(SIMULATOR)/libmasked_torch_cuda.so
+SIMULATOR_OBJECTS := $(CUDA_SOURCES:cuda/%.cu=$(SIMULATOR)/%.o) $(SIMULATOR)/simulator.o
+CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+SIMULATOR_FLAGS := -std=c++17 -O1 -g -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -Wall -Wextra -Wno-unknown-pragmas \
+  $(if $(werror),-Werror) -DMT_SIMULATOR -DMT_CUDA_LIBRARY -Itests/cuda_simulator -Icore
+
+.PHONY: cuda-simulator
+cuda-simulator: $(SIMULATOR_LIBRARY)  ## build the CUDA kernels for the processor, to test them without a GPU
+
+$(SIMULATOR_LIBRARY): $(SIMULATOR_OBJECTS) $(CUDA_SHARED_OBJECTS) $(BUILD)/cuda/exports.map
+	$(CXX) $(LDFLAGS) -Wl,--version-script=$(BUILD)/cuda/exports.map -o $@ $(filter %.o,$^) -lpthread -lm
+
+$(SIMULATOR)/simulator.o: tests/cuda_simulator/simulator.cc VERSION Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(SIMULATOR_FLAGS) -MMD -MP -c -o $@ $<
+
+$(CUDA_SOURCES:cuda/%.cu=$(SIMULATOR)/%.o): $(SIMULATOR)/%.o: cuda/%.cu VERSION Makefile
+	@mkdir -p $(@D)
+	$(CXX) -x c++ $(SIMULATOR_FLAGS) -MMD -MP -c -o $@ $<
+
+-include $(SIMULATOR_OBJECTS:.o=.d)
 
 # ---- use ---------------------------------------------------------------------------------------------------------------
 
@@ -98,6 +155,14 @@ test:  ## install what is missing, build, run the tests (OP=softmax: one operati
 	@sh scripts/install_dependencies test
 	@$(MAKE) --no-print-directory -s all
 	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(TESTS)
+
+.PHONY: test-cuda
+test-cuda: all cuda  ## the op table on a GPU, against the CPU (OP=softmax: one operation); fails without one
+	OP=$(OP) MASKED_TORCH_TEST_DEVICE=cuda $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda
+
+.PHONY: test-cuda-simulated
+test-cuda-simulated: all cuda-simulator  ## the same with the kernels executed by the processor: no GPU needed, and no proof that one agrees
+	OP=$(OP) MASKED_TORCH_CUDA=simulator MASKED_TORCH_CACHE=0 MASKED_TORCH_TEST_DEVICE=cuda $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda
 
 .PHONY: test-jit
 test-jit: all  ## the tests without the JIT compiler, and with one that compiles everything at once
@@ -178,7 +243,6 @@ LUADIR ?= $(PREFIX)/share/lua/5.1
 NATIVEDIR ?= $(PREFIX)/lib/masked_torch
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man/man1
-CONTRACT := core/kernels.h $(shell sed -n 's/^\#include "\(.*\)"/core\/\1/p' core/kernels.h)
 COMMANDS := $(wildcard bin/masked-torch)
 LIBRARIES = $(LIBRARY) $(wildcard $(BUILD)/libmasked_torch_cuda.so)
 
@@ -186,7 +250,7 @@ LIBRARIES = $(LIBRARY) $(wildcard $(BUILD)/libmasked_torch_cuda.so)
 install: all  ## copy to PREFIX (/usr/local), below DESTDIR
 	install -d "$(DESTDIR)$(NATIVEDIR)" "$(DESTDIR)$(LUADIR)"
 	install -m 644 $(LIBRARIES) "$(DESTDIR)$(NATIVEDIR)/"
-	install -m 644 $(CONTRACT) VERSION "$(DESTDIR)$(NATIVEDIR)/"
+	install -m 644 $(CONTRACT) cuda/device.h VERSION "$(DESTDIR)$(NATIVEDIR)/"
 	cd lua && for folder in $$(find masked_torch -type d); do \
 	  install -d "$(DESTDIR)$(LUADIR)/$$folder" && install -m 644 $$folder/*.lua "$(DESTDIR)$(LUADIR)/$$folder/" || exit 1; done
 	$(if $(COMMANDS),install -D -t "$(DESTDIR)$(BINDIR)" $(COMMANDS))

@@ -41,6 +41,8 @@ int64_t mt_dtype_size(int32_t dtype);
 // ---- checks: each names the operation and the argument ------------------------------------------------------------
 
 // Not NULL, not released, of a known dtype.
+int mt_check_alive(const char *op, const char *argument, const mt_tensor *t);
+// And in memory that this library's kernels reach.
 int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t);
 int mt_check_dtype(const char *op, const char *argument, const mt_tensor *t, int32_t dtype);
 // float32 or float64.
@@ -79,6 +81,17 @@ void mt_free(void *block);
 #define MT_SCRATCH(type, name, count)                                   \
   type *name = mt_alloc_array((count), (int64_t)sizeof(type))
 void *mt_alloc_array(int64_t count, int64_t size);
+
+// The memory of tensors. Each library has its own: storage.c, cuda/storage.cu.
+int mt_storage_new(mt_storage **out, int64_t bytes, int32_t device);  // one reference, not initialised
+void mt_storage_free(mt_storage *storage);                           // storage->free
+int32_t mt_storage_device(void);  // where new tensors go: -1, or the CUDA device that is current
+// Whether this library's kernels reach the memory of such a device. The shared files are compiled for each library.
+#ifdef MT_CUDA_LIBRARY
+#define MT_IS_HERE(device) ((device) >= 0)
+#else
+#define MT_IS_HERE(device) ((device) < 0)
+#endif
 
 // ---- parallel loops ---------------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ int mt_mapped_open(mt_tensor **out, const char *path, int32_t dtype, int64_t off
     return MT_ERROR_MEMORY;
   }
   *s = (mt_storage){.data = data, .bytes = (int64_t)info.st_size, .mapped = (int64_t)info.st_size, .references = 1,
-                    .device = -1};
+                    .device = -1, .free = mt_storage_free};
   *t = (mt_tensor){.data = (char *)data + offset, .storage = s, .numel = count, .dtype = dtype, .ndim = 1, .shape = {count},
                    .stride = {1}};
   *out = t;

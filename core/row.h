@@ -12,6 +12,8 @@
 #include "loop.h"
 #include "vector_math.h"
 
+typedef mt_loop_row mt_row_function;  // formulas (*_rows.h) are compiled for the GPU too, where this is a kernel (cuda/row.cuh)
+
 #define MT_INLINE static inline __attribute__((always_inline))
 #define MT_PASTE_(a, b) a##b
 #define MT_PASTE(a, b) MT_PASTE_(a, b)

@@ -8,6 +8,8 @@
 const char *mt_version(void);
 // The message of this thread's last failed call.
 const char *mt_last_error(void);
+// When that was, in seconds of a clock that both libraries read: the later one's message belongs to the failure at hand.
+double mt_last_error_time(void);
 // "avx512", "avx2" or "portable": the instruction set the hot kernels use (MASKED_TORCH_ISA forces one).
 const char *mt_isa(void);
 

@@ -1,20 +1,27 @@
 // status: the thread's last error message, and the checks that write it.
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "common.h"
 
 static _Thread_local char last_error[2048];
+static _Thread_local double last_error_time = -1;
 
 const char *mt_version(void) { return MT_VERSION; }
 
 const char *mt_last_error(void) { return last_error; }
+
+double mt_last_error_time(void) { return last_error_time; }
 
 int mt_fail(int status, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(last_error, sizeof last_error, format, arguments);
   va_end(arguments);
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  last_error_time = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
   return status;
 }
 
@@ -51,12 +58,21 @@ const char *mt_shape_text(char buffer[MT_TEXT], const mt_tensor *t) {
 
 // ---- checks -----------------------------------------------------------------------------------------------------
 
-int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t) {
+int mt_check_alive(const char *op, const char *argument, const mt_tensor *t) {
   if (t == NULL) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected a tensor, got nil", op, argument);
   }
   if (t->dtype < 0 || t->dtype >= MT_DTYPES || t->storage == NULL) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: the tensor was released", op, argument);
+  }
+  return MT_OK;
+}
+
+int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t) {
+  MT_TRY(mt_check_alive(op, argument, t));
+  if (!MT_IS_HERE(t->storage->device)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: is on %s, where this kernel does not reach; move it with :to{device = ...}", op,
+                   argument, t->storage->device < 0 ? "the CPU" : "a CUDA device");
   }
   return MT_OK;
 }

@@ -1,10 +1,6 @@
-// tensor: creation, reference counts, single elements. Views: tensor_view.c; copies between layouts and types: tensor_copy.c
-#include <stdatomic.h>
-#include <sys/mman.h>
-
+// tensor: creation, reference counts, bulk transfer, for both libraries: memory comes from storage.c or cuda/storage.cu.
+// Views: tensor_view.c; copies between layouts and types: tensor_copy.c; single elements: tensor_element.c
 #include "common.h"
-#include "loop.h"
-#include "tensor_copy.h"
 
 // ---- layout -----------------------------------------------------------------------------------------------------
 
@@ -101,20 +97,18 @@ static bool fills(int64_t numel, int32_t ndim, const int64_t *shape, const int64
 }
 
 // Everything is checked; strides NULL: row-major.
-static int create(mt_tensor **out, int32_t dtype, int64_t numel, int32_t ndim, const int64_t *shape, const int64_t *strides) {
+static int create(mt_tensor **out, int32_t device, int32_t dtype, int64_t numel, int32_t ndim, const int64_t *shape,
+                  const int64_t *strides) {
   if (dtype < 0 || dtype >= MT_DTYPES) {
     return mt_fail(MT_ERROR_ARGUMENT, "tensor: unknown dtype %d", dtype);
   }
   mt_tensor *t = mt_alloc((int64_t)sizeof *t);
-  mt_storage *s = t ? mt_alloc((int64_t)sizeof *s) : NULL;
-  void *data = s ? mt_alloc(numel * mt_dtype_size(dtype)) : NULL;
-  if (data == NULL) {
-    mt_free(s);
+  mt_storage *s = NULL;
+  if (t == NULL || mt_storage_new(&s, numel * mt_dtype_size(dtype), device) != MT_OK) {
     mt_free(t);
     return MT_ERROR_MEMORY;
   }
-  *s = (mt_storage){.data = data, .bytes = numel * mt_dtype_size(dtype), .references = 1, .device = -1};
-  *t = (mt_tensor){.data = data, .storage = s, .numel = numel, .dtype = dtype, .ndim = ndim};
+  *t = (mt_tensor){.data = s->data, .storage = s, .numel = numel, .dtype = dtype, .ndim = ndim};
   memcpy(t->shape, shape, sizeof(int64_t) * (size_t)ndim);
   if (strides) {
     memcpy(t->stride, strides, sizeof(int64_t) * (size_t)ndim);
@@ -133,7 +127,7 @@ int mt_tensor_new(mt_tensor **out, int32_t dtype, int32_t ndim, const int64_t *s
     return mt_fail(MT_ERROR_ARGUMENT, "tensor: strides %s are not those of a dense layout of %s", MT_SIZES(ndim, strides),
                    MT_SIZES(ndim, shape));
   }
-  return create(out, dtype, numel, ndim, shape, strides);
+  return create(out, mt_storage_device(), dtype, numel, ndim, shape, strides);
 }
 
 // The strides of `shape` whose dims lie in memory in the order of x's; false when x has no order of its own.
@@ -173,7 +167,8 @@ int mt_tensor_new_like(mt_tensor **out, const mt_tensor *x, const int64_t *shape
   MT_TRY(mt_check_tensor("empty_like", "input", x));
   shape = shape ? shape : x->shape;
   MT_TRY(mt_check_sizes("tensor", &numel, x->ndim, shape));
-  return create(out, dtype < 0 ? x->dtype : dtype, numel, x->ndim, shape, strides_like(strides, x, shape) ? strides : NULL);
+  return create(out, x->storage->device, dtype < 0 ? x->dtype : dtype, numel, x->ndim, shape,
+                strides_like(strides, x, shape) ? strides : NULL);
 }
 
 // Does x's shape hold y's, so that y broadcasts to x?
@@ -216,12 +211,7 @@ void mt_tensor_release(mt_tensor *t) {
     return;
   }
   if (__atomic_sub_fetch(&t->storage->references, 1, __ATOMIC_ACQ_REL) == 0) {
-    if (t->storage->mapped) {
-      munmap(t->storage->data, (size_t)t->storage->mapped);
-    } else {
-      mt_free(t->storage->data);
-    }
-    mt_free(t->storage);
+    t->storage->free(t->storage);
   }
   mt_free(t);
 }
@@ -241,40 +231,9 @@ int mt_contiguous(mt_tensor **out, const mt_tensor *t) {
   return status;
 }
 
-// ---- single elements and bulk transfer ---------------------------------------------------------------------------
+// ---- bulk transfer ---------------------------------------------------------------------------
 
 static double canonical(double x) { return x != x ? __builtin_nan("") : x; }
-
-static int locate(const char *op, char **p, const mt_tensor *t, const int64_t *i) {
-  int64_t offset = 0;
-  MT_TRY(mt_check_tensor(op, "input", t));
-  for (int32_t d = 0; d < t->ndim; d++) {
-    if (i[d] < 0 || i[d] >= t->shape[d]) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: index %lld is outside 1..%lld (dim %d of %s)", op,
-                     (long long)i[d] + (i[d] < INT64_MAX), (long long)t->shape[d], d + 1, MT_SHAPE(t));
-    }
-    offset += i[d] * t->stride[d];
-  }
-  *p = (char *)t->data + offset * mt_dtype_size(t->dtype);
-  return MT_OK;
-}
-
-int mt_tensor_get(double *value, const mt_tensor *t, const int64_t *i) {
-  char *p;
-  MT_TRY(locate("index", &p, t, i));
-  int32_t types[2] = {MT_FLOAT64, t->dtype};
-  mt_copy_row((char *const[]){(char *)value, p}, (const int64_t[]){8, 8}, 1, types);
-  *value = canonical(*value);
-  return MT_OK;
-}
-
-int mt_tensor_set(mt_tensor *t, const int64_t *i, double value) {
-  char *p;
-  MT_TRY(locate("index", &p, t, i));
-  int32_t types[2] = {t->dtype, MT_FLOAT64};
-  mt_copy_row((char *const[]){p, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
-  return MT_OK;
-}
 
 // A tensor header over memory that is not ours.
 static mt_tensor borrowed(void *data, mt_storage *storage, int32_t dtype, const mt_tensor *shape_of) {
@@ -331,22 +290,4 @@ int mt_tensor_write_bytes(mt_tensor *t, const void *bytes, int64_t count) {
     return mt_tensor_copy(t, &as_bytes);
   }
   return MT_OK;
-}
-
-static void same_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const struct { int64_t size; int32_t *result; } *c = context;
-  for (int64_t i = 0; i < n; i++) {
-    if (memcmp(p[0] + i * step[0], p[1] + i * step[1], (size_t)c->size) != 0) {
-      __atomic_store_n(c->result, 0, __ATOMIC_RELAXED);
-      return;
-    }
-  }
-}
-
-int mt_tensor_same_bits(int32_t *result, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(mt_check_tensor("same_bits", "a", a));
-  MT_TRY(mt_check_tensor("same_bits", "b", b));
-  *result = a->dtype == b->dtype && mt_same_shape(a, b);
-  struct { int64_t size; int32_t *result; } context = {mt_dtype_size(a->dtype), result};
-  return *result ? mt_loop_run(2, (const mt_tensor *const[]){a, b}, same_row, &context) : MT_OK;
 }

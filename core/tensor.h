@@ -21,6 +21,7 @@ typedef struct mt_storage {
   int32_t references;
   int32_t device;      // CUDA device number; -1 is the CPU
   int64_t mapped;      // the bytes of a memory-mapped file that data is (mapped.h); 0: allocated memory
+  void (*free)(struct mt_storage *);  // by the library that made it; a view may outlive its last handle in the other one
 } mt_storage;
 
 typedef struct mt_tensor {

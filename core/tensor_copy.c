@@ -1,4 +1,5 @@
 // tensor_copy: copies between layouts and types, and fill. See tensor.h.
+#include "convert.h"
 #include "loop.h"
 #include "row.h"
 #include "tensor_copy.h"
@@ -26,14 +27,6 @@
     }                                                                                   \
     return;                                                                             \
   }
-
-// Float to integer is undefined in C outside the target's range; here it saturates, and NaN becomes 0.
-static inline int64_t to_int64(double x) {
-  return x != x ? 0 : x >= 9223372036854775807.0 ? INT64_MAX : x <= -9223372036854775808.0 ? INT64_MIN : (int64_t)x;
-}
-static inline int32_t to_int32(double x) {
-  return x != x ? 0 : x >= 2147483647.0 ? INT32_MAX : x <= -2147483648.0 ? INT32_MIN : (int32_t)x;
-}
 
 // Neighbours all within +-2^31, as nearly always, need no care and vectorise.
 enum { SMALL_BLOCK = 256 };
@@ -71,9 +64,9 @@ enum { SMALL_BLOCK = 256 };
   switch (to) {                                                       \
     case MT_FLOAT32: COPY_ROW(float, S, x)                            \
     case MT_FLOAT64: COPY_ROW(double, S, x)                           \
-    case MT_INT64: FLOAT_TO_INTEGER(int64_t, S, to_int64((double)x))  \
-    case MT_INT32: FLOAT_TO_INTEGER(int32_t, S, to_int32((double)x))  \
-    case MT_UINT8: FLOAT_TO_INTEGER(uint8_t, S, to_int64((double)x))  \
+    case MT_INT64: FLOAT_TO_INTEGER(int64_t, S, mt_to_int64((double)x))  \
+    case MT_INT32: FLOAT_TO_INTEGER(int32_t, S, mt_to_int32((double)x))  \
+    case MT_UINT8: FLOAT_TO_INTEGER(uint8_t, S, mt_to_int64((double)x))  \
     default: COPY_ROW(uint8_t, S, x != 0)                             \
   }
 

@@ -8,7 +8,12 @@
 #include <stdint.h>
 #include <string.h>
 
+// nvcc compiles the same text for the device, so that float32 results have the same bits there.
+#ifdef __CUDACC__
+#define MT_VECTOR static __host__ __device__ __forceinline__
+#else
 #define MT_VECTOR static inline __attribute__((always_inline))
+#endif
 
 // The loops are built for two instruction sets and the machine's best is taken when the library is loaded. Bits do not
 // depend on it: without contraction every element is the same sequence of rounded operations.

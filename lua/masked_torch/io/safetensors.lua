@@ -123,7 +123,7 @@ end
 -- Errors name the path, the byte and the tensor.
 function safetensors.load(path, opts)
   opts = options.parse('safetensors.load', { device = 'cpu' }, opts)
-  Tensor.check_device('safetensors.load', opts.device)
+  opts.device = Tensor.check_device('safetensors.load', opts.device)
   return file.with('safetensors.load', path, function(f)
     local entries, metadata, start = read_header(f)
     local tensors = {}

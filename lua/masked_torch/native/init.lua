@@ -4,7 +4,8 @@
 -- and LuaJIT. Both libraries export the same names; a tensor carries the namespace of its device (`x.K`), so nothing
 -- above this file asks where a tensor lives.
 --
--- Environment: MASKED_TORCH_CONFIG names the build folder (release, debug, sanitize, coverage; default release).
+-- Environment: MASKED_TORCH_CONFIG names the build folder (release, debug, sanitize, coverage; default release). The CUDA library
+-- is loaded at its first use, by native/cuda.lua.
 
 local ffi = require 'ffi'
 
@@ -20,11 +21,15 @@ local function readable(path)
   return file ~= nil
 end
 
-local function first_readable(what, candidates, advice)
+local function find(candidates)
   for _, path in ipairs(candidates) do
     if readable(path) then return path end
   end
-  error(('masked_torch: %s not found; looked for\n  %s\n%s'):format(what, table.concat(candidates, '\n  '), advice), 0)
+end
+
+local function first_readable(what, candidates, advice)
+  return find(candidates) or
+    error(('masked_torch: %s not found; looked for\n  %s\n%s'):format(what, table.concat(candidates, '\n  '), advice), 0)
 end
 
 local config = os.getenv('MASKED_TORCH_CONFIG') or 'release'
@@ -45,13 +50,20 @@ local function declarations(path, seen, out)
   if seen[path] then return end
   seen[path] = true
   for line in io.lines(path) do
-    local include = line:match('^#include "([%w_]+%.h)"')
+    local include = line:match('^#include "([%w_./]+%.h)"')
     if include then
       declarations(path:match('^(.*/)') .. include, seen, out)
     elseif not line:find('^%s*#') then
       out[#out + 1] = line
     end
   end
+end
+
+--- Declares a header and what it includes; for native/cuda.lua. tensor.h is known already.
+function native.declare(path)
+  local out = {}
+  declarations(path, { [path:match('^(.*/)') .. '../core/tensor.h'] = true, [path:match('^(.*/)') .. 'tensor.h'] = true }, out)
+  ffi.cdef(table.concat(out, '\n'))
 end
 
 -- Loading the module twice in one process (a test runner that isolates files) must not declare twice.
@@ -65,16 +77,24 @@ end
 
 -- ---- libraries -----------------------------------------------------------------------------------------------
 
-local function library_path(device)
+local function library_places(device)
   local name = 'libmasked_torch_' .. device .. '.so'
-  return first_readable(name,
-    { checkout .. 'build/' .. config .. '/' .. name, beside .. name, prefix .. name },
-    device == 'cpu' and 'Run `make` in the checkout.' or 'Run `make cuda` in the checkout.')
+  return name, { checkout .. 'build/' .. config .. '/' .. name, beside .. name, prefix .. name }
 end
 
 --- The CPU library. Anchored here for the life of the process.
-native.cpu = ffi.load(library_path('cpu'))
+do
+  local name, places = library_places 'cpu'
+  native.cpu = ffi.load(first_readable(name, places, 'Run `make` in the checkout.'))
+end
 local C = native.cpu
+
+--- The CUDA library and the header of what it has beside the contract, or nil; for native/cuda.lua.
+function native.find_cuda(simulated)
+  local _, places = library_places 'cuda'
+  if simulated then places = { checkout .. 'build/' .. config .. '/simulator/libmasked_torch_cuda.so' } end
+  return find(places), find { checkout .. 'cuda/device.h', beside .. 'device.h', prefix .. 'device.h' }
+end
 
 do
   local built = ffi.string(C.mt_version())
@@ -105,11 +125,20 @@ end
 
 local fail = native.fail
 
+local device_library   -- CUDA's, once it is loaded
+
+-- The message of the call that failed last, whichever library it was in.
+local function last_error()
+  local K = C
+  if device_library and device_library.mt_last_error_time() > C.mt_last_error_time() then K = device_library end
+  return ffi.string(K.mt_last_error())
+end
+
 --- Turns a kernel's status into a Lua error. Every call of a kernel is wrapped: `check(K.mt_foo(...))`. Where one kernel serves
 -- several functions, `op` stands in the message for the kernel's own name.
 function native.check(status, op)
   if status ~= 0 then
-    local message = ffi.string(C.mt_last_error())
+    local message = last_error()
     if op then message = message:gsub('^[%w_]+: ', op .. ': ') end
     if status == C.MT_ERROR_INTERRUPTED and not native.keep_interrupt then C.mt_cancel_set(0) end
     fail('%s', message)
@@ -209,16 +238,30 @@ end
 local floor = 96 * 2 ^ 20
 local limit = floor
 
+-- Devices have memory of their own, and a limit of its own.
+local device_floor = 512 * 2 ^ 20
+local device_limit = device_floor
+
+local function collect()
+  collectgarbage()
+  local live = C.mt_memory_live()
+  -- A large Lua heap makes each collection dear: wait for as much new memory as the heap is worth.
+  limit = math.max(floor, 2 * live, live + 1024 * collectgarbage('count'))
+  if device_library then device_limit = math.max(device_floor, 2 * device_library.mt_memory_live()) end
+end
+
 --- Called before every allocation of tensor memory. The limit follows what lives, not what is asked for: a request that fails
 -- must not raise it.
-function native.before_allocation()
+function native.before_allocation(K)
   if C.mt_memory_live() > limit then
-    collectgarbage()
-    local live = C.mt_memory_live()
-    -- A large Lua heap makes each collection dear: wait for as much new memory as the heap is worth.
-    limit = math.max(floor, 2 * live, live + 1024 * collectgarbage('count'))
+    collect()
+  elseif K ~= C and K.mt_memory_live() > device_limit then
+    collect()
   end
 end
+
+--- The library of CUDA devices is there (native/cuda.lua).
+function native.add_library(K) device_library = K end
 
 --- After allocate(...) failed with `status`: runs it once more after a full collection when memory ran out. The message names `op`,
 -- the user's operation.
@@ -229,7 +272,7 @@ function native.retry(op, status, allocate, ...)
     status = allocate(...)
   end
   if status ~= 0 then
-    fail('%s: %s', op, (ffi.string(C.mt_last_error()):gsub('^tensor: ', '')))
+    fail('%s: %s', op, (last_error():gsub('^tensor: ', '')))
   end
 end
 

@@ -351,7 +351,7 @@ function Module:to(opts)
   if opts.dtype and not Tensor.floating[opts.dtype] then
     fail("to: dtype: a module has 'float32' or 'float64' parameters, got '%s'", opts.dtype)
   end
-  if opts.device then Tensor.check_device('to', opts.device) end
+  if opts.device then opts.device = Tensor.check_device('to', opts.device) end
   for _, p in self:named_parameters() do convert(p, opts.dtype, opts.device) end
   for _, b in ipairs(self:buffers()) do convert(b, opts.dtype, opts.device) end
   for _, module in self:named_modules() do lazy.to(module, opts.dtype, opts.device) end

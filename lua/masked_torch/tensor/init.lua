@@ -30,7 +30,7 @@ Tensor.dtype_code, Tensor.dtype_size = DTYPE_CODE, DTYPE_SIZE
 Tensor.floating = { float32 = true, float64 = true }
 
 local out_pointer = ffi.new('mt_tensor *[1]')
-local namespace = { cpu = C }   -- 'cuda', 'cuda:1', ... are added by native/cuda when that library is loaded
+local namespace = { cpu = C }   -- 'cuda:0', 'cuda:1', ... are added by Tensor.check_device
 local out_double = ffi.new('double[1]')
 local out_int = ffi.new('int32_t[1]')
 
@@ -51,6 +51,11 @@ local function adopt(K, device)
     requires_grad = false, born = born }, Tensor)
 end
 
+--- A CPU tensor of a handle whose finalizer is set (torch.cuda.pinned).
+function Tensor.adopt(c)
+  return setmetatable({ _c = c, K = C, dtype = DTYPES[c.dtype], device = 'cpu', requires_grad = false, born = born }, Tensor)
+end
+
 --- Tensors made from now on get this mark (autograd/backward.lua).
 function Tensor.set_born(mark) born = mark end
 
@@ -61,11 +66,23 @@ function Tensor.check_dtype(op, dtype)
   return dtype
 end
 
+local device_number = {}
+local function cuda() return require 'masked_torch.native.cuda' end
+
+--- The device as tensors name it: 'cuda' becomes 'cuda:0', or what torch.cuda.set_device chose. Loads the CUDA library.
 function Tensor.check_device(op, device)
   if device == nil or device == 'cpu' then return 'cpu' end
   if namespace[device] then return device end
-  if type(device) == 'string' and device:find('^cuda:?%d*$') then
-    fail('%s: device: %s is not available: this build has no CUDA library (make cuda)', op, device)
+  local number = type(device) == 'string' and device:find('^cuda') and cuda().number(device)
+  if number then
+    local K, why = cuda().open()
+    if not K then fail('%s: device: %s is not available: %s', op, device, why) end
+    if number >= cuda().devices then
+      fail('%s: device: %s does not exist; the last one is cuda:%d', op, device, cuda().devices - 1)
+    end
+    local name = ('cuda:%d'):format(number)
+    namespace[name], device_number[name] = K, number
+    return name
   end
   fail("%s: device: expected 'cpu', 'cuda' or 'cuda:<n>', got %s", op, native.show(device))
 end
@@ -96,7 +113,12 @@ end
 function Tensor.empty(op, shape, dtype, device, strides)
   device = device or 'cpu'
   local K = namespace[device]
-  before_allocation()
+  if K ~= C then
+    device = Tensor.check_device(op, device)
+    K = namespace[device]
+    check(K.mt_device_set(device_number[device]))
+  end
+  before_allocation(K)
   local n, steps = fill_buffer(size_buffer, op, 'size', shape), nil
   if strides then
     fill_buffer(stride_buffer, op, 'stride', strides)
@@ -148,13 +170,13 @@ end
 function Tensor.layout_of(x)
   local c = x._c
   if C.mt_tensor_is_contiguous(c) == 1 or C.mt_tensor_is_dense(c) == 0 then return nil end
-  C.mt_tensor_layout(stride_buffer, c)
+  x.K.mt_tensor_layout(stride_buffer, c)
   return list_of(stride_buffer, c.ndim)
 end
 
 local function allocate_like(op, x, sizes, dtype)
-  before_allocation()
   local K, code = x.K, dtype and DTYPE_CODE[dtype] or -1
+  before_allocation(K)
   local status = K.mt_tensor_new_like(out_pointer, x._c, sizes, code)
   if status ~= 0 then native.retry(op, status, K.mt_tensor_new_like, out_pointer, x._c, sizes, code) end
   return adopt(K, x.device)
@@ -172,8 +194,8 @@ end
 --- An uninitialised tensor of the shape that a and b broadcast to, in the memory format of the operand that has it. The kernel
 -- refuses sizes that do not fit together.
 function Tensor.empty_broadcast(op, a, b, dtype)
-  before_allocation()
   local K, code = a.K, dtype and DTYPE_CODE[dtype] or -1
+  before_allocation(K)
   local status = K.mt_tensor_new_broadcast(out_pointer, a._c, b._c, code)
   if status ~= 0 then native.retry(op, status, K.mt_tensor_new_broadcast, out_pointer, a._c, b._c, code) end
   return adopt(K, a.device)

@@ -163,19 +163,26 @@ function method.clone(x)
   return y
 end
 
+-- x converted to another dtype or device, in its memory format. Either library copies within its memory, CUDA's between the two.
+local function moved(x, dtype, device)
+  local y, K
+  if device == x.device then
+    y, K = Tensor.empty_like(x, dtype), x.K
+  else
+    y = Tensor.empty('to', x:size(), dtype, device, Tensor.layout_of(x))
+    K = device == 'cpu' and x.K or y.K
+  end
+  check(K.mt_tensor_copy(y._c, x._c))
+  return y
+end
+
 local cast = autograd.op{
   name = 'to',
-  forward = function(ctx, x, dtype)
-    ctx.dtype = x.dtype
-    local y = Tensor.empty_like(x, dtype)
-    check(x.K.mt_tensor_copy(y._c, x._c))
-    return y
+  forward = function(ctx, x, dtype, device)
+    ctx.dtype, ctx.device = x.dtype, x.device
+    return moved(x, dtype, device)
   end,
-  backward = function(ctx, dy)
-    local dx = Tensor.empty_like(dy, ctx.dtype)
-    check(dy.K.mt_tensor_copy(dx._c, dy._c))
-    return dx
-  end,
+  backward = function(ctx, dy) return moved(dy, ctx.dtype, ctx.device) end,
 }
 
 --- x:to(dtype), x:to(device), x:to{dtype =, device =}: x itself when nothing changes, else a converted copy. Float to integer
@@ -188,9 +195,9 @@ function method.to(x, target)
   end
   local opts = options.parse('to', { dtype = x.dtype, device = x.device }, target)
   Tensor.check_dtype('to', opts.dtype)
-  Tensor.check_device('to', opts.device)
-  if opts.dtype == x.dtype then return x end
-  local y = cast(x, opts.dtype)
+  local device = Tensor.check_device('to', opts.device)
+  if opts.dtype == x.dtype and device == x.device then return x end
+  local y = cast(x, opts.dtype, device)
   return y
 end
 
@@ -251,22 +258,23 @@ end
 local copy_ = autograd.op{
   name = 'copy_',
   forward = function(ctx, x, source)
-    ctx.shape, ctx.dtype = source:size(), source.dtype
-    check(x.K.mt_tensor_copy(x._c, Tensor.expanded('copy_', source, x:size())._c))
+    ctx.shape, ctx.dtype, ctx.device = source:size(), source.dtype, source.device
+    local K = x.device == 'cpu' and source.K or x.K
+    check(K.mt_tensor_copy(x._c, Tensor.expanded('copy_', source, x:size())._c))
     Tensor.bump(x)
     return x
   end,
   backward = function(ctx, dy)
     if not ctx.needs[2] then return nil end
-    return nil, Tensor.sum_to(dy, ctx.shape, ctx.dtype)
+    local d = Tensor.sum_to(dy, ctx.shape, ctx.dtype)
+    return nil, d.device == ctx.device and d or moved(d, d.dtype, ctx.device)
   end,
 }
 
---- x:copy_(source): x = source, broadcast to x's shape and converted to its dtype. Returns x.
+--- x:copy_(source): x = source, from any device, broadcast to x's shape and converted to its dtype. Returns x.
 function method.copy_(x, source)
   Tensor.check('copy_', 'input', x)
   Tensor.check('copy_', 'source', source)
-  Tensor.check_device_of('copy_', x, 'source', source)
   autograd.check_in_place('copy_', x)
   local y = copy_(x, source)
   return y

@@ -1,0 +1,25 @@
+// activation_check: see activation_check.h.
+#include "activation_check.h"
+
+static const char *const names[MT_ACTIVATIONS] = {"relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "gelu"};
+
+int mt_activation_check_forward(const mt_tensor *y, const mt_tensor *x, int32_t function, double a, double b) {
+  if (function < 0 || function >= MT_ACTIVATIONS) {
+    return mt_fail(MT_ERROR_ARGUMENT, "activation: unknown function %d", function);
+  }
+  const char *op = names[function];
+  if (a != a || b != b || (function == MT_ACTIVATION_SOFTPLUS && !(a > 0))) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: parameters %g, %g: expected numbers, and a beta above 0", op, a, b);
+  }
+  MT_TRY(mt_check_real(op, "input", x));
+  MT_TRY(mt_check_like(op, "output", y, x));
+  MT_TRY(mt_check_output(op, "output", y));
+  return mt_check_overlap(op, y, x, true);
+}
+
+int mt_activation_check_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t function, double a,
+                                 double b) {
+  MT_TRY(mt_activation_check_forward(dx, x, function, a, b));
+  MT_TRY(mt_check_like(names[function], "gradient", dy, x));
+  return mt_check_overlap(names[function], dx, dy, true);
+}
