@@ -28,7 +28,6 @@ return {
   { 'nil as size', function() return torch.zeros(nil) end, 'zeros' },
   { 'an unknown dtype', function() return torch.zeros(2, { dtype = 'float' }) end, 'zeros', 'float32' },
   { 'an unknown device', function() return torch.zeros(2, { device = 'gpu' }) end, 'zeros', 'gpu' },
-  { 'a module that is not there', function() return torch.cuda end, 'torch.cuda', 'not part of this version' },
   { 'an argument too many for a layer', function() return torch.nn.Conv2d(1, 1, 3, {}, { padding = 1 }) end, 'Conv2d',
     'too many' },
   { 'an argument too many for a loss', function() return torch.nn.MSELoss({}, 'sum') end, 'MSELoss', 'too many', 'sum' },

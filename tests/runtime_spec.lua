@@ -104,7 +104,7 @@ describe('memory #memory', function()
     assert.are.equal(0, C.mt_memory_cached())
     local allocated = cpu.memory_allocated()
     local x = torch.empty(1000, 1000)
-    assert.are.equal(4e6, cpu.memory_allocated() - allocated - 160 - 40)   -- the handle and its storage
+    assert.are.equal(4e6, cpu.memory_allocated() - allocated - ffi.sizeof 'mt_tensor' - ffi.sizeof 'mt_storage')
     assert.is_true(cpu.max_memory_allocated() >= cpu.memory_allocated())
     local address = tostring(x:data_ptr())
     x:release()
