@@ -191,7 +191,20 @@ test-peers: all  ## compare with masked_torch on PyTorch, on random cases (scrip
 	. $(PEERS)/environment; MASKED_TORCH_PYTHON="$(MASKED_TORCH_PYTHON)" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 \
 	  python3 tests/peers/draw_cases.py --seed $(SEED) --count $(COUNT) $(PEERS)/cases
 	GOLDEN=$(PEERS)/cases $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(PARITY:%=tests/golden_%_spec.lua)
+	@$(MAKE) --no-print-directory -s test-onnx
 PARITY := conv bn modules ops figure
+
+# Every layer and network of tests/io/onnx_cases.lua as a file, at the lowest, the default and the highest opset.
+OPSETS ?= 18 13 22
+.PHONY: test-onnx
+test-onnx: all  ## exported networks in onnxruntime (part of test-peers; scripts/install_peers onnx first; OPSETS=18)
+	@set -e; . $(PEERS)/environment; python3 -c 'import onnx, onnxruntime, safetensors' || \
+	  { echo "test-onnx: onnx or onnxruntime is missing: scripts/install_peers torch onnx" >&2; exit 1; }; \
+	for opset in $(OPSETS); do \
+	  rm -rf $(PEERS)/onnx; mkdir -p $(PEERS)/onnx; \
+	  $(RUN_TESTS) $(LUAJIT) tests/peers/onnx_write.lua $(PEERS)/onnx $$opset; \
+	  python3 tests/peers/onnx_check.py $(PEERS)/onnx; \
+	done
 
 # QUICK=1: a few rows; ROWS=pattern, THREADS=1,2: only these; SAVE=name: the output to bench/results/<date>-name.txt.
 BENCH_OPTIONS = $(if $(QUICK),--quick) $(if $(ROWS),--rows "$(ROWS)") $(if $(THREADS),--threads $(THREADS)) \

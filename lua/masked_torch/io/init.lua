@@ -4,11 +4,11 @@
 --     io.safetensors  tensors by name                    io.npy    one array (NumPy)
 --     io.idx          the format of MNIST                 io.gzip   compressed files (reading)
 --     io.png, io.jpeg, io.image   pictures               io.gif    animations
---     io.json   text
+--     io.json   text                                      io.onnx   networks (writing)
 --     io.save, io.load            nested tables of tensors, numbers, strings and booleans (torch.save, torch.load)
 
 local modules = { safetensors = true, npy = true, png = true, jpeg = true, gif = true, image = true, json = true, file = true,
-  idx = true, gzip = true, sha256 = true }
+  idx = true, gzip = true, sha256 = true, onnx = true }
 
 return setmetatable({}, { __index = function(t, key)
   local value

@@ -25,7 +25,7 @@ end
 local function show(value) return type(value) == 'string' and "'" .. value .. "'" or python(value) end
 
 -- parameters: {{name, default}, ...}: given in place or by name, printed when `printed`.
-local function define(name, fn, parameters, opts)
+local function define(name, function_name, parameters, opts)
   local Activation = class(name, Module)
   local defaults = {}
   for _, p in ipairs(parameters) do defaults[p[1]] = p[2] end
@@ -46,7 +46,7 @@ local function define(name, fn, parameters, opts)
 
   function Activation:forward(x, mask)
     mask = Mask.of(name, mask, x)
-    local y = fn(x, parameters[1] and self[parameters[1][1]], parameters[2] and self[parameters[2][1]])
+    local y = F[function_name](x, parameters[1] and self[parameters[1][1]], parameters[2] and self[parameters[2][1]])
     if mask and opts.moves_zero then y = y:select_valid(mask) end
     return y, mask
   end
@@ -61,27 +61,27 @@ local function define(name, fn, parameters, opts)
 end
 
 --- nn.ReLU()
-define('ReLU', F.relu, {}, {})
+define('ReLU', 'relu', {}, {})
 --- nn.LeakyReLU([negative_slope = 0.01])
-define('LeakyReLU', F.leaky_relu, { { 'negative_slope', 0.01 } }, {})
+define('LeakyReLU', 'leaky_relu', { { 'negative_slope', 0.01 } }, {})
 --- nn.ELU([alpha = 1])
-define('ELU', F.elu, { { 'alpha', 1 } }, {})
+define('ELU', 'elu', { { 'alpha', 1 } }, {})
 --- nn.SiLU()
-define('SiLU', F.silu, {}, {})
+define('SiLU', 'silu', {}, {})
 --- nn.GELU([approximate = 'none']): or 'tanh'
-define('GELU', F.gelu, { { 'approximate', 'none' } }, { check = function(self)
+define('GELU', 'gelu', { { 'approximate', 'none' } }, { check = function(self)
   options.choice('GELU', 'approximate', self.approximate, { 'none', 'tanh' })
 end })
 --- nn.Tanh()
-define('Tanh', F.tanh, {}, {})
+define('Tanh', 'tanh', {}, {})
 --- nn.Sigmoid()
-define('Sigmoid', F.sigmoid, {}, { moves_zero = true })
+define('Sigmoid', 'sigmoid', {}, { moves_zero = true })
 --- nn.Softplus([beta = 1], [threshold = 20])
-define('Softplus', F.softplus, { { 'beta', 1 }, { 'threshold', 20 } }, { moves_zero = true, check = function(self)
+define('Softplus', 'softplus', { { 'beta', 1 }, { 'threshold', 20 } }, { moves_zero = true, check = function(self)
   if self.beta <= 0 or self.beta ~= self.beta then native.fail('Softplus: beta: expected a number above 0, got %g', self.beta) end
 end })
 
-local function along_dim(name, fn)
+local function along_dim(name, function_name)
   local Softmax = class(name, Module)
 
   function Softmax:__init(dim)
@@ -95,7 +95,7 @@ local function along_dim(name, fn)
 
   function Softmax:forward(x, mask)
     mask = Mask.of(name, mask, x)
-    local y = fn(x, self.axis, { mask = mask })
+    local y = F[function_name](x, self.axis, { mask = mask })
     if mask then y = y:select_valid(mask) end
     return y, mask
   end
@@ -106,8 +106,8 @@ local function along_dim(name, fn)
 end
 
 --- nn.Softmax(dim): over valid elements; 0 where the mask is 0.
-along_dim('Softmax', F.softmax)
+along_dim('Softmax', 'softmax')
 --- nn.LogSoftmax(dim): over valid elements; 0 where the mask is 0.
-along_dim('LogSoftmax', F.log_softmax)
+along_dim('LogSoftmax', 'log_softmax')
 
 return classes

@@ -9,7 +9,7 @@ local Module = require('masked_torch.nn.module').Module
 
 local classes = {}
 
-local function define(name, fn)
+local function define(name, function_name)
   local Dropout = class(name, Module)
 
   function Dropout:__init(p, opts)
@@ -23,7 +23,7 @@ local function define(name, fn)
 
   function Dropout:forward(x, mask)
     mask = Mask.of(name, mask, x)
-    return fn(x, { p = self.p, training = self.training, generator = self.generator }), mask
+    return F[function_name](x, { p = self.p, training = self.training, generator = self.generator }), mask
   end
 
   function Dropout:extra_repr()
@@ -34,10 +34,10 @@ local function define(name, fn)
 end
 
 --- nn.Dropout([p = 0.5], [{generator =}]): single elements of an input of any shape.
-define('Dropout', F.dropout)
+define('Dropout', 'dropout')
 --- nn.Dropout1d, Dropout2d, Dropout3d([p = 0.5], [{generator =}]): whole channels of (N, C, *S).
-define('Dropout1d', F.dropout1d)
-define('Dropout2d', F.dropout2d)
-define('Dropout3d', F.dropout3d)
+define('Dropout1d', 'dropout1d')
+define('Dropout2d', 'dropout2d')
+define('Dropout3d', 'dropout3d')
 
 return classes

@@ -431,7 +431,14 @@ local function call_with_hooks(self, ...)
   return unpack(outputs, 1, outputs.n or #outputs)
 end
 
+-- Called in place of forward while a network is traced (io/onnx/trace.lua).
+local tracer
+
+--- Module.trace(fn): from now on module(...) calls fn(module, ...); nil ends that.
+function Module.trace(fn) tracer = fn end
+
 local function call(self, ...)
+  if tracer then return tracer(self, ...) end
   if rawget(self, '_hooks') or rawget(self, '_pre_hooks') then return call_with_hooks(self, ...) end
   return self:forward(...)
 end

@@ -33,7 +33,7 @@ end
 
 local classes = {}
 
-local function windowed(name, fn, defaults, extra_repr, takes)
+local function windowed(name, function_name, defaults, extra_repr, takes)
   local Pool = class(name, Module)
   function Pool:__init(kernel_size, stride, opts)
     Module.__init(self)
@@ -49,13 +49,13 @@ local function windowed(name, fn, defaults, extra_repr, takes)
   function Pool:forward(x, mask)
     local opts = { stride = self.stride, padding = self.padding, mask = mask, mask_rule = self.mask_rule }
     for _, key in ipairs(takes) do opts[key] = self[key] end
-    return fn(x, self.kernel_size, opts)
+    return F[function_name](x, self.kernel_size, opts)
   end
   Pool.extra_repr = extra_repr
   classes[name] = Pool
 end
 
-local function adaptive(name, fn, takes_indices)
+local function adaptive(name, function_name, takes_indices)
   local Pool = class(name, Module)
   local defaults = { mask_rule = 'grow', return_indices = takes_indices and false or nil }
   function Pool:__init(output_size, opts)
@@ -66,7 +66,7 @@ local function adaptive(name, fn, takes_indices)
     self.mask_rule = options.choice(name, 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
   end
   function Pool:forward(x, mask)
-    return fn(x, self.output_size, { mask = mask, mask_rule = self.mask_rule, return_indices = self.return_indices })
+    return F[function_name](x, self.output_size, { mask = mask, mask_rule = self.mask_rule, return_indices = self.return_indices })
   end
   function Pool:extra_repr() return 'output_size=' .. show(self.output_size) .. rule_text(self) end
   classes[name] = Pool
@@ -77,7 +77,7 @@ local any, none = options.any, options.none
 for dims = 1, 3 do
   --- nn.MaxPool1d/2d/3d(kernel_size, [stride,] {stride = kernel_size, padding = 0, dilation = 1, ceil_mode = false,
   -- return_indices = false, mask_rule = 'grow'})
-  windowed(('MaxPool%dd'):format(dims), F[('max_pool%dd'):format(dims)],
+  windowed(('MaxPool%dd'):format(dims), ('max_pool%dd'):format(dims),
     { stride = none, padding = any(0), dilation = any(1), ceil_mode = false, return_indices = false, mask_rule = 'grow' },
     function(self)
       return ('kernel_size=%s, stride=%s, padding=%s, dilation=%s, ceil_mode=%s%s'):format(show(self.kernel_size),
@@ -87,7 +87,7 @@ for dims = 1, 3 do
 
   --- nn.AvgPool1d/2d/3d(kernel_size, [stride,] {stride = kernel_size, padding = 0, ceil_mode = false,
   -- count_include_pad = true, count = nil, mask_rule = 'grow'})
-  windowed(('AvgPool%dd'):format(dims), F[('avg_pool%dd'):format(dims)],
+  windowed(('AvgPool%dd'):format(dims), ('avg_pool%dd'):format(dims),
     { stride = none, padding = any(0), ceil_mode = false, count_include_pad = true, count = none, mask_rule = 'grow' },
     function(self)
       return ('kernel_size=%s, stride=%s, padding=%s%s'):format(show(self.kernel_size, dims == 1), show(self.stride, dims == 1),
@@ -96,9 +96,9 @@ for dims = 1, 3 do
     { 'ceil_mode', 'count_include_pad', 'count' })
 
   --- nn.AdaptiveMaxPool1d/2d/3d(output_size, {return_indices = false, mask_rule = 'grow'})
-  adaptive(('AdaptiveMaxPool%dd'):format(dims), F[('adaptive_max_pool%dd'):format(dims)], true)
+  adaptive(('AdaptiveMaxPool%dd'):format(dims), ('adaptive_max_pool%dd'):format(dims), true)
   --- nn.AdaptiveAvgPool1d/2d/3d(output_size, {mask_rule = 'grow'})
-  adaptive(('AdaptiveAvgPool%dd'):format(dims), F[('adaptive_avg_pool%dd'):format(dims)], false)
+  adaptive(('AdaptiveAvgPool%dd'):format(dims), ('adaptive_avg_pool%dd'):format(dims), false)
 end
 
 return classes
