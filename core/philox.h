@@ -105,3 +105,23 @@ MT_PORTABLE void mt_random_normal_pair(double z[2], double u, double v) {
   z[0] = radius * cosine;
   z[1] = radius * sine;
 }
+
+__extension__ typedef unsigned __int128 mt_wide;
+
+// A number below `span` (0 stands for 2^64), each equally likely: the high half of x * span, where x is drawn again while the
+// low half lies among the 2^64 mod span values that would favour some numbers (Lemire, Fast random integer generation in an
+// interval, 2019).
+MT_PORTABLE uint64_t mt_random_below(uint64_t span, uint64_t seed, uint64_t call, int64_t element, uint64_t x) {
+  for (uint64_t attempt = 1;; attempt++) {
+    if (span == 0) {
+      return x;
+    }
+    const mt_wide product = (mt_wide)x * span;
+    if ((uint64_t)product >= span || (uint64_t)product >= (0 - span) % span) {
+      return (uint64_t)(product >> 64);
+    }
+    uint32_t words[4];
+    mt_philox_block(words, seed, call, (uint64_t)element / 2 + (attempt << 56));
+    x = mt_philox_long(words, (int)(element % 2));
+  }
+}

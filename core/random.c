@@ -1,4 +1,5 @@
 // random: see random.h.
+#include "random_check.h"
 #include "row.h"
 #include "philox.h"
 #include "philox_blocks.h"
@@ -41,24 +42,15 @@ static void fill_blocks(void *context, int64_t begin, int64_t end) {
   }
 }
 
-static int check_state(const char *op, const mt_tensor *t, const mt_random *random) {
-  if (random == NULL || random->first < 0 || random->first > INT64_MAX - t->numel) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected a generator state with elements numbered from 0 to 2^63 - 1", op);
-  }
-  return MT_OK;
-}
-
 // Fills t in row-major order; another memory format takes the way over a copy.
-static int fill(const char *op, mt_tensor *t, const mt_random *random, int64_t per_block, emitter emit, const void *context) {
-  MT_TRY(mt_check_output(op, "output", t));
-  MT_TRY(check_state(op, t, random));
+static int fill(mt_tensor *t, const mt_random *random, int64_t per_block, emitter emit, const void *context) {
   if (t->numel == 0) {
     return MT_OK;
   }
   if (!mt_tensor_is_contiguous(t)) {
     mt_tensor *plain;
     MT_TRY(mt_tensor_new(&plain, t->dtype, t->ndim, t->shape, NULL));
-    int status = fill(op, plain, random, per_block, emit, context);
+    int status = fill(plain, random, per_block, emit, context);
     status = status == MT_OK ? mt_tensor_copy(t, plain) : status;
     mt_tensor_release(plain);
     return status;
@@ -100,13 +92,10 @@ MT_CLONES static void uniform_f64(void *to, const uint64_t *words, int64_t block
 }
 
 int mt_random_uniform(mt_tensor *t, const mt_random *random, double low, double high) {
-  MT_TRY(mt_check_real("uniform", "output", t));
-  if (!(low <= high) || !isfinite(high - low)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "uniform: expected finite bounds, low <= high, got %g and %g", low, high);
-  }
+  MT_TRY(mt_random_check_uniform(t, random, low, high));
   const double bound[2] = {low, high};
   const bool single = t->dtype == MT_FLOAT32;
-  return fill("uniform", t, random, single ? 4 : 2, single ? uniform_f32 : uniform_f64, bound);
+  return fill(t, random, single ? 4 : 2, single ? uniform_f32 : uniform_f64, bound);
 }
 
 // ---- normal -------------------------------------------------------------------------------------------------------
@@ -212,37 +201,13 @@ static void normal_f64(void *to, const uint64_t *words, int64_t blocks, const vo
 }
 
 int mt_random_normal(mt_tensor *t, const mt_random *random, double mean, double std) {
-  MT_TRY(mt_check_real("normal", "output", t));
-  if (!isfinite(mean) || !isfinite(std) || std < 0) {
-    return mt_fail(MT_ERROR_ARGUMENT, "normal: expected a finite mean and a standard deviation of at least 0, got %g and %g",
-                   mean, std);
-  }
+  MT_TRY(mt_random_check_normal(t, random, mean, std));
   const double moment[2] = {mean, std};
   const bool single = t->dtype == MT_FLOAT32;
-  return fill("normal", t, random, single ? 4 : 2, single ? normal_f32 : normal_f64, moment);
+  return fill(t, random, single ? 4 : 2, single ? normal_f32 : normal_f64, moment);
 }
 
 // ---- whole numbers --------------------------------------------------------------------------------------------------
-
-__extension__ typedef unsigned __int128 wide;
-
-// A number below `span` (0 stands for 2^64), each equally likely: the high half of x * span, where x is drawn again while the
-// low half lies among the 2^64 mod span values that would favour some numbers (Lemire, Fast random integer generation in an
-// interval, 2019).
-static uint64_t below(uint64_t span, const mt_random *random, int64_t element, uint64_t x) {
-  for (uint64_t attempt = 1;; attempt++) {
-    if (span == 0) {
-      return x;
-    }
-    const wide product = (wide)x * span;
-    if ((uint64_t)product >= span || (uint64_t)product >= (0 - span) % span) {
-      return (uint64_t)(product >> 64);
-    }
-    uint32_t words[4];
-    mt_philox_block(words, random->seed, random->call, (uint64_t)element / 2 + (attempt << 56));
-    x = mt_philox_long(words, (int)(element % 2));
-  }
-}
 
 typedef struct {
   const mt_random *random;
@@ -264,32 +229,19 @@ static void draw(void *context, int64_t begin, int64_t end) {
     const int64_t count = MT_MIN(end - i, most);
     const uint64_t *x = draw_words(words, d->random, d->random->first + i, count);
     for (int64_t k = 0; k < count; k++) {
-      d->data[i + k] = (int64_t)(d->low + below(d->span, d->random, d->random->first + i + k, x[k]));
+      d->data[i + k] = (int64_t)(d->low + mt_random_below(d->span, d->random->seed, d->random->call, d->random->first + i + k, x[k]));
     }
   }
 }
 
-static int check_integers(const char *op, const mt_tensor *t, const mt_random *random) {
-  MT_TRY(mt_check_output(op, "output", t));
-  MT_TRY(mt_check_dtype(op, "output", t, MT_INT64));
-  if (!mt_tensor_is_contiguous(t)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected a contiguous output, got %s", op, MT_SHAPE(t));
-  }
-  return check_state(op, t, random);
-}
-
 int mt_random_integers(mt_tensor *t, const mt_random *random, int64_t low, int64_t high) {
-  MT_TRY(check_integers("randint", t, random));
-  if (low > high) {
-    return mt_fail(MT_ERROR_ARGUMENT, "randint: expected low <= high, got %lld and %lld", (long long)low, (long long)high);
-  }
+  MT_TRY(mt_random_check_integers(t, random, low, high));
   drawing d = {random, t->data, (uint64_t)low, (uint64_t)high - (uint64_t)low + 1};
   return mt_parallel(t->numel, 4096, draw, &d);
 }
 
 int mt_random_permutation(mt_tensor *t, const mt_random *random) {
-  MT_TRY(check_integers("randperm", t, random));
-  MT_TRY(mt_check_ndim("randperm", "output", t, 1));
+  MT_TRY(mt_random_check_permutation(t, random));
   int64_t *order = t->data;
   const int64_t most = 2 * BATCH - 1;
   for (int64_t begin = 0; begin < t->numel; begin += most) {
@@ -297,7 +249,7 @@ int mt_random_permutation(mt_tensor *t, const mt_random *random) {
     const int64_t count = MT_MIN(t->numel - begin, most);
     const uint64_t *x = draw_words(words, random, random->first + begin, count);
     for (int64_t k = 0; k < count; k++) {
-      const int64_t i = begin + k, j = (int64_t)below((uint64_t)i + 1, random, random->first + i, x[k]);
+      const int64_t i = begin + k, j = (int64_t)mt_random_below((uint64_t)i + 1, random->seed, random->call, random->first + i, x[k]);
       order[i] = order[j];
       order[j] = i + 1;
     }
@@ -322,11 +274,7 @@ MT_CLONES static void coins(void *to, const uint64_t *words, int64_t blocks, con
 }
 
 int mt_random_bernoulli(mt_tensor *t, const mt_random *random, double p) {
-  MT_TRY(mt_check_tensor("bernoulli", "output", t));
-  MT_TRY(mt_check_dtype("bernoulli", "output", t, MT_BOOL));
-  if (!(p >= 0 && p <= 1)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "bernoulli: p: expected a probability from 0 to 1, got %g", p);
-  }
+  MT_TRY(mt_random_check_bernoulli(t, random, p));
   const uint64_t threshold = (uint64_t)(p * 0x1p32);
-  return fill("bernoulli", t, random, 4, coins, &threshold);
+  return fill(t, random, 4, coins, &threshold);
 }

@@ -13,6 +13,7 @@
 
 extern "C" {
 #include "../core/common.h"
+#include "device.h"
 }
 
 // C's compound literals are not C++: the text lives until the end of the full expression here too.
@@ -25,6 +26,7 @@ struct mt_text { char text[MT_TEXT]; };
 // Device functions. They are always inlined.
 #define MT_DEVICE static __device__ __forceinline__
 #define MT_INLINE MT_DEVICE
+#define MT_INSIDE __device__ __forceinline__  // the same for members of a struct
 
 // ---- status ---------------------------------------------------------------------------------------------------------
 
@@ -133,6 +135,12 @@ struct mt_scratch {
     return mt_device_alloc(&data, d, bytes);
   }
 };
+
+// *out = a row-major tensor of t's shape, dtype and device, not initialised.
+static inline int mt_plain_like(mt_tensor **out, const mt_tensor *t) {
+  MT_TRY(mt_device_set(t->storage->device));
+  return mt_tensor_new(out, t->dtype, t->ndim, t->shape, NULL);
+}
 
 // Bytes between host and device through pinned staging memory. to_device returns when the host memory may be changed, to_host when
 // it holds the bytes (after mt_wait's checks).

@@ -6,10 +6,6 @@
 
 #include "common.cuh"
 
-extern "C" {
-#include "device.h"
-}
-
 // ---- errors ---------------------------------------------------------------------------------------------------------
 
 static cudaError_t lost;  // the error after which nothing works any more

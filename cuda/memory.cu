@@ -10,10 +10,6 @@
 
 #include "common.cuh"
 
-extern "C" {
-#include "device.h"
-}
-
 enum { CLASSES = 512, SMALLEST = 512 };
 
 typedef struct counters {
