@@ -109,20 +109,20 @@ enum { WIDTH = 8 };
 
 #define FOUR(each) each(0) each(1) each(2) each(3)
 #define LOAD(l) \
-  vector s##l = *(const vector *)(sums + l * FILTERS), t##l = *(const vector *)(sums + l * FILTERS + WIDTH);
+  vector s##l = *(const vector *)(sums + l * ld), t##l = *(const vector *)(sums + l * ld + WIDTH);
 #define STEP(l)       \
   s##l += u * v[l]; \
   t##l += w2 * v[l];
-#define STORE(l)                             \
-  *(vector *)(sums + l * FILTERS) = s##l; \
-  *(vector *)(sums + l * FILTERS + WIDTH) = t##l;
+#define STORE(l)                        \
+  *(vector *)(sums + l * ld) = s##l; \
+  *(vector *)(sums + l * ld + WIDTH) = t##l;
 
-// sums[lane][f] += values[c][lane] * w[c][f], channel by channel; two vectors of filters, `groups` times LANES pixels. So few
+// sums[lane * ld + f] += values[c][lane] * w[c][f], channel by channel; two vectors of filters, `groups` times LANES pixels. So few
 // weights stay in the nearest cache for all the pixels. Products of float32 values are exact in double, so contraction, where the
 // machine has it, changes bits for float64 alone, and rounding stays monotone.
-MT_CLONES_512 __attribute__((optimize("fp-contract=fast"))) static void mixed_sums(double *sums, const double *values, const double *w, int64_t channels, int64_t groups,
+MT_CLONES_512 __attribute__((optimize("fp-contract=fast"))) static void mixed_sums(double *sums, int64_t ld, const double *values, const double *w, int64_t channels, int64_t groups,
                                      int64_t padded) {
-  for (int64_t g = 0; g < groups; g++, sums += LANES * FILTERS, values += LANES * CHANNELS) {
+  for (int64_t g = 0; g < groups; g++, sums += LANES * ld, values += LANES * CHANNELS) {
     FOUR(LOAD)
     for (int64_t c = 0; c < channels; c++) {
       const double *v = values + c * LANES;
@@ -208,14 +208,13 @@ static double coverage(const window_row *r, int64_t x) {
   return K == 0 ? 0 : S / K;
 }
 
-// Adds tap t of the windows, whose mixed pixels these are, for n filters from `first` on.
-static void add_mixed(const window_row *r, double *S, const char **pixel, const int64_t *window, int64_t count, int64_t t,
-                      int64_t first, int64_t n) {
+// sums[i * n + f]: what tap t weighs at n filters from `first` on, at `count` mixed pixels.
+static void sum_mixed(const window_row *r, double *sums, const char **pixel, int64_t count, int64_t t, int64_t first, int64_t n) {
   const weights *k = r->k;
   const mt_windows *c = k->c;
   const int64_t groups = (count + LANES - 1) / LANES;
-  double sums[WINDOWS * FILTERS], values[WINDOWS * CHANNELS];
-  memset(sums, 0, sizeof(double) * (size_t)(groups * LANES * FILTERS));
+  double values[WINDOWS * CHANNELS];
+  memset(sums, 0, sizeof(double) * (size_t)(groups * LANES * n));
   for (int64_t i = count; i < groups * LANES; i++) {  // what fills the last group
     pixel[i] = pixel[0];
   }
@@ -229,11 +228,37 @@ static void add_mixed(const window_row *r, double *S, const char **pixel, const 
       pixel[i] += channels * c->step_c;
     }
     for (int64_t f = 0; f < n; f += 2 * WIDTH) {
-      mixed_sums(sums + f, values, w + f, channels, groups, k->padded);
+      mixed_sums(sums + f, n, values, w + f, channels, groups, k->padded);
     }
   }
+}
+
+// Adds tap t of the windows, whose mixed pixels these are.
+static void add_mixed(const window_row *r, double *S, const char **pixel, const int64_t *window, int64_t count, int64_t windows,
+                      int64_t t, int64_t first, int64_t n) {
+  double sums[WINDOWS * FILTERS];
+  if (count == windows && r->k->c->taps == 1) {  // the only tap
+    sum_mixed(r, S, pixel, count, t, first, n);
+    return;
+  }
+  sum_mixed(r, sums, pixel, count, t, first, n);
   for (int64_t i = 0; i < count; i++) {
-    add(S + window[i] * FILTERS, sums + i * FILTERS, n);
+    add(S + window[i] * n, sums + i * n, n);
+  }
+}
+
+// Stores the results of windows, n numbers apart.
+MT_CLONES static void store_windows(char *to, int64_t step, int64_t filter_step, const int64_t *x, const double *values, int64_t n,
+                                    int64_t count, int64_t filters, bool single) {
+  for (int64_t i = 0; i < count; i++) {
+    char *p = to + x[i] * step;
+    for (int64_t f = 0; f < filters; f++) {
+      if (single) {
+        *(float *)(p + f * filter_step) = (float)values[i * n + f];
+      } else {
+        *(double *)(p + f * filter_step) = values[i * n + f];
+      }
+    }
   }
 }
 
@@ -241,14 +266,15 @@ static void add_mixed(const window_row *r, double *S, const char **pixel, const 
 static void sum_windows(const window_row *r, const int64_t *x, const bool *known, int64_t count) {
   const weights *k = r->k;
   const mt_windows *c = k->c;
-  double S[WINDOWS * FILTERS], K[WINDOWS * FILTERS];
+  double S[WINDOWS * FILTERS], K[WINDOWS * FILTERS], s[WINDOWS * FILTERS];
   for (int64_t first = 0; first < c->filters; first += FILTERS) {
+    // Rows of S and K are n numbers apart.
     const int64_t filters = MT_MIN(FILTERS, c->filters - first), n = (filters + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
     const double *whole = k->whole + r->g * k->padded + first;
-    memset(S, 0, sizeof(double) * (size_t)(count * FILTERS));
+    memset(S, 0, sizeof(double) * (size_t)(count * n));
     for (int64_t i = 0; i < count; i++) {
-      for (int64_t f = 0; f < filters; f++) {
-        K[i * FILTERS + f] = known[i] ? whole[f] : 0;
+      for (int64_t f = 0; f < n; f++) {
+        K[i * n + f] = known[i] && f < filters ? whole[f] : 0;
       }
     }
     int64_t tap[3], t = r->g * c->taps, at[3];
@@ -265,36 +291,38 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
             }
             const uint8_t kind = r->kinds[p];
             if (!known[i]) {
-              add(K + i * FILTERS, merged, filters);
+              add(K + i * n, merged, filters);
             }
             if (kind == 1) {
-              add(S + i * FILTERS, merged, filters);
+              add(S + i * n, merged, filters);
             } else if (kind == MT_MASK_EQUAL || (kind == MT_MASK_MIXED && c->channels == 1)) {
-              add_scaled(S + i * FILTERS, merged, MT_FIVE_FN(c->dtype, value)(pixel_address(r, at)), filters);
+              add_scaled(S + i * n, merged, MT_FIVE_FN(c->dtype, value)(pixel_address(r, at)), filters);
             } else if (kind == MT_MASK_MIXED) {
               window[waiting] = i;
               mixed[waiting++] = pixel_address(r, at);
             }
           }
-          add_mixed(r, S, mixed, window, waiting, t, first, n);
+          add_mixed(r, S, mixed, window, waiting, count, t, first, n);
         }
       }
     }
-    for (int64_t i = 0; i < count; i++) {
-      const double *all = K + i * FILTERS;
-      for (int32_t k2 = 0; k2 < k->results; k2++) {
-        double s[FILTERS];
-        memcpy(s, S + i * FILTERS, sizeof(double) * (size_t)filters);
-        mt_window_finish(c, k->result[k2].finish, s, all, filters);
-        if (k->result[k2].finish == MT_FINISH_CONFIDENCE && !c->strict && (!known[i] || k->unseen) && has_zero(all, filters)) {
-          const double plain = coverage(r, x[i]);
-          for (int64_t f = 0; f < filters; f++) {
-            s[f] = all[f] == 0 ? plain : s[f];
+    for (int32_t j = 0; j < k->results; j++) {
+      const bool last = j + 1 == k->results;
+      double *result = last ? S : memcpy(s, S, sizeof(double) * (size_t)(count * n));
+      mt_window_finish(c, k->result[j].finish, result, K, count * n);
+      if (k->result[j].finish == MT_FINISH_CONFIDENCE && !c->strict) {
+        for (int64_t i = 0; i < count; i++) {
+          if ((!known[i] || k->unseen) && has_zero(K + i * n, filters)) {
+            const double plain = coverage(r, x[i]);
+            for (int64_t f = 0; f < filters; f++) {
+              result[i * n + f] = K[i * n + f] == 0 ? plain : result[i * n + f];
+            }
           }
         }
-        const int64_t step = k->result[k2].c;
-        mt_window_store(c, r->to[k2] + x[i] * k->result[k2].step[2] + first * step, step, s, filters);
       }
+      const int64_t step = k->result[j].c;
+      store_windows(r->to[j] + first * step, k->result[j].step[2], step, x, result, n, count, filters,
+                    c->out_dtype == MT_FLOAT32);
     }
   }
 }
