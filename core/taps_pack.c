@@ -2,33 +2,9 @@
 // order in which they lie, whatever that is.
 #ifdef REAL
 
-typedef REAL FN(quad) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-typedef FN(integer) FN(order) __attribute__((vector_size(4 * sizeof(REAL))));
-
-// row[i][l] = from[l * step + i] for i < n, l < lanes. Few rows of w are read at a time: they often lie at a distance at which
-// they compete for the same cache lines.
+// row[i][l] = from[l * step + i] for i < n, l < lanes.
 void FN(mt_taps_transpose)(REAL *const *row, const REAL *from, int64_t step, int64_t n, int64_t lanes) {
-  const int64_t whole = n / 4 * 4;
-  int64_t l = 0;
-  for (; l + 4 <= lanes; l += 4) {
-    const REAL *p = from + l * step;
-    for (int64_t i = 0; i < whole; i += 4, p += 4) {
-      const FN(quad) a = *(const FN(quad) *)p, b = *(const FN(quad) *)(p + step);
-      const FN(quad) c = *(const FN(quad) *)(p + 2 * step), d = *(const FN(quad) *)(p + 3 * step);
-      const FN(quad) ab = __builtin_shuffle(a, b, (FN(order)){0, 4, 1, 5}), cd = __builtin_shuffle(c, d, (FN(order)){0, 4, 1, 5});
-      const FN(quad) AB = __builtin_shuffle(a, b, (FN(order)){2, 6, 3, 7}), CD = __builtin_shuffle(c, d, (FN(order)){2, 6, 3, 7});
-      *(FN(quad) *)(row[i] + l) = __builtin_shuffle(ab, cd, (FN(order)){0, 1, 4, 5});
-      *(FN(quad) *)(row[i + 1] + l) = __builtin_shuffle(ab, cd, (FN(order)){2, 3, 6, 7});
-      *(FN(quad) *)(row[i + 2] + l) = __builtin_shuffle(AB, CD, (FN(order)){0, 1, 4, 5});
-      *(FN(quad) *)(row[i + 3] + l) = __builtin_shuffle(AB, CD, (FN(order)){2, 3, 6, 7});
-    }
-    for (int64_t i = whole; i < n; i++, p++) {
-      for (int64_t q = 0; q < 4; q++) row[i][l + q] = p[q * step];
-    }
-  }
-  for (; l < lanes; l++) {
-    for (int64_t i = 0; i < n; i++) row[i][l] = from[l * step + i];
-  }
+  mt_tile_get()->turn[REAL_BITS == 32 ? 0 : 1]((void *const *)row, from, step, n, lanes);
 }
 
 // Channels of one panel whose taps' weights lie together: positions [0, n) of w, of `spread` per channel, beginning at channel c.
@@ -51,6 +27,34 @@ static void FN(pack_spread)(const mt_taps_weights *k, REAL *panel, const REAL *w
       for (int64_t q = 0; q < m; q += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(w + i + STRIP + l * t->w_output + q, 0, 2);
     }
     FN(mt_taps_transpose)(row, w + i, t->w_output, m, used);
+  }
+}
+
+// Few of the taps that lie together are in use: theirs are picked out first, output by output along w, then turned.
+static void FN(pack_picked)(const mt_taps_weights *k, REAL *panel, const REAL *w, int64_t lanes, int64_t used) {
+  const mt_taps *t = k->p->taps;
+  const int64_t taps = k->p->count, piece = PICKED / taps, step = piece + 4;
+  REAL picked[MT_TILE_LANES * (PICKED + 4 * PICKED_TAPS)], *row[PICKED];
+  int64_t at[PICKED_TAPS];
+  for (int64_t j = 0; j < taps; j++) {
+    at[j] = t->w_tap[k->p->tap[j].index];
+  }
+  for (int64_t c0 = 0; c0 < t->channels; c0 += piece) {
+    const int64_t n = MT_MIN(piece, t->channels - c0);
+    for (int64_t l = 0; l < used; l++) {
+      const REAL *from = w + l * t->w_output + c0 * t->w_channel, *next = from + (l + 1 < used ? t->w_output : 0);
+      for (int64_t i = 0; i < n * t->w_channel; i += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(next + i, 0, 2);
+      for (int64_t j = 0; j < taps; j++) {
+        REAL *to = picked + (j * MT_TILE_LANES + l) * step;
+        for (int64_t c = 0; c < n; c++) to[c] = from[c * t->w_channel + at[j]];
+      }
+    }
+    for (int64_t j = 0; j < taps; j++) {
+      for (int64_t c = 0; c < n; c++) {
+        row[c] = panel + (j * t->channels + c0 + c) * lanes;
+      }
+      FN(mt_taps_transpose)(row, picked + j * MT_TILE_LANES * step, step, n, used);
+    }
   }
 }
 
@@ -82,6 +86,8 @@ void FN(mt_taps_pack_panel)(const mt_taps_weights *k, REAL *panel, int64_t g, in
         memcpy(panel + (j * t->channels + c) * lanes, w + t->w_tap[k->p->tap[j].index] + c * t->w_channel, sizeof(REAL) * (size_t)used);
       }
     }
+  } else if (k->tap_at && k->p->count <= PICKED_TAPS && 2 * k->p->count < k->spread) {
+    FN(pack_picked)(k, panel, w, lanes, used);
   } else if (k->tap_at && t->w_channel == k->spread) {
     FN(pack_spread)(k, panel, w, lanes, used, 0, t->channels * k->spread);
   } else if (k->tap_at) {
@@ -107,10 +113,9 @@ static void FN(pack_panels)(void *context, int64_t begin, int64_t end) {
 enum {
   STRIP = 64,       // positions transposed together
   PIECE = 64,       // channels whose rows of a panel are written together
+  PICKED = 128,     // weights of an output that are picked together,
+  PICKED_TAPS = 4,  // of at most so many taps
 };
-
-typedef int32_t integer_f32;
-typedef int64_t integer_f64;
 
 #define MT_SOURCE "taps_pack.c"
 #include "twice.h"

@@ -115,6 +115,99 @@ static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, cons
 #include "tile_outer.h"
 #undef FMADD
 
+// ---- transposition -----------------------------------------------------------------------------------------------------
+
+#define TURN_BYTES (WIDEST > 32 ? 32 : WIDEST)
+enum { FN(side) = TURN_BYTES / sizeof(REAL) };
+typedef REAL FN(square_row) __attribute__((vector_size(TURN_BYTES), aligned(sizeof(REAL)), may_alias));
+
+// A square of side x side: few rows of `from` are read at a time, since they often lie at a distance at which they compete for the
+// same cache lines.
+INLINE void FN(turn_square)(REAL *const *row, int64_t l, const REAL *p, int64_t step) {
+  FN(square_row) a[FN(side)], b[FN(side)];
+  UNROLL for (int k = 0; k < FN(side); k++) a[k] = *(const FN(square_row) *)(p + k * step);
+#if TURN_BYTES == 32 && REAL_BITS == 32
+  UNROLL for (int k = 0; k < 8; k += 2) {
+    b[k] = __builtin_shufflevector(a[k], a[k + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    b[k + 1] = __builtin_shufflevector(a[k], a[k + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  UNROLL for (int k = 0; k < 8; k += 4) {
+    a[k] = __builtin_shufflevector(b[k], b[k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+    a[k + 1] = __builtin_shufflevector(b[k], b[k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    a[k + 2] = __builtin_shufflevector(b[k + 1], b[k + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+    a[k + 3] = __builtin_shufflevector(b[k + 1], b[k + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  UNROLL for (int k = 0; k < 4; k++) {
+    b[k] = __builtin_shufflevector(a[k], a[k + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    b[k + 4] = __builtin_shufflevector(a[k], a[k + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+#elif TURN_BYTES == 16 && REAL_BITS == 64
+  b[0] = __builtin_shufflevector(a[0], a[1], 0, 2);
+  b[1] = __builtin_shufflevector(a[0], a[1], 1, 3);
+#elif TURN_BYTES == 32
+  FN(square_row) c[4];
+  UNROLL for (int k = 0; k < 4; k += 2) {
+    c[k] = __builtin_shufflevector(a[k], a[k + 1], 0, 4, 2, 6);
+    c[k + 1] = __builtin_shufflevector(a[k], a[k + 1], 1, 5, 3, 7);
+  }
+  UNROLL for (int k = 0; k < 2; k++) {
+    b[k] = __builtin_shufflevector(c[k], c[k + 2], 0, 1, 4, 5);
+    b[k + 2] = __builtin_shufflevector(c[k], c[k + 2], 2, 3, 6, 7);
+  }
+#else
+  FN(square_row) c[4];
+  UNROLL for (int k = 0; k < 4; k += 2) {
+    c[k] = __builtin_shufflevector(a[k], a[k + 1], 0, 4, 1, 5);
+    c[k + 1] = __builtin_shufflevector(a[k], a[k + 1], 2, 6, 3, 7);
+  }
+  UNROLL for (int k = 0; k < 2; k++) {
+    b[2 * k] = __builtin_shufflevector(c[k], c[k + 2], 0, 1, 4, 5);
+    b[2 * k + 1] = __builtin_shufflevector(c[k], c[k + 2], 2, 3, 6, 7);
+  }
+#endif
+  UNROLL for (int k = 0; k < FN(side); k++) *(FN(square_row) *)(row[k] + l) = b[k];
+}
+
+#if TURN_BYTES == 32 && REAL_BITS == 32
+typedef REAL FN(half_row) __attribute__((vector_size(16), aligned(sizeof(REAL)), may_alias));
+
+// The same, 4 x 4.
+INLINE void FN(turn_half)(REAL *const *row, int64_t l, const REAL *p, int64_t step) {
+  FN(half_row) a[4], b[4];
+  UNROLL for (int k = 0; k < 4; k++) a[k] = *(const FN(half_row) *)(p + k * step);
+  UNROLL for (int k = 0; k < 4; k += 2) {
+    b[k] = __builtin_shufflevector(a[k], a[k + 1], 0, 4, 1, 5);
+    b[k + 1] = __builtin_shufflevector(a[k], a[k + 1], 2, 6, 3, 7);
+  }
+  UNROLL for (int k = 0; k < 2; k++) {
+    *(FN(half_row) *)(row[2 * k] + l) = __builtin_shufflevector(b[k], b[k + 2], 0, 1, 4, 5);
+    *(FN(half_row) *)(row[2 * k + 1] + l) = __builtin_shufflevector(b[k], b[k + 2], 2, 3, 6, 7);
+  }
+}
+#endif
+
+static void FN(turn)(void *const *rows, const void *from, int64_t step, int64_t n, int64_t lanes) {
+  REAL *const *row = (REAL *const *)rows;
+  int64_t l = 0;
+  for (; l + FN(side) <= lanes; l += FN(side)) {
+    const REAL *p = (const REAL *)from + l * step;
+    int64_t i = 0;
+    for (; i + FN(side) <= n; i += FN(side)) FN(turn_square)(row + i, l, p + i, step);
+#if TURN_BYTES == 32 && REAL_BITS == 32
+    for (; i + 4 <= n; i += 4) {
+      FN(turn_half)(row + i, l, p + i, step);
+      FN(turn_half)(row + i, l + 4, p + i + 4 * step, step);
+    }
+#endif
+    for (; i < n; i++) {
+      for (int64_t k = 0; k < FN(side); k++) row[i][l + k] = p[k * step + i];
+    }
+  }
+  for (; l < lanes; l++) {
+    for (int64_t i = 0; i < n; i++) row[i][l] = ((const REAL *)from)[l * step + i];
+  }
+}
+
 // ---- lane by lane: depthwise convolution ------------------------------------------------------------------------------
 
 INLINE REAL FN(one_fma)(REAL a, REAL b, REAL c) {
@@ -199,6 +292,7 @@ const mt_tile TABLE(TILE_NAME) = {
     .reach = {reach_f32, reach_f64},
     .finish = {finish_f32, finish_f64},
     .outer = {outer_f32, outer_f64},
+    .turn = {turn_f32, turn_f64},
     .outer_rows = OUTER_ROWS,
     .outer_lanes = {OUTER_VECTORS * widest_f32, OUTER_VECTORS * widest_f64},
     .outer_runs = {outer_runs_f32, outer_runs_f64},

@@ -59,6 +59,8 @@ typedef struct mt_tile {
   // summed from 0; the first time, acc is that sum. outputs: 1, 2, 3, 4, 6 or 8.
   void (*planes[2])(void *acc, int64_t ld, const void *a, const int64_t *at, const void *w, int64_t k, bool first,
                     int64_t outputs, int64_t vectors);
+  // row[i][l] = from[l * step + i] for i < n, l < lanes.
+  void (*turn[2])(void *const *row, const void *from, int64_t step, int64_t n, int64_t lanes);
   // The gradient of weights, rows <= outer_rows, lanes <= outer_lanes: acc[m * outer_lanes + l] (0 when first) += for every
   // row of runs in order the sum over its pixels in order of a[a_at + i * a_step + m] * b[b_at + i * b_step + l]. The last run
   // ends a row. Lanes beyond the given ones are written, but b is not read there.
