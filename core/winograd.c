@@ -31,21 +31,60 @@ typedef struct {
 
 static int64_t block_length(const mt_taps *t, int64_t c0) { return MT_MIN(MT_TILE_K, t->channels - c0); }
 
+// The weights of some channels and one vector of outputs, to[c * taps + tap]: where the taps of a channel are neighbours, turned
+// square by square.
+static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, int64_t channels, int64_t outputs) {
+  const mt_taps *t = s->taps;
+  void *row[PACK_CHANNELS * 9];
+  int64_t first = t->w_tap[0];
+  bool neighbours = true;
+  for (int64_t j = 1; j < t->taps; j++) {
+    first = MT_MIN(first, t->w_tap[j]);
+    neighbours = neighbours && (t->w_tap[j] - t->w_tap[j - 1] == 1 || t->w_tap[j] - t->w_tap[j - 1] == -1);
+  }
+  if (outputs < WINO_LANES || !neighbours) {
+    memset(to, 0, sizeof *to * (size_t)(channels * t->taps));
+  }
+  for (int64_t c = 0; c < channels; c++) {
+    for (int64_t j = 0; j < t->taps; j++) {
+      row[c * t->taps + (neighbours ? t->w_tap[j] - first : j)] = &to[c * t->taps + j];
+    }
+  }
+  for (int64_t c = 0; c < channels; c++) {
+    const float *from = w + c * t->w_channel;
+    if (!neighbours) {
+      for (int64_t j = 0; j < t->taps; j++) {
+        for (int64_t l = 0; l < outputs; l++) ((float *)row[c * t->taps + j])[l] = from[t->w_tap[j] + l * t->w_output];
+      }
+    } else if (t->w_channel == t->taps) {
+      s->kernel->turn[0](row, from + first, t->w_output, channels * t->taps, outputs);
+      return;
+    } else {
+      s->kernel->turn[0](row + c * t->taps, from + first, t->w_output, t->taps, outputs);
+    }
+  }
+}
+
 // Transforms the weights of some channels for one vector of outputs.
 static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end) {
   const wino_plan *s = context;
   const mt_taps *t = s->taps;
   const int64_t chunks = (t->channels + PACK_CHANNELS - 1) / PACK_CHANNELS;
   const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
+  wino_lanes all[PACK_CHANNELS * 9];
   for (int64_t task = begin; task < end; task++) {
     const int64_t o0 = task / chunks * WINO_LANES, n = MT_MIN(WINO_LANES, t->outputs - o0);
     const int64_t left = MT_MIN(WINO_LANES, s->padded - o0), c1 = task % chunks * PACK_CHANNELS;
-    for (int64_t c = c1; c < MT_MIN(c1 + PACK_CHANNELS, t->channels); c++) {
+    const int64_t after = MT_MIN(c1 + PACK_CHANNELS, t->channels);
+    if (n > 0) {
+      load_weights(s, all, (const float *)t->w + c1 * t->w_channel + o0 * t->w_output, after - c1, n);
+    } else {
+      memset(all, 0, sizeof all);
+    }
+    for (int64_t c = c1; c < after; c++) {
       wino_lanes w[9], half[WINO_IN * 3], u[WINO_IN * WINO_IN];
-      const float *from = (const float *)t->w + c * t->w_channel + o0 * t->w_output;
       for (int64_t j = 0; j < t->taps; j++) {
-        const float *tap = from + t->w_tap[reversed ? t->taps - 1 - j : j];
-        for (int64_t l = 0; l < WINO_LANES; l++) w[j][l] = l < n ? tap[l * t->w_output] : 0;
+        w[j] = all[(c - c1) * t->taps + (reversed ? t->taps - 1 - j : j)];
       }
       if (s->l.rows == 1) {
         wino_weight(u, 1, w, 1);
