@@ -109,30 +109,47 @@ enum { WIDTH = 8 };
 
 #define FOUR(each) each(0) each(1) each(2) each(3)
 #define LOAD(l) \
-  vector s##l = *(const vector *)(sums + l * ld), t##l = *(const vector *)(sums + l * ld + WIDTH);
+  vector s##l = *(const vector *)(sums + l * ld), t##l = two ? *(const vector *)(sums + l * ld + WIDTH) : s##l;
 #define STEP(l)       \
   s##l += u * v[l]; \
-  t##l += w2 * v[l];
+  if (two) {        \
+    t##l += w2 * v[l]; \
+  }
 #define STORE(l)                        \
-  *(vector *)(sums + l * ld) = s##l; \
-  *(vector *)(sums + l * ld + WIDTH) = t##l;
+  *(vector *)(sums + l * ld) = s##l;    \
+  if (two) {                            \
+    *(vector *)(sums + l * ld + WIDTH) = t##l; \
+  }
 
-// sums[lane * ld + f] += values[c][lane] * w[c][f], channel by channel; two vectors of filters, `groups` times LANES pixels. So few
-// weights stay in the nearest cache for all the pixels. Products of float32 values are exact in double, so contraction, where the
-// machine has it, changes bits for float64 alone, and rounding stays monotone.
-MT_CLONES_512 __attribute__((optimize("fp-contract=fast"))) static void mixed_sums(double *sums, int64_t ld, const double *values, const double *w, int64_t channels, int64_t groups,
-                                     int64_t padded) {
+// sums[lane * ld + f] += values[c][lane] * w[c][f], channel by channel; one or two vectors of filters, `groups` times LANES pixels.
+// So few weights stay in the nearest cache for all the pixels. Products of float32 values are exact in double, so contraction, where
+// the machine has it, changes bits for float64 alone, and rounding stays monotone.
+#define CONTRACTED __attribute__((optimize("fp-contract=fast")))
+
+CONTRACTED MT_INLINE void mixed_vectors(double *sums, int64_t ld, const double *values, const double *w, int64_t channels,
+                                        int64_t groups, int64_t padded, const bool two) {
   for (int64_t g = 0; g < groups; g++, sums += LANES * ld, values += LANES * CHANNELS) {
     FOUR(LOAD)
     for (int64_t c = 0; c < channels; c++) {
       const double *v = values + c * LANES;
-      const vector u = *(const vector *)(w + c * padded), w2 = *(const vector *)(w + c * padded + WIDTH);
+      const vector u = *(const vector *)(w + c * padded), w2 = two ? *(const vector *)(w + c * padded + WIDTH) : u;
       FOUR(STEP)
     }
     FOUR(STORE)
   }
 }
 
+MT_CLONES_512 CONTRACTED static void mixed_sums(double *sums, int64_t ld, const double *values, const double *w, int64_t channels,
+                                                int64_t groups, int64_t padded, int64_t filters) {
+  for (; filters > WIDTH; filters -= 2 * WIDTH, sums += 2 * WIDTH, w += 2 * WIDTH) {
+    mixed_vectors(sums, ld, values, w, channels, groups, padded, true);
+  }
+  if (filters > 0) {
+    mixed_vectors(sums, ld, values, w, channels, groups, padded, false);
+  }
+}
+
+#undef CONTRACTED
 #undef FOUR
 #undef LOAD
 #undef STEP
@@ -181,6 +198,13 @@ static int64_t pixel_at(const mt_windows *c, const int64_t *o, int64_t x, const 
   return (at[0] * c->in[1] + at[1]) * c->in[2] + at[2];
 }
 
+// A window whose tap lies inside along the last axis, or -1.
+static int64_t first_inside(const mt_windows *c, int64_t tap) {
+  int64_t lo, hi;
+  mt_window_inside(c, 2, tap, &lo, &hi);
+  return lo < hi ? lo : -1;
+}
+
 static const char *pixel_address(const window_row *r, const int64_t at[3]) {
   const int64_t *step = r->k->c->step;
   return r->mask + at[0] * step[0] + at[1] * step[1] + at[2] * step[2];
@@ -227,9 +251,7 @@ static void sum_mixed(const window_row *r, double *sums, const char **pixel, int
     for (int64_t i = 0; i < groups * LANES; i++) {
       pixel[i] += channels * c->step_c;
     }
-    for (int64_t f = 0; f < n; f += 2 * WIDTH) {
-      mixed_sums(sums + f, n, values, w + f, channels, groups, k->padded);
-    }
+    mixed_sums(sums, n, values, w, channels, groups, k->padded, n);
   }
 }
 
@@ -269,12 +291,13 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
   double S[WINDOWS * FILTERS], K[WINDOWS * FILTERS], s[WINDOWS * FILTERS];
   for (int64_t first = 0; first < c->filters; first += FILTERS) {
     // Rows of S and K are n numbers apart.
-    const int64_t filters = MT_MIN(FILTERS, c->filters - first), n = (filters + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
+    const int64_t filters = MT_MIN(FILTERS, c->filters - first), n = (filters + WIDTH - 1) / WIDTH * WIDTH;
     const double *whole = k->whole + r->g * k->padded + first;
     memset(S, 0, sizeof(double) * (size_t)(count * n));
     for (int64_t i = 0; i < count; i++) {
-      for (int64_t f = 0; f < n; f++) {
-        K[i * n + f] = known[i] && f < filters ? whole[f] : 0;
+      memcpy(K + i * n, whole, sizeof(double) * (size_t)n);
+      if (!known[i]) {
+        memset(K + i * n, 0, sizeof(double) * (size_t)n);
       }
     }
     int64_t tap[3], t = r->g * c->taps, at[3];
@@ -284,12 +307,13 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
           const double *merged = k->merged + t * k->padded + first;
           const char *mixed[WINDOWS + LANES];
           int64_t window[WINDOWS + LANES], waiting = 0;
-          for (int64_t i = 0; i < count; i++) {
-            const int64_t p = pixel_at(c, r->o, x[i], tap, at);
-            if (p < 0) {
+          const int64_t row = pixel_at(c, r->o, first_inside(c, tap[2]), tap, at), left = at[2];
+          for (int64_t i = 0; i < count && row >= 0; i++) {
+            at[2] = x[i] * c->stride[2] + tap[2] * c->dilation[2] - c->pad[2];
+            if (at[2] < 0 || at[2] >= c->in[2]) {
               continue;
             }
-            const uint8_t kind = r->kinds[p];
+            const uint8_t kind = r->kinds[row + at[2] - left];
             if (!known[i]) {
               add(K + i * n, merged, filters);
             }
@@ -472,7 +496,7 @@ int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares) {
       k.result[1].step[d + 3 - q->ndim] = q->stride[d] * c->out_size;
     }
   }
-  k.padded = (c->filters + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
+  k.padded = (c->filters + WIDTH - 1) / WIDTH * WIDTH;
   bool mixed = false;
   for (int64_t p = 0; p < c->N * c->pixels && c->channels > 1 && !mixed; p++) {
     mixed = c->kinds[p] == MT_MASK_MIXED;
