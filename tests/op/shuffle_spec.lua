@@ -43,6 +43,50 @@ describe('pixel_unshuffle', function()
     assert.same(Tensor.channels_last(shape), F.pixel_shuffle(y, 2):stride())
   end)
 
+  -- Blocks of 2, 4 and 8, rows of planes, and what has no loop of its own; any dtype, both formats.
+  it('gives the same in every format and dtype, for every factor', function()
+    local function by_formula(x, r)
+      local n, c, h, w = unpack(x:size())
+      local rows = x:totable()
+      local out = {}
+      for i = 1, n do
+        out[i] = {}
+        for k = 1, c * r * r do
+          local from, rest, plane = math.floor((k - 1) / (r * r)) + 1, (k - 1) % (r * r), {}
+          for a = 1, h / r do
+            plane[a] = {}
+            for b = 1, w / r do plane[a][b] = rows[i][from][(a - 1) * r + math.floor(rest / r) + 1][(b - 1) * r + rest % r + 1] end
+          end
+          out[i][k] = plane
+        end
+      end
+      return out
+    end
+    for _, dtype in ipairs { 'float32', 'float64', 'int64', 'uint8' } do
+      for _, r in ipairs { 1, 2, 3, 4 } do
+        for _, channels in ipairs { 1, 3, 17 } do
+          local shape = { 2, channels, 2 * r, 9 * r }
+          for _, strides in ipairs { false, Tensor.channels_last(shape) } do
+            local x = sequence(shape, dtype, strides or nil)
+            local y = F.pixel_unshuffle(x, r)
+            assert.same(by_formula(x, r), y:totable())
+            assert.same_bits(x, F.pixel_shuffle(y, r))
+          end
+        end
+      end
+    end
+    for _, dims in ipairs { 1, 3 } do
+      local shape = dims == 1 and { 2, 5, 24 } or { 2, 5, 4, 8, 12 }
+      for _, r in ipairs { 2, 4 } do
+        local x = sequence(shape)
+        local y = F.pixel_unshuffle(x, r)
+        local last = F.pixel_unshuffle(sequence(shape, 'float32', Tensor.channels_last(shape)), r)
+        assert.same_bits(y, last)
+        assert.same_bits(x, F.pixel_shuffle(last, r))
+      end
+    end
+  end)
+
   it('takes empty tensors', function()
     assert.same({ 0, 12, 2, 3 }, F.pixel_unshuffle(Tensor.empty('test', { 0, 3, 4, 6 }, 'float32'), 2):size())
     assert.same({ 2, 6, 0 }, F.pixel_unshuffle(Tensor.empty('test', { 2, 3, 0 }, 'float32'), 2):size())
