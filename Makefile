@@ -29,13 +29,14 @@ LDLIBS := -lopenblas -lpthread -lm
 
 # ---- build -----------------------------------------------------------------------------------------------------------
 
-SOURCES := $(filter-out core/tile.c,$(wildcard core/*.c))
-# The micro-kernels are built once per instruction set; the library picks one at run time (core/isa.c).
+# The micro-kernels and the sums of norms are built once per instruction set; the library picks one at run time (core/isa.c).
 TILES := portable $(if $(filter x86_64,$(shell $(CC) -dumpmachine | cut -d- -f1)),avx2 avx512)
 TILE_FLAGS_avx2 := -mavx2 -mfma
 TILE_FLAGS_avx512 := -mavx2 -mfma -mavx512f -mavx512vl
 TILE_OBJECTS := $(TILES:%=$(BUILD)/core/tile_%.o)
-OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o) $(TILE_OBJECTS)
+ROWS_OBJECTS := $(TILES:%=$(BUILD)/core/norm_rows_%.o)
+SOURCES := $(filter-out core/tile.c core/norm_rows.c,$(wildcard core/*.c))
+OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o) $(TILE_OBJECTS) $(ROWS_OBJECTS)
 LIBRARY := $(BUILD)/libmasked_torch_cpu.so
 .PHONY: all
 all: $(LIBRARY) $(if $(filter sanitize,$(config)),$(BUILD)/bin/luajit)  ## build the library for this machine (werror=1: warnings are errors)
@@ -48,6 +49,10 @@ $(BUILD)/core/%.o: core/%.c VERSION Makefile
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(TILE_OBJECTS): $(BUILD)/core/tile_%.o: core/tile.c VERSION Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(TILE_FLAGS_$*) -DTILE_NAME=$* -MMD -MP -c -o $@ $<
+
+$(ROWS_OBJECTS): $(BUILD)/core/norm_rows_%.o: core/norm_rows.c VERSION Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(TILE_FLAGS_$*) -DTILE_NAME=$* -MMD -MP -c -o $@ $<
 

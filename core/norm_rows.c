@@ -1,6 +1,7 @@
 // norm_rows: the rows of norm_sums.h. A term says what one element adds. Four cells side by side are one vector: cells that are
 // neighbours in memory are loaded as such, rows that are dense in memory are turned as they are read. Whatever fits neither takes
-// the strip, one element at a time; the sums are the same to the bit.
+// the strip, one element at a time; the sums are the same to the bit. The Makefile builds this file once per instruction set, like
+// tile.c: conversions to double are whole vectors only where the compiler knows the set from the start.
 #ifdef REAL
 
 // `width` cells side by side, in registers where the compiler knows width and x_lane.
@@ -55,7 +56,13 @@ static inline __attribute__((always_inline)) void FN(row)(double *sum, char *con
 
 typedef REAL FN(four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
-MT_INLINE quad FN(load)(const char *p) { return __builtin_convertvector(*(const FN(four) *)p, quad); }
+MT_INLINE quad FN(load)(const char *p) {
+#if REAL_BITS == 32 && defined(__AVX2__)  // the compiler would convert two at a time
+  return (quad)_mm256_cvtps_pd(_mm_loadu_ps((const float *)p));
+#else
+  return __builtin_convertvector(*(const FN(four) *)p, quad);
+#endif
+}
 
 // out[i] = element i of the four rows at p, `lane` bytes apart
 MT_INLINE void FN(turn)(quad *out, const char *p, int64_t lane) {
@@ -68,41 +75,100 @@ MT_INLINE void FN(turn)(quad *out, const char *p, int64_t lane) {
   out[3] = __builtin_shuffle(ab1, cd1, (quad_index){2, 3, 6, 7});
 }
 
-// One row for 4 * count neighbouring cells, all under the same mask.
-MT_INLINE void FN(across)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int count, int term,
-                          int uses) {
-  quad a[4] = {{0}}, b[4] = {{0}}, mean[4] = {{0}}, rstd[4] = {{0}};
-  double ones = sum[0], squares = sum[NORM_LANES];
-  for (int k = 0; k < count; k++) {
-    load_sums(sum + 4 * k, term, a + k, b + k);
+// Adds `pixels` pixels, p[k] + at[j] * step[k], to the sums of neighbouring cells, four by four. mean, rstd: of the cells, or NULL
+// where every pixel has its own.
+MT_INLINE void FN(add_pixels)(double *sum, char *const *p, const int64_t *step, const int64_t *at, const double *mean,
+                              const double *rstd, int64_t quads, int pixels, int term, int uses, double m) {
+  double *const to = sum + (term == QUAD_MOMENTS || term == QUAD_POWER ? 2 : 0) * NORM_LANES;
+  const char *x[4], *dy[4];
+  double w[4];
+  const norm_cell *cell[4];
+  for (int j = 0; j < pixels; j++) {
+    x[j] = p[0] + at[j] * step[0];
+    dy[j] = uses & DY ? p[3] + at[j] * step[3] : NULL;
+    w[j] = uses & WEIGHT ? *(const REAL *)(p[4] + at[j] * step[4]) : 1.0;
+    cell[j] = (const norm_cell *)(p[2] + at[j] * step[2]);
   }
-  const bool fixed = uses & CELL && step[2] == 0;
-  for (int k = 0; k < count && fixed; k++) {
-    load_cells(mean + k, rstd + k, p[2] + 4 * k * lane[2], lane[2]);
-  }
-  for (int64_t i = 0; i < n; i++) {
-    const double m = uses & MASK ? *(const REAL *)(p[1] + i * step[1]) : 1.0;
-    if (m == 0) {
-      continue;
+  for (int64_t k = 0; k < quads; k++) {
+    quad a, b, mu = {0}, r = {0};
+    memcpy(&a, to + 4 * k, sizeof a);
+    memcpy(&b, to + NORM_LANES + 4 * k, sizeof b);
+    if (mean != NULL) {
+      memcpy(&mu, mean + 4 * k, sizeof mu);
+      memcpy(&r, rstd + 4 * k, sizeof r);
     }
-    ones += m;
-    squares += m * m;
-    const double w = uses & WEIGHT ? *(const REAL *)(p[4] + i * step[4]) : 1.0;
-    const norm_cell *cell = (const norm_cell *)(p[2] + i * step[2]);
-    for (int k = 0; k < count; k++) {
-      const quad x = FN(load)(p[0] + i * step[0] + 4 * k * (int64_t)sizeof(REAL));
-      const quad dy = uses & DY ? FN(load)(p[3] + i * step[3] + 4 * k * (int64_t)sizeof(REAL)) : x;
-      const quad mu = fixed || !(uses & CELL) ? mean[k] : (quad){0} + cell->mean;
-      const quad r = fixed || !(uses & CELL) ? rstd[k] : (quad){0} + cell->rstd;
-      if (m == 1) {
-        quad_term(a + k, b + k, term, &x, &dy, w, &mu, &r);
-      } else {
-        quad_term_soft(a + k, b + k, term, &x, &dy, w, &mu, &r, m);
+    if (pixels == 4) {
+      // Four pixels at a time are no stream to the processor. By one line per step, the next but one four are fetched.
+      const int64_t line = k % 4, offset = (k - line) * 4 * (int64_t)sizeof(REAL);
+      __builtin_prefetch(p[0] + (at[0] + AHEAD + line) * step[0] + offset);
+      if (uses & DY) {
+        __builtin_prefetch(p[3] + (at[0] + AHEAD + line) * step[3] + offset);
       }
     }
+    for (int j = 0; j < pixels; j++) {
+      const quad v = FN(load)(x[j] + 4 * k * (int64_t)sizeof(REAL));
+      const quad d = uses & DY ? FN(load)(dy[j] + 4 * k * (int64_t)sizeof(REAL)) : v;
+      const quad mu_j = mean != NULL || !(uses & CELL) ? mu : (quad){0} + cell[j]->mean;
+      const quad r_j = mean != NULL || !(uses & CELL) ? r : (quad){0} + cell[j]->rstd;
+      if (m == 1) {
+        quad_term(&a, &b, term, &v, &d, w[j], &mu_j, &r_j);
+      } else {
+        quad_term_soft(&a, &b, term, &v, &d, w[j], &mu_j, &r_j, m);
+      }
+    }
+    memcpy(to + 4 * k, &a, sizeof a);
+    if (term != QUAD_POWER && term != QUAD_DEVIATION) {
+      memcpy(to + NORM_LANES + 4 * k, &b, sizeof b);
+    }
   }
-  for (int k = 0; k < count; k++) {
-    store_sums(sum + 4 * k, term, a + k, b + k, ones, squares, uses & MASK);
+}
+
+// One row for 4 * quads neighbouring cells, all under the same mask: pixel after pixel, as they lie in memory, four at a time.
+MT_INLINE void FN(across)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t quads, int term,
+                          int uses) {
+  double own_mean[NORM_LANES], own_rstd[NORM_LANES], ones = 0, squares = 0;
+  const double *mean = NULL, *rstd = NULL;
+  if (uses & CELL && step[2] == 0) {
+    for (int64_t l = 0; l < 4 * quads; l++) {
+      const norm_cell *cell = (const norm_cell *)(p[2] + l * lane[2]);
+      own_mean[l] = cell->mean;
+      own_rstd[l] = cell->rstd;
+    }
+    mean = own_mean;
+    rstd = own_rstd;
+  }
+  for (int64_t i = 0; i < n;) {
+    int64_t at[4];
+    int some = 0;
+    double m = 1;
+    for (; i < n && some < 4; i++) {
+      const double next = uses & MASK ? *(const REAL *)(p[1] + i * step[1]) : 1.0;
+      if (next == 0) {
+        continue;
+      }
+      if (next != 1 && some > 0) {
+        break;
+      }
+      at[some++] = i;
+      ones += next;
+      squares += next * next;
+      m = next;
+      if (m != 1) {
+        i++;
+        break;
+      }
+    }
+    if (some == 4) {
+      FN(add_pixels)(sum, p, step, at, mean, rstd, quads, 4, term, uses, 1);
+      continue;
+    }
+    for (int j = 0; j < some; j++) {
+      FN(add_pixels)(sum, p, step, at + j, mean, rstd, quads, 1, term, uses, m);
+    }
+  }
+  for (int64_t l = 0; l < 4 * quads && uses & MASK && (term == QUAD_MOMENTS || term == QUAD_POWER); l++) {
+    sum[l] = ones;
+    sum[NORM_LANES + l] = squares;
   }
 }
 
@@ -172,25 +238,7 @@ MT_INLINE int64_t FN(quads)(double *sum, char *const *p, const int64_t *step, co
     return 0;
   }
   if (lane[0] == size && (!(uses & DY) || lane[3] == size) && (!(uses & CELL) || step[2] == 0 || lane[2] == 0)) {
-    // A long row in pieces that stay in the cache while all the cells take their share.
-    for (int64_t first = 0; first < n; first += PIECE) {
-      while (uses & MASK && first < n && *(const REAL *)(p[1] + first * step[1]) == 0) {
-        first++;
-      }
-      for (int64_t l = 0; l + 4 <= lanes && first < n;) {
-        const int64_t count = lanes - l >= 16 ? 4 : 1, piece = MT_MIN(PIECE, n - first);
-        char *q[NORM_OPERANDS];
-        for (int k = 0; k < NORM_OPERANDS; k++) {
-          q[k] = p[k] == NULL ? NULL : p[k] + first * step[k] + l * lane[k];
-        }
-        if (count == 4) {
-          FN(across)(sum + l, q, step, lane, piece, 4, term, uses);
-        } else {
-          FN(across)(sum + l, q, step, lane, piece, 1, term, uses);
-        }
-        l += 4 * count;
-      }
-    }
+    FN(across)(sum, p, step, lane, n, lanes / 4, term, uses);
     return lanes / 4 * 4;
   }
   if (step[0] == size && (!(uses & DY) || step[3] == size) && (!(uses & CELL) || step[2] == 0) && lanes >= 4) {
@@ -223,8 +271,7 @@ MT_INLINE void FN(rows)(double *sum, char *const *p, const int64_t *step, const 
 }
 
 #define ROW(name, term, quad_kind, uses)                                                                                  \
-  MT_CLONES static void FN(name)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n,        \
-                                 int64_t lanes) {                                                                         \
+  static void FN(name)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes) { \
     FN(rows)(sum, p, step, lane, n, lanes, term, quad_kind, uses);                                                        \
   }
 ROW(moments, value_sum, QUAD_MOMENTS, 0)
@@ -245,6 +292,10 @@ ROW(compat_skew, value_compat_skew, NO_QUAD, CELL | MASK | HOLES)
 #else
 #include "norm_sums.h"
 #include "row.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 enum { MASK = 1, CELL = 2, DY = 4, WEIGHT = 8, HOLES = 16 };   // what a row reads; HOLES: elements with mask 0 too
 enum { STRIP = 4 };
@@ -310,7 +361,7 @@ static inline norm_value value_compat_skew(double x, double m, const norm_cell *
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 typedef double quad __attribute__((vector_size(32)));
 typedef long long quad_index __attribute__((vector_size(32)));
-enum { PIECE = 16 };
+enum { AHEAD = 8 };  // pixels
 enum { NO_QUAD, QUAD_MOMENTS, QUAD_POWER, QUAD_DEVIATION, QUAD_GRADIENTS, QUAD_WEIGHT_GRADIENTS };
 
 MT_INLINE void load_cells(quad *mean, quad *rstd, const char *p, int64_t lane) {
@@ -371,13 +422,6 @@ MT_INLINE void quad_term_soft(quad *a, quad *b, int term, const quad *xp, const 
   }
 }
 
-// The sums so far: of a row in pieces.
-MT_INLINE void load_sums(const double *sum, int term, quad *a, quad *b) {
-  const double *from = sum + (term == QUAD_MOMENTS || term == QUAD_POWER ? 2 : 0) * NORM_LANES;
-  memcpy(a, from, sizeof *a);
-  memcpy(b, from + NORM_LANES, sizeof *b);
-}
-
 // Where the strip puts them.
 MT_INLINE void store_sums(double *sum, int term, const quad *a, const quad *b, double ones, double squares, bool masked) {
   const bool moments = term == QUAD_MOMENTS || term == QUAD_POWER;
@@ -395,14 +439,18 @@ MT_INLINE void store_sums(double *sum, int term, const quad *a, const quad *b, d
 #define MT_SOURCE "norm_rows.c"
 #include "twice.h"
 
-#define PICK(name) (masked ? MT_REAL_FN(dtype, name##_masked) : MT_REAL_FN(dtype, name))
-norm_row norm_row_moments(int32_t dtype, bool masked) { return PICK(moments); }
-norm_row norm_row_power(int32_t dtype, bool masked) { return PICK(power); }
-norm_row norm_row_squares(int32_t dtype, bool masked) { return PICK(squares); }
-norm_row norm_row_gradients(int32_t dtype, bool masked) { return PICK(gradients); }
-norm_row norm_row_weight_gradients(int32_t dtype, bool masked) { return PICK(weight_gradients); }
-norm_row norm_row_compat_moments(int32_t dtype) { return MT_REAL_FN(dtype, compat_moments); }
-norm_row norm_row_compat_squares(int32_t dtype) { return MT_REAL_FN(dtype, compat_squares); }
-norm_row norm_row_compat_skew(int32_t dtype) { return MT_REAL_FN(dtype, compat_skew); }
+#define TABLE2(name) norm_rows_##name
+#define TABLE(name) TABLE2(name)
+#define BOTH(name) {{name##_f32, name##_f64}, {name##_masked_f32, name##_masked_f64}}
+const norm_rows TABLE(TILE_NAME) = {
+  .moments = BOTH(moments),
+  .power = BOTH(power),
+  .squares = BOTH(squares),
+  .gradients = BOTH(gradients),
+  .weight_gradients = BOTH(weight_gradients),
+  .compat_moments = {compat_moments_f32, compat_moments_f64},
+  .compat_squares = {compat_squares_f32, compat_squares_f64},
+  .compat_skew = {compat_skew_f32, compat_skew_f64},
+};
 
 #endif

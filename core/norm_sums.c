@@ -1,6 +1,8 @@
 // norm_sums: see norm_sums.h. The rows themselves are in norm_rows.c.
 #include "norm_sums.h"
 
+#include "tile.h"
+
 // A run of dims that is walked in row-major order: sizes, and steps in bytes per operand; steps in cells for the target.
 typedef struct walk {
   int32_t ndim;
@@ -12,9 +14,11 @@ typedef struct plan {
   int32_t operands;
   char *base[NORM_OPERANDS];
   walk outer, rows;                                // kept dims but the lane dim; summed dims but the last
+  int64_t group;                                   // rows under one index of the first summed dim
   int64_t n, step[NORM_OPERANDS];                  // the row
   int64_t lanes, lane[NORM_OPERANDS], lane_cell;   // neighbouring cells
   int64_t block, blocks;                           // lanes per block, blocks along the lane dim
+  bool by_group;                                   // what `partial` holds
   double *sums, *partial;
 } plan;
 
@@ -74,6 +78,7 @@ static void plan_make(plan *s, int32_t operands, const mt_tensor *const *t, cons
       walk_add(&s->rows, operands, t, d, 0);
     }
   }
+  s->group = s->rows.ndim > 0 ? s->rows.count / s->rows.shape[0] : 1;
   // Far-apart cells: few streams at a time; neighbours in memory: whole cache lines.
   s->block = MT_MIN(s->lanes, lane >= 0 && x->stride[lane] == 1 ? NORM_LANES : 8);
   s->blocks = (s->lanes + s->block - 1) / s->block;
@@ -108,51 +113,69 @@ static void store(const plan *s, const double *total, int64_t cell, int64_t lane
   }
 }
 
+static void add_sums(double *total, const double *sum, int64_t lanes) {
+  for (int32_t w = 0; w < NORM_WIDTH; w++) {
+    for (int64_t l = 0; l < lanes; l++) {
+      total[w * NORM_LANES + l] += sum[w * NORM_LANES + l];
+    }
+  }
+}
+
 // Whole blocks of cells, all their rows.
 static void run_blocks(void *context, int64_t begin, int64_t end) {
   const plan *s = context;
   for (int64_t b = begin; b < end; b++) {
-    double total[NORM_WIDTH * NORM_LANES] = {0}, sum[NORM_WIDTH * NORM_LANES];
+    double total[NORM_WIDTH * NORM_LANES] = {0}, group[NORM_WIDTH * NORM_LANES], sum[NORM_WIDTH * NORM_LANES];
     char *p[NORM_OPERANDS];
     int64_t cell, lanes = seek(s, b, p, &cell);
     for (int64_t r = 0; r < s->rows.count; r++) {
-      row_sum(s, sum, p, r, lanes);
-      for (int32_t w = 0; w < NORM_WIDTH; w++) {
-        for (int64_t l = 0; l < lanes; l++) {
-          total[w * NORM_LANES + l] += sum[w * NORM_LANES + l];
-        }
+      if (r % s->group == 0) {
+        row_sum(s, group, p, r, lanes);
+      } else {
+        row_sum(s, sum, p, r, lanes);
+        add_sums(group, sum, lanes);
+      }
+      if ((r + 1) % s->group == 0) {
+        add_sums(total, group, lanes);
       }
     }
     store(s, total, cell, lanes);
   }
 }
 
-// Few cells, many rows: every row sum is stored, and added up afterwards in the same order.
-static void run_rows(void *context, int64_t begin, int64_t end) {
+// Few cells: the sums of groups, or where those are few of rows, are stored, and added up afterwards in the same order. A row is
+// read for all blocks before the next one, as it lies in memory.
+static void run_parts(void *context, int64_t begin, int64_t end) {
   const plan *s = context;
-  for (int64_t u = begin; u < end; u++) {
-    double sum[NORM_WIDTH * NORM_LANES];
-    char *p[NORM_OPERANDS];
-    int64_t cell, lanes = seek(s, u / s->rows.count, p, &cell);
-    row_sum(s, sum, p, u % s->rows.count, lanes);
-    for (int32_t w = 0; w < NORM_WIDTH; w++) {
-      memcpy(s->partial + (u * NORM_WIDTH + w) * s->block, sum + w * NORM_LANES, sizeof(double) * (size_t)lanes);
+  const int64_t blocks = s->outer.count * s->blocks, rows = s->by_group ? s->group : 1;
+  for (int64_t r = begin * rows; r < end * rows; r++) {
+    double *part = s->partial + r / rows * blocks * NORM_WIDTH * NORM_LANES, sum[NORM_WIDTH * NORM_LANES];
+    for (int64_t b = 0; b < blocks; b++, part += NORM_WIDTH * NORM_LANES) {
+      char *p[NORM_OPERANDS];
+      int64_t cell, lanes = seek(s, b, p, &cell);
+      if (r % rows == 0) {
+        row_sum(s, part, p, r, lanes);
+      } else {
+        row_sum(s, sum, p, r, lanes);
+        add_sums(part, sum, lanes);
+      }
     }
   }
 }
 
-static void add_partial(const plan *s, int64_t blocks) {
+static void add_partial(const plan *s) {
+  const int64_t blocks = s->outer.count * s->blocks, step = blocks * NORM_WIDTH * NORM_LANES;
+  const int64_t groups = s->rows.count / s->group, parts = s->by_group ? 1 : s->group;
   for (int64_t b = 0; b < blocks; b++) {
     double total[NORM_WIDTH * NORM_LANES] = {0};
     char *p[NORM_OPERANDS];
     int64_t cell, lanes = seek(s, b, p, &cell);
-    for (int64_t r = 0; r < s->rows.count; r++) {
-      const double *sum = s->partial + (b * s->rows.count + r) * NORM_WIDTH * s->block;
-      for (int32_t w = 0; w < NORM_WIDTH; w++) {
-        for (int64_t l = 0; l < lanes; l++) {
-          total[w * NORM_LANES + l] += sum[w * s->block + l];
-        }
+    for (int64_t g = 0; g < groups; g++) {
+      double *sum = s->partial + g * parts * step + b * NORM_WIDTH * NORM_LANES;
+      for (int64_t k = 1; k < parts; k++) {
+        add_sums(sum, sum + k * step, lanes);
       }
+      add_sums(total, sum, lanes);
     }
     store(s, total, cell, lanes);
   }
@@ -175,14 +198,26 @@ int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *con
   if (blocks >= ENOUGH_BLOCKS || s.rows.count == 1 || t[0]->numel <= GRAIN) {
     return mt_parallel(blocks, MT_MAX(1, GRAIN / (work * s.rows.count)), run_blocks, &s);
   }
-  s.partial = mt_alloc_array(blocks * s.rows.count, (int64_t)sizeof(double) * NORM_WIDTH * s.block);
+  s.by_group = s.rows.count / s.group >= ENOUGH_BLOCKS;
+  const int64_t rows = s.by_group ? s.group : 1, parts = s.rows.count / rows;
+  s.partial = mt_alloc_array(parts * blocks, (int64_t)sizeof(double) * NORM_WIDTH * NORM_LANES);
   if (s.partial == NULL) {
     return MT_ERROR_MEMORY;
   }
-  const int status = mt_parallel(blocks * s.rows.count, MT_MAX(1, GRAIN / work), run_rows, &s);
+  const int status = mt_parallel(parts, MT_MAX(1, GRAIN / (work * rows * blocks)), run_parts, &s);
   if (status == MT_OK) {
-    add_partial(&s, blocks);
+    add_partial(&s);
   }
   mt_free(s.partial);
   return status;
 }
+
+#define PICK(name) (mt_tile_get()->norm->name[masked][MT_TILE_TYPE(dtype)])
+norm_row norm_row_moments(int32_t dtype, bool masked) { return PICK(moments); }
+norm_row norm_row_power(int32_t dtype, bool masked) { return PICK(power); }
+norm_row norm_row_squares(int32_t dtype, bool masked) { return PICK(squares); }
+norm_row norm_row_gradients(int32_t dtype, bool masked) { return PICK(gradients); }
+norm_row norm_row_weight_gradients(int32_t dtype, bool masked) { return PICK(weight_gradients); }
+norm_row norm_row_compat_moments(int32_t dtype) { return mt_tile_get()->norm->compat_moments[MT_TILE_TYPE(dtype)]; }
+norm_row norm_row_compat_squares(int32_t dtype) { return mt_tile_get()->norm->compat_squares[MT_TILE_TYPE(dtype)]; }
+norm_row norm_row_compat_skew(int32_t dtype) { return mt_tile_get()->norm->compat_skew[MT_TILE_TYPE(dtype)]; }

@@ -246,6 +246,7 @@ static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, cons
 }
 
 #else
+#include "norm_sums.h"
 #include "tile.h"
 
 #if defined(__FMA__)
@@ -280,9 +281,9 @@ static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, cons
 
 #define TEXT2(name) #name
 #define TEXT(name) TEXT2(name)
-#define TABLE2(name) mt_tile_##name
-#define TABLE(name) TABLE2(name)
-const mt_tile TABLE(TILE_NAME) = {
+#define TABLE2(name, isa) name##isa
+#define TABLE(name, isa) TABLE2(name, isa)
+const mt_tile TABLE(mt_tile_, TILE_NAME) = {
     .isa = TEXT(TILE_NAME),
     .rows = ROWS,
     .vector = WIDEST,
@@ -298,6 +299,7 @@ const mt_tile TABLE(TILE_NAME) = {
     .outer_runs = {outer_runs_f32, outer_runs_f64},
     .lanewise = {lanewise_f32, lanewise_f64},
     .lanewise_runs = {lanewise_runs_f32, lanewise_runs_f64},
+    .norm = &TABLE(norm_rows_, TILE_NAME),
 };
 
 #endif
