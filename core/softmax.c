@@ -140,56 +140,25 @@ static void FN(backward_task)(void *context, int64_t begin, int64_t end) {
 }
 
 #else
-#include "reduce_plan.h"
+#include "softmax_check.h"
 #include "vector_math.h"
 
 enum { SKIP = 64 };  // elements that are looked at together
 
-typedef struct {
-  mt_reduction y, x, mask;
-  void *y_data;
-  const void *x_data, *mask_data;
-  bool log;
-} lines;
+typedef mt_softmax_lines lines;
 
 #define MT_SOURCE "softmax.c"
 #include "twice.h"
 
-static int plan(const char *op, lines *l, mt_tensor *y, const mt_tensor *x, int32_t dim, int32_t log) {
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_like(op, "output", y, x));
-  MT_TRY(mt_check_output(op, "output", y));
-  MT_TRY(mt_check_overlap(op, y, x, false));
-  MT_TRY(x->ndim > 0 ? mt_check_dim(op, dim, x) : MT_OK);
-  MT_TRY(mt_reduction_plan(op, &l->y, NULL, y, x->ndim > 0 ? 1 << dim : 0, false));
-  MT_TRY(mt_reduction_plan(op, &l->x, NULL, x, x->ndim > 0 ? 1 << dim : 0, false));
-  l->y_data = y->data;
-  l->x_data = x->data;
-  l->log = log != 0;
-  return MT_OK;
-}
-
 int mt_softmax_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t dim, int32_t log) {
-  const char *op = log ? "log_softmax" : "softmax";
-  lines l = {0};
-  MT_TRY(plan(op, &l, y, x, dim, log));
-  if (mask) {
-    mt_tensor wide;
-    MT_TRY(mt_reduction_expand(op, "mask", &wide, mask, x));
-    MT_TRY(mt_reduction_plan(op, &l.mask, NULL, &wide, x->ndim > 0 ? 1 << dim : 0, false));
-    l.mask_data = mask->data;
-  }
+  lines l;
+  MT_TRY(mt_softmax_check_forward(&l, y, x, mask, dim, log));
   return mt_parallel(l.x.outputs, mt_reduction_grain(&l.x), MT_REAL_FN(x->dtype, forward_task), &l);
 }
 
 int mt_softmax_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *y, int32_t dim, int32_t log) {
-  const char *op = log ? "log_softmax" : "softmax";
-  lines l = {0};
-  MT_TRY(plan(op, &l, dx, y, dim, log));
-  MT_TRY(mt_check_like(op, "gradient", dy, y));
-  MT_TRY(mt_check_overlap(op, dx, dy, false));
-  MT_TRY(mt_reduction_plan(op, &l.mask, NULL, dy, y->ndim > 0 ? 1 << dim : 0, false));
-  l.mask_data = dy->data;
+  lines l;
+  MT_TRY(mt_softmax_check_backward(&l, dx, dy, y, dim, log));
   return mt_parallel(l.x.outputs, mt_reduction_grain(&l.x), MT_REAL_FN(y->dtype, backward_task), &l);
 }
 

@@ -1,0 +1,50 @@
+--- Lines longer than those of the op table, on a device: one warp, several elements each; a block; more than a block.
+local torch = require 'masked_torch'
+local F = torch.nn.functional
+
+local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
+if device == '' then device = nil end
+
+-- The largest difference, relative to the largest value.
+local function apart(a, b)
+  a, b = a:cpu():double(), b:cpu():double()
+  return (a - b):abs():max():item() / math.max(b:abs():max():item(), 1e-300)
+end
+
+local function same(a, b)
+  assert.are.same(a:size(), b:size())
+  assert.is_true(torch.equal(a:cpu(), b:cpu()))
+end
+
+local function near(a, b, limit) assert.is_true(apart(a, b) <= limit) end
+
+describe('long lines', function()
+  if not device then
+    it('runs under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
+    return
+  end
+
+  for _, n in ipairs { 33, 200, 1000, 1500, 3100 } do
+    it(('softmax over %d elements'):format(n), function()
+      torch.manual_seed(n)
+      local x = torch.randn(3, n, { dtype = 'float64' })
+      local dy = torch.randn(3, n, { dtype = 'float64' })
+      for _, name in ipairs { 'softmax', 'log_softmax' } do
+        local here, there = x:clone():requires_grad_(), x:to{ device = device }:requires_grad_()
+        local y, z = F[name](here, 2), F[name](there, 2)
+        y:backward(dy)
+        z:backward(dy:to{ device = device })
+        near(z, y, 1e-14)
+        near(there.grad, here.grad, 1e-13)
+        -- Whatever the layout, and whatever stands behind the last valid element.
+        local across = x:t():contiguous():to{ device = device }
+        same(F[name](across, 1):t(), z:detach())
+        local wide, mask = torch.full({ 3, n + 1100 }, 0 / 0, { dtype = 'float64' }), torch.zeros(3, n + 1100, { dtype = 'float64' })
+        wide:narrow(2, 1, n):copy_(x)
+        mask:narrow(2, 1, n):fill_(1)
+        local padded = F[name](wide:to{ device = device }, 2, { mask = mask:to{ device = device } })
+        same(padded:narrow(2, 1, n), z:detach())
+      end
+    end)
+  end
+end)
