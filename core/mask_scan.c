@@ -61,8 +61,8 @@ MT_CLONES static void FN(kind_row)(uint8_t *kind, const char *row, int64_t n, in
 static double FN(at)(const char *m) { return (double)*(const NUMBER *)m; }
 
 #else
-#include "common.h"
 #include "loop.h"
+#include "mask_check.h"
 #include "row.h"
 
 enum { KIND_BAD = MT_MASK_KINDS };
@@ -100,8 +100,7 @@ static int fail_value(const mt_tensor *mask) {
   for (int64_t i = 0; i < mask->numel; i++) {
     double v = element(&k, i / per_sample, i % per_sample);
     if (!(v >= 0 && v <= 1)) {
-      return mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected values from 0 to 1, got %g in sample %lld of %s", v,
-                     (long long)(i / per_sample) + 1, MT_SHAPE(mask));
+      return mt_mask_refuse_value(mask, v, i / per_sample);
     }
   }
   return mt_fail(MT_ERROR_INTERNAL, "mask: mask: values changed while they were read");
@@ -125,16 +124,8 @@ static void tally_range(void *context, int64_t begin, int64_t end) {
 }
 
 int mt_mask_summary(mt_tensor *valid, mt_tensor *sum, int32_t *all_ones, const mt_tensor *mask) {
-  MT_TRY(mt_check_tensor("mask", "mask", mask));
-  if (mask->ndim < 1) {
-    return mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected at least 1 dimension, got %s", MT_SHAPE(mask));
-  }
+  MT_TRY(mt_mask_check_summary(valid, sum, mask));
   int64_t N = mask->shape[0], per_sample = N > 0 ? mask->numel / N : 0;
-  MT_TRY(mt_check_shape("mask", "valid", valid, 1, &N));
-  MT_TRY(mt_check_dtype("mask", "valid", valid, MT_FLOAT64));
-  if (sum != NULL) {
-    MT_TRY(mt_check_like("mask", "sum", sum, valid));
-  }
   mt_tensor sample = *mask;
   sample.shape[0] = 1;
   sample.numel = per_sample;
@@ -214,20 +205,7 @@ MT_CLONES static void count_kinds(int64_t *counts, uint8_t *valid, const uint8_t
 }
 
 int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts, const mt_tensor *mask) {
-  MT_TRY(mt_check_tensor("mask", "mask", mask));
-  if (mask->ndim < 2 || mask->ndim > 5) {
-    return mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected (N, C, *S) with up to 3 spatial axes, got %s", MT_SHAPE(mask));
-  }
-  int64_t shape[5];
-  memcpy(shape, mask->shape, sizeof shape);
-  shape[1] = 1;
-  MT_TRY(mt_check_shape("mask", "valid", valid, mask->ndim, shape));
-  MT_TRY(mt_check_dtype("mask", "valid", valid, MT_BOOL));
-  MT_TRY(mt_check_shape("mask", "kinds", kinds, mask->ndim, shape));
-  MT_TRY(mt_check_dtype("mask", "kinds", kinds, MT_UINT8));
-  if (!mt_tensor_is_contiguous(valid) || !mt_tensor_is_contiguous(kinds)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "mask: valid and kinds: expected row-major order");
-  }
+  MT_TRY(mt_mask_check_kinds(valid, kinds, mask));
   int64_t size = mt_dtype_size(mask->dtype), channels = mask->shape[1], positions = valid->numel;
   kind_task task = {mask, MT_FIVE_FN(mask->dtype, kind_row), kinds->data, {1, 1, 1}, {0, 0, 0}, 0, 0};
   task.step_n = mask->stride[0] * size;

@@ -9,7 +9,7 @@ return {
   'dropout',
   'linear',
   'conv',
-  'mask',
+ 
   'masked_conv',
   'pool',
   'shuffle',
