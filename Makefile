@@ -243,7 +243,7 @@ LUA_FILES := $(shell find lua experiments tests bench -name '*.lua' 2>/dev/null)
 
 .PHONY: lint
 lint:  ## luacheck, -Werror build, file lengths, versions, exported symbols
-	luacheck -q lua experiments tests bench debian bin/masked-torch
+	luacheck -q lua experiments tests bench debian bin/masked-torch scripts/make_reference scripts/public_names.lua
 	@$(MAKE) --no-print-directory -s werror=1 all
 	@sh scripts/check_tree $(LIBRARY)
 
@@ -256,6 +256,11 @@ coverage:  ## line coverage of the C core by the tests
 	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
 	@$(MAKE) --no-print-directory config=coverage test
 	gcovr --root . --filter core/ build/coverage
+
+.PHONY: doc
+doc: all  ## the manual and the reference of every public name as HTML, build/doc/index.html (needs ldoc)
+	@command -v ldoc >/dev/null || { echo "doc: ldoc is missing: sh scripts/install_dependencies developer" >&2; exit 1; }
+	$(LUAJIT) scripts/make_reference $(abspath build/doc)
 
 LUADIR ?= $(PREFIX)/share/lua/5.1
 NATIVEDIR ?= $(PREFIX)/lib/masked_torch

@@ -38,6 +38,8 @@ describe('an installation', function()
       assert.is_truthy(printed:find('^%d+%.%d+%.%d+%s+2%s'), printed)
       assert.is_truthy(printed:find(place, 1, true), printed)
       assert.is_nil(printed:find(root .. 'build', 1, true), printed)
+      printed = shell([[cd '%s' && LUA_PATH= '%s' usr/bin/masked-torch -e 'torch.ones(2):sum():item()']], place, interpreter)
+      if layout[2] == '' then assert.equal('2\n', printed) end
       output, status = shell('make -s uninstall%s', where)
       assert.equal(0, status, output)
       assert.equal('', (shell("find '%s' -type f", place)))
@@ -49,6 +51,19 @@ describe('an installation', function()
     shell("make -s -C '%s' config=%s install DESTDIR='%s' PREFIX=/p", root, config, place)
     local function list(path) return (shell("cd '%s' && find masked_torch -name '*.lua' | sort", path)) end
     assert.equal(list(root .. 'lua'), list(place .. '/p/share/lua/5.1'))
+  end)
+end)
+
+describe('the man page', function()
+  it('has every option of the command', function()
+    local page = io.open(root .. 'docs/masked-torch.1'):read('*a'):gsub('\\%-', '-')
+    page = page:gsub('\\f[BIR]', '')
+    local count = 0
+    for option in shell("'%s' '%sbin/masked-torch' --help", interpreter, root):gmatch('\n  (%-%-?[%a-]*)') do
+      count = count + 1
+      assert.is_truthy(page:find('\n[%.BIR ]*"?' .. option:gsub('%-', '%%-') .. '[%s"]'), option)
+    end
+    assert.is_true(count >= 9)
   end)
 end)
 

@@ -452,6 +452,7 @@ function Module:__call(...)
   return leave(level, call(self, ...))
 end
 
+--- module:forward(x, mask) -> y, mask: what the layer computes; every class defines it. Call the module, not this: hooks.
 function Module:forward()
   fail('%s: forward is not defined', name_of(self))
 end
@@ -507,6 +508,7 @@ local function Parameter(tensor)
   return tensor
 end
 
+--- nn.Module.is_module(value)
 Module.is_module = is_module
 
 return { Module = Module, Parameter = Parameter }

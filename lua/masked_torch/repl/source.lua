@@ -148,6 +148,9 @@ function source.find(name)
   if not last then return {} end
   local prefix = #last < #name and name:sub(1, #name - #last - 1):match '[^%.:]+$' or nil
   local list = {}
+  -- Forms in place and lazy forms are documented with what they are forms of.
+  local base = last:match '^(.*%w)_$' or last:match '^Lazy(%u.*)$'
+  if not index[last] and base and index[base] then last = base end
   for _, block in ipairs(index[last] or {}) do list[#list + 1] = block end
   local score = {}
   for position, block in ipairs(list) do score[block] = rank(block, prefix, last) - position * 1e-3 end
