@@ -107,6 +107,7 @@ function cuda.memory_reserved(device)
   return memory('memory_reserved', device, 0) + memory('memory_reserved', device, 2)
 end
 
+--- cuda.reset_peak_memory_stats([device]): max_memory_allocated begins again with what lives now.
 function cuda.reset_peak_memory_stats(device)
   local K, n = number_of('reset_peak_memory_stats', device)
   check(K.mt_device_reset_peak(n))
