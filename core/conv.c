@@ -493,7 +493,7 @@ static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tens
   forward_taps(list, g, dw);
   set_taps(&t, list);
   const bool forced = algorithm == MT_CONV_WINOGRAD;
-  return algorithm != MT_CONV_DIRECT && mt_winograd_gradient_suits(&t, forced) ? mt_winograd_gradient(&t) : mt_taps_gradient(&t);
+  return algorithm != MT_CONV_DIRECT && mt_winograd_gradient_suits(&t, forced) ? mt_winograd_gradient(&t, forced) : mt_taps_gradient(&t);
 }
 
 int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g,

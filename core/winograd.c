@@ -20,6 +20,7 @@ typedef struct {
   int64_t lanes;             // padded, up to whole vectors of the transforms
   int64_t together;          // points whose channels share a row of MT_TILE_K terms
   int64_t block;             // tiles of a block
+  bool cleared;              // outputs that are not active are 0 already
   float *weights;            // [point][block of channels][panel][channel][lane]
   float *scratch;            // of every slot: pixels' points, then outputs' points
   int64_t pixels_size, slot_size;
@@ -236,17 +237,27 @@ static void blocks_range(void *context, int64_t begin, int64_t end) {
 
 static void clear_inactive(void *context, int64_t begin, int64_t end) {
   const mt_taps *t = context;
-  const int64_t rows = t->dims == 2 ? t->grid[0] : 1, columns = t->grid[t->dims - 1];
+  const int32_t last = t->dims - 1;
+  const int64_t rows = t->dims == 2 ? t->grid[0] : 1, columns = t->grid[last], step = t->active.step[last];
+  const bool dense = t->y_channel == 1 && t->y_step[last] == t->outputs;
   for (int64_t i = begin; i < end; i++) {
     const int64_t sample = i / rows, r = i % rows;
     const uint8_t *active =
         (const uint8_t *)t->active.data + sample * t->active.sample + (t->dims == 2 ? r * t->active.step[0] : 0);
     float *y = (float *)t->y + sample * t->y_sample + (t->dims == 2 ? r * t->y_step[0] : 0);
-    for (int64_t c = 0; c < columns; c++, y += t->y_step[t->dims - 1]) {
-      if (active[c * t->active.step[t->dims - 1]]) {
+    for (int64_t c = 0, after; c < columns; c = after) {
+      for (after = c + 1; after < columns && !active[c * step] == !active[after * step]; after++) {
+      }
+      if (active[c * step]) {
         continue;
       }
-      for (int64_t o = 0; o < t->outputs; o++) y[o * t->y_channel] = 0;
+      if (dense) {
+        memset(y + c * t->outputs, 0, sizeof(float) * (size_t)((after - c) * t->outputs));
+        continue;
+      }
+      for (int64_t k = c; k < after; k++) {
+        for (int64_t o = 0; o < t->outputs; o++) y[k * t->y_step[last] + o * t->y_channel] = 0;
+      }
     }
   }
 }
@@ -261,7 +272,7 @@ static int run_group(const wino_plan *plan, const mt_taps *whole, int64_t g) {
   t.bias = whole->bias ? (const float *)whole->bias + g * whole->outputs : NULL;
   wino_plan *s = &group;
   group.taps = &t;
-  if (t.active.data) {
+  if (t.active.data && !s->cleared) {
     const int64_t rows = t.samples * (t.dims == 2 ? t.grid[0] : 1);
     MT_TRY(mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, t.grid[t.dims - 1] * t.outputs)), clear_inactive, &t));
   }
@@ -307,27 +318,32 @@ static int run(wino_plan *s, const mt_taps *t) {
   return status;
 }
 
-// The samples [first, after) are all worth it.
-static int run_samples(const mt_taps *t, int64_t first, int64_t after) {
-  const mt_taps part = mt_wino_samples(t, first, after - first);
-  wino_plan s = {.block = BLOCK};
-  int status = mt_wino_list_tiles(&s.l, &part);
-  status = status ? status : run(&s, &part);
+// worth: the samples that are, NULL: all.
+static int run_samples(const mt_taps *t, const uint8_t *worth) {
+  wino_plan s = {.block = BLOCK, .cleared = worth != NULL};
+  int status = mt_wino_list_tiles(&s.l, t, worth);
+  status = status ? status : run(&s, t);
   mt_free(s.l.tile);
   return status;
 }
 
 int mt_winograd_sum(const mt_taps *t, bool forced) {
-  for (int64_t first = 0, after; first < t->samples; first = after) {
-    const bool worth = mt_wino_is_worth_it(t, first, forced);
-    for (after = first + 1; after < t->samples && mt_wino_is_worth_it(t, after, forced) == worth; after++) {
-    }
-    if (worth) {
-      MT_TRY(run_samples(t, first, after));
-    } else {
-      const mt_taps part = mt_wino_samples(t, first, after - first);
-      MT_TRY(mt_taps_sum(&part));
-    }
+  uint8_t *worth, *active = NULL;
+  int64_t count;
+  MT_TRY(mt_wino_choose(&worth, &count, t, forced));
+  int status = MT_OK;
+  if (count == t->samples) {
+    status = run_samples(t, NULL);
+  } else if (count == 0) {
+    status = mt_taps_sum(t);
+  } else {
+    // One pass each, so that weights are packed and transformed once. The first clears whatever is not its own.
+    mt_taps others;
+    status = mt_wino_others(&others, &active, t, worth);
+    status = status ? status : mt_taps_sum(&others);
+    status = status ? status : run_samples(t, worth);
   }
-  return MT_OK;
+  mt_free(active);
+  mt_free(worth);
+  return status;
 }

@@ -19,9 +19,9 @@
 // float32, a kernel of 3 with stride and dilation 1 in one or two axes. `forced`: however few channels there are.
 bool mt_winograd_suits(const mt_taps *t, bool forced);
 
-// The sums of taps.h, for every sample this way or, where it is small, by mt_taps_sum.
+// The sums of taps.h, for every sample this way or, where it is small, directly.
 int mt_winograd_sum(const mt_taps *t, bool forced);
 
-// Likewise for mt_taps_gradient: every sample must be worth it, and there must be enough of them.
+// Likewise for mt_taps_gradient: the samples that are worth it must have enough tiles. The others' gradients are added up first.
 bool mt_winograd_gradient_suits(const mt_taps *t, bool forced);
-int mt_winograd_gradient(const mt_taps *t);
+int mt_winograd_gradient(const mt_taps *t, bool forced);

@@ -20,6 +20,7 @@ typedef struct {
   float *sums;              // [point][channel][padded]
   int64_t first, tiles;     // of the block
   int64_t chunks;           // of channels
+  bool add;                 // to what the weights are
 } wino_gradient;
 
 static void load(wino_lanes *to, const float *from, int64_t n) {
@@ -129,7 +130,10 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
       }
       float *to = (float *)(uintptr_t)t->w + c * t->w_channel + o * t->w_output;
       for (int64_t l = 0; l < MT_MIN(WINO_LANES, t->outputs - o); l++) {
-        for (int64_t j = 0; j < t->taps; j++) to[l * t->w_output + t->w_tap[reversed ? t->taps - 1 - j : j]] = w[j][l];
+        for (int64_t j = 0; j < t->taps; j++) {
+          float *weight = to + l * t->w_output + t->w_tap[reversed ? t->taps - 1 - j : j];
+          *weight = s->add ? *weight + w[j][l] : w[j][l];
+        }
       }
     }
   }
@@ -154,16 +158,17 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
   return mt_parallel(t.channels, t.channels * t.outputs < 4096 ? t.channels : 4, weights_range, s);
 }
 
-int mt_winograd_gradient(const mt_taps *t) {
+// worth: the samples whose gradients are added up, NULL: all; add: to what the weights are.
+static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   mt_wino_list l;
-  wino_gradient s = {.kernel = mt_tile_get(), .l = &l, .chunks = (t->channels + CHANNELS - 1) / CHANNELS};
+  wino_gradient s = {.add = add, .kernel = mt_tile_get(), .l = &l, .chunks = (t->channels + CHANNELS - 1) / CHANNELS};
   s.padded = mt_tile_padded(s.kernel, MT_FLOAT32, t->outputs);
   s.x_step = (t->channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.y_step = (s.padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.x_step += s.x_step / WINO_LANES % 2 == 0 ? WINO_LANES : 0;
   s.y_step += WINO_LANES;
   int64_t sums;
-  int status = mt_wino_list_tiles(&l, t);
+  int status = mt_wino_list_tiles(&l, t, worth);
   if (status == MT_OK && !mt_mul(&sums, l.points * t->channels, s.padded)) {
     status = mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
@@ -180,5 +185,21 @@ int mt_winograd_gradient(const mt_taps *t) {
   mt_free(s.gradients);
   mt_free(s.pixels);
   mt_free(l.tile);
+  return status;
+}
+
+int mt_winograd_gradient(const mt_taps *t, bool forced) {
+  uint8_t *worth, *active = NULL;
+  int64_t count;
+  MT_TRY(mt_wino_choose(&worth, &count, t, forced));
+  int status = MT_OK;
+  if (count < t->samples) {
+    mt_taps others;
+    status = mt_wino_others(&others, &active, t, worth);
+    status = status ? status : mt_taps_gradient(&others);
+  }
+  status = status ? status : run(t, worth, count < t->samples);
+  mt_free(active);
+  mt_free(worth);
   return status;
 }

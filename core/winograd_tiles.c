@@ -37,20 +37,6 @@ bool mt_winograd_suits(const mt_taps *t, bool forced) {
 
 // ---- samples ------------------------------------------------------------------------------------------------------------
 
-mt_taps mt_wino_samples(const mt_taps *t, int64_t first, int64_t count) {
-  mt_taps s = *t;
-  const int64_t size = mt_dtype_size(t->dtype);
-  s.samples = count;
-  s.x = (const char *)t->x + first * t->x_sample * size;
-  s.y = (char *)t->y + first * t->y_sample * size;
-  mt_taps_map *const maps[] = {&s.valid, &s.active, &s.scale, &s.gate};
-  for (int k = 0; k < 4; k++) {
-    const int64_t bytes = k < 2 ? 1 : size;
-    maps[k]->data = maps[k]->data ? (const char *)maps[k]->data + first * maps[k]->sample * bytes : NULL;
-  }
-  return s;
-}
-
 // Rows and columns, or one row of columns.
 typedef struct {
   int64_t first[2], after[2];
@@ -148,28 +134,61 @@ static int64_t add_tiles(const mt_taps *t, int64_t sample, mt_wino_tile *tile, i
   return count;
 }
 
-bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
-  bool all = mt_winograd_suits(t, forced);
-  int64_t tiles = 0;
-  for (int64_t n = 0; n < t->samples && all && !forced; n++) {
-    all = outline_of(t, n).size[1] == 0 || mt_wino_is_worth_it(t, n, false);
-    tiles = add_tiles(t, n, NULL, tiles);
+int mt_wino_choose(uint8_t **worth, int64_t *count, const mt_taps *t, bool forced) {
+  *count = 0;
+  if ((*worth = mt_alloc_array(MT_MAX(1, t->samples), 1)) == NULL) {
+    return MT_ERROR_MEMORY;
   }
-  return all && (forced || tiles >= MIN_TILES);
+  for (int64_t n = 0; n < t->samples; n++) {
+    (*worth)[n] = mt_wino_is_worth_it(t, n, forced);
+    *count += (*worth)[n];
+  }
+  return MT_OK;
 }
 
-int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t) {
+int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const uint8_t *worth) {
+  const int64_t rows = rows_of(t, t->grid), columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
+  *others = *t;
+  if ((*active = mt_alloc_array(t->samples * rows, columns)) == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  others->active = (mt_taps_map){.data = *active, .sample = rows * columns, .step = {t->dims == 2 ? columns : 1, 1}};
+  for (int64_t n = 0; n < t->samples; n++) {
+    uint8_t *to = *active + n * rows * columns;
+    memset(to, !worth[n], (size_t)(rows * columns));
+    for (int64_t r = 0; r < rows && !worth[n] && t->active.data; r++) {
+      const uint8_t *from = map_row(t, &t->active, n, r);
+      for (int64_t c = 0; c < columns; c++) to[r * columns + c] = from[c * step];
+    }
+  }
+  return MT_OK;
+}
+
+bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
+  int64_t tiles = 0;
+  if (!mt_winograd_suits(t, forced)) {
+    return false;
+  }
+  for (int64_t n = 0; n < t->samples && tiles < MIN_TILES; n++) {
+    tiles = mt_wino_is_worth_it(t, n, forced) ? add_tiles(t, n, NULL, tiles) : tiles;
+  }
+  return forced || tiles >= MIN_TILES;
+}
+
+int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t, const uint8_t *worth) {
   const int32_t last = t->dims - 1;
   int64_t bound = 1;
   *s = (mt_wino_list){.rows = t->dims == 2 ? WINO_IN : 1};
   s->points = s->rows * WINO_IN;
   s->low[0] = t->dims == 2 ? MT_MIN(t->offset[0][0], t->offset[t->taps - 1][0]) : 0;
   s->low[1] = MT_MIN(t->offset[0][last], t->offset[t->taps - 1][last]);
-  for (int64_t n = 0; n < t->samples; n++) bound = add_tiles(t, n, NULL, bound);
+  for (int64_t n = 0; n < t->samples; n++) bound = worth == NULL || worth[n] ? add_tiles(t, n, NULL, bound) : bound;
   if ((s->tile = mt_alloc_array(bound, (int64_t)sizeof *s->tile)) == NULL) {
     return MT_ERROR_MEMORY;
   }
-  for (int64_t n = 0; n < t->samples; n++) s->count = add_tiles(t, n, s->tile, s->count);
+  for (int64_t n = 0; n < t->samples; n++) {
+    s->count = worth == NULL || worth[n] ? add_tiles(t, n, s->tile, s->count) : s->count;
+  }
   return MT_OK;
 }
 

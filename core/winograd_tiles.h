@@ -14,11 +14,13 @@ typedef struct {
   mt_wino_tile *tile;        // those with an active output, samples in order
 } mt_wino_list;
 
-// The samples [first, first + count) of t.
-mt_taps mt_wino_samples(const mt_taps *t, int64_t first, int64_t count);
 // The valid part of a sample is large enough.
 bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced);
-// Freed by mt_free(s->tile).
-int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t);
+// Which samples are, and how many: *worth, freed by mt_free. Samples without a tile count as they like.
+int mt_wino_choose(uint8_t **worth, int64_t *count, const mt_taps *t, bool forced);
+// The same sums or gradients for the samples that are not: *active, freed by mt_free, holds their active outputs alone.
+int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const uint8_t *worth);
+// Of the samples that `worth` marks, NULL: all. Freed by mt_free(s->tile).
+int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t, const uint8_t *worth);
 // The 6 or 36 pixels a tile reads; NULL for those that are outside or not valid.
 void mt_wino_pixels(const mt_wino_list *s, const mt_taps *t, const mt_wino_tile *tile, const float **pixel);
