@@ -12,7 +12,7 @@
     (void)q2, (void)q3, (void)q4, (void)q5, (void)s2, (void)s3, (void)s4, (void)s5;                                         \
     constants _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) __VA_ARGS__                                              \
   }                                                                                                                         \
-  static void FN(name)(char *const *at, const int64_t *step, int64_t n, const void *context) {                              \
+  MT_CLONES static void FN(name)(char *const *at, const int64_t *step, int64_t n, const void *context) {                    \
     const int64_t z = sizeof(REAL);                                                                                         \
     bool near = true;                                                                                                       \
     for (int32_t k = 0; k <= last; k++) {                                                                                   \
