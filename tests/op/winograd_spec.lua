@@ -85,6 +85,58 @@ describe('the Winograd transform', function()
     end
   end)
 
+  it('takes the samples of a batch that are worth it, the others directly: outputs and gradients', function()
+    torch.manual_seed(12)
+    for _, dims in ipairs { 1, 2 } do
+      local layer = nn[dims == 1 and 'MaskedConv1d' or 'MaskedConv2d'](32, 33, 3, { padding = 1 })
+      local N, canvas, sizes = 19, dims == 1 and { 24 } or { 11, 13 }, {}
+      for n = 1, N do      -- large and small ones in turn, one of them empty
+        local side = n % 2 == 0 and 4 or n == 5 and 0 or 6 + n % 5
+        sizes[n] = dims == 1 and { side } or { side, side }
+      end
+      local mask = torch.mask.boxes(sizes, canvas)
+      local x = torch.randn(N, 32, unpack(canvas)):select_valid(mask):detach()
+      local dy = torch.randn(N, 33, unpack(canvas))
+      local function gradients(algorithm, net, values, upstream, batch_mask)
+        return with(algorithm, function()
+          local leaf = values:detach():clone():requires_grad_()
+          net:zero_grad()
+          local y = net(leaf, batch_mask)
+          y:backward(upstream)
+          return { y:detach(), leaf.grad:clone(), net.weight.grad:clone() }
+        end)
+      end
+      local auto, direct = gradients('auto', layer, x, dy, mask), gradients('direct', layer, x, dy, mask)
+      for i = 1, 3 do
+        assert.is_true((auto[i] - direct[i]):abs():max():item() <= 1e-5 * direct[i]:abs():max():item())
+        assert.is_false(auto[i]:equal(direct[i]))
+      end
+      -- More padding, other threads: the same bits.
+      local wide = {}
+      for d, size in ipairs(canvas) do wide[d] = size + 5 end
+      local function widened(t)
+        local where, result = { {}, {} }, torch.full({ N, t:size(2), unpack(wide) }, 0 / 0)
+        for d, size in ipairs(canvas) do where[d + 2] = { 1, size } end
+        result[where] = t
+        return result, where
+      end
+      local threads = torch.get_num_threads()
+      for _, count in ipairs { 1, 3 } do
+        torch.set_num_threads(count)
+        local padded, where = widened(x)
+        local again = gradients('auto', layer, padded, (widened(dy)), torch.mask.boxes(sizes, wide))
+        torch.set_num_threads(threads)
+        assert.same_bits(auto[1], again[1][where]:contiguous())
+        assert.same_bits(auto[3], again[3])
+      end
+      -- A sample does not know its batch.
+      local one = { { 2, 2 }, {} }
+      assert.same_bits(auto[1][one]:contiguous(), (layer(x[one]:contiguous(), torch.mask.boxes({ sizes[2] }, canvas))):detach())
+      one = { { 3, 3 }, {} }
+      assert.same_bits(auto[1][one]:contiguous(), (layer(x[one]:contiguous(), torch.mask.boxes({ sizes[3] }, canvas))):detach())
+    end
+  end)
+
   it('counts tiles from the first active pixel: shifted samples keep their bits', function()
     torch.manual_seed(6)
     local layer = nn.MaskedConv2d(33, 40, 3, { padding = 1 })
