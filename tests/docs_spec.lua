@@ -57,8 +57,8 @@ describe('the manual', function()
     it(name .. ' does what it says', function()
       local text = content(root .. '/' .. name)
       local expected = 0
-      for info in ('\n' .. text):gmatch('\n%s*```(%a+[^\n]*)') do
-        if info:find('^lua') and not info:find('^lua norun') or info:find('^c ') or info:find('^sh run') then
+      for info in ('\n' .. text):gmatch('\n%s*```(%a[^\n]*)') do
+        if info:find('^lua') and not info:find('^lua norun') or info:find('^c ') or info:find('^c%+%+ ') or info:find('^sh run') then
           expected = expected + 1
         end
       end
@@ -209,8 +209,8 @@ describe('a page', function()
     assert.equal('p:3: failed: p:3: op: no', problems_of('```lua', '', 'error("op: no")', '```'))
   end)
   it('takes no block that is not executed', function()
-    assert.equal('p:1: a block of kind "": expected lua, c, sh, output or text', problems_of('```', 'x', '```'))
-    assert.equal('p:1: a block of kind "Lua": expected lua, c, sh, output or text', problems_of('```Lua', 'x', '```'))
+    assert.equal('p:1: a block of kind "": expected lua, c, c++, sh, output or text', problems_of('```', 'x', '```'))
+    assert.equal('p:1: a block of kind "Lua": expected lua, c, c++, sh, output or text', problems_of('```Lua', 'x', '```'))
     assert.equal('p:1: norun without a reason', problems_of('```lua norun', 'x()', '```'))
     assert.equal('p:2: indented Lua is not executed; use a fence', problems_of('', '    local x = 1'))
     assert.equal('p:1: output of nothing: an executed block must stand before it', problems_of('```output', 'x', '```'))

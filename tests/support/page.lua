@@ -2,7 +2,7 @@
 --
 -- What stands behind the language of a fence tells what becomes of the block:
 --   lua                 executed; the blocks of a page share their variables, top-level locals included
---   lua path, c path    written to that file, below the folder in which the page runs
+--   lua path, c path, c++ path    written to that file, below the folder in which the page runs
 --   lua norun reason    not executed
 --   sh run              executed by sh; a non-zero status fails, unless the last line of the output says [status N]
 --   sh                  its commands must exist: targets of make, scripts and their options
@@ -15,7 +15,7 @@ local page = {}
 
 -- ---- parsing -------------------------------------------------------------------------------------------------------
 
-local kinds = { lua = true, sh = true, output = true, text = true, c = true }
+local kinds = { lua = true, sh = true, output = true, text = true, c = true, ['c++'] = true }
 
 --- page.parse(text, name): the blocks { kind, info, first (line), lines } and a list of problems.
 function page.parse(text, name)
@@ -34,7 +34,7 @@ function page.parse(text, name)
       blocks[#blocks + 1] = open
       local before = blocks[#blocks - 1]
       if not kinds[kind] then
-        complain(number, 'a block of kind %q: expected lua, c, sh, output or text', kind)
+        complain(number, 'a block of kind %q: expected lua, c, c++, sh, output or text', kind)
       elseif kind == 'output' then
         if not before or not (before.kind == 'lua' and before.info == '' or before.kind == 'sh' and before.info == 'run') then
           complain(number, 'output of nothing: an executed block must stand before it')
@@ -43,7 +43,7 @@ function page.parse(text, name)
         end
       elseif kind == 'lua' and rest:find('^norun') then
         if #rest < 20 then complain(number, 'norun without a reason') end
-      elseif kind == 'c' and rest == '' then
+      elseif (kind == 'c' or kind == 'c++') and rest == '' then
         complain(number, 'a C block without the name of its file')
       end
     elseif line:find('^    %s*local [%w_, ]+=') or line:find('^    %s*print%(') then
@@ -187,7 +187,7 @@ function page.run(blocks, name, how)
   local problems, count = {}, 0
   local function complain(line, message) problems[#problems + 1] = ('%s:%d: %s'):format(name, line, message) end
   for _, block in ipairs(blocks) do
-    if (block.kind == 'lua' or block.kind == 'c') and block.info ~= '' and not block.info:find('^norun') then
+    if (block.kind == 'lua' or block.kind == 'c' or block.kind == 'c++') and block.info ~= '' and not block.info:find('^norun') then
       how.write(block.info, table.concat(block.lines, '\n') .. '\n')
       count = count + 1
     elseif block.kind == 'lua' and block.info == '' then
