@@ -308,7 +308,7 @@ function kinds.figure(row)
     inputs['w' .. level] = conv.weight:detach()
     layers[#layers + 1] = conv
   end
-  local net = nn.Sequential(layers):eval()
+  local net = nn.Sequential(layers):eval():to{ memory_format = 'channels_last' }
   local function run()
     return torch.no_grad(function() return (net(x, row.module ~= 'Conv' and torch.mask.wrap(holes) or nil)) end)
   end

@@ -370,6 +370,7 @@ def figure(row, t):
             r.attempt("torch compile", lambda: runner(build(True), (x,), True))
     elif mnn:
         r.add("masked_torch", *runner(build(False), (x, mask)))
+        r.add("masked_torch channels_last", *runner(build(False).to(memory_format=torch.channels_last), (last(x), last(mask))))
         if compiled:
             r.attempt("masked_torch compile", lambda: runner(build(False), (x, mask), True))
 

@@ -73,6 +73,25 @@ static void FN(pack_taps)(const mt_taps_weights *k, REAL *panel, const REAL *w, 
   }
 }
 
+// Channels are neighbours: tap by tap.
+static void FN(pack_rows)(const mt_taps_weights *k, REAL *panel, const REAL *w, int64_t lanes, int64_t used) {
+  const mt_taps *t = k->p->taps;
+  REAL *row[STRIP];
+  for (int64_t j = 0; j < k->p->count; j++) {
+    const REAL *from = w + t->w_tap[k->p->tap[j].index];
+    for (int64_t c0 = 0, n; c0 < t->channels; c0 += n) {
+      n = MT_MIN(STRIP, t->channels - c0);
+      for (int64_t c = 0; c < n; c++) {
+        row[c] = panel + (j * t->channels + c0 + c) * lanes;
+      }
+      for (int64_t l = 0; l < used; l++) {  // the next strip
+        for (int64_t c = 0; c < n; c += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(from + c0 + STRIP + l * t->w_output + c, 0, 2);
+      }
+      FN(mt_taps_transpose)(row, from + c0, t->w_output, n, used);
+    }
+  }
+}
+
 void FN(mt_taps_pack_panel)(const mt_taps_weights *k, REAL *panel, int64_t g, int64_t first) {
   const mt_taps *t = k->p->taps;
   const int64_t lanes = mt_tile_panel(k->p->tile, t->dtype, t->outputs - first), used = MT_MIN(t->outputs - first, lanes);
@@ -86,6 +105,8 @@ void FN(mt_taps_pack_panel)(const mt_taps_weights *k, REAL *panel, int64_t g, in
         memcpy(panel + (j * t->channels + c) * lanes, w + t->w_tap[k->p->tap[j].index] + c * t->w_channel, sizeof(REAL) * (size_t)used);
       }
     }
+  } else if (t->w_channel == 1 && k->tap_at == NULL) {
+    FN(pack_rows)(k, panel, w, lanes, used);
   } else if (k->tap_at && k->p->count <= PICKED_TAPS && 2 * k->p->count < k->spread) {
     FN(pack_picked)(k, panel, w, lanes, used);
   } else if (k->tap_at && t->w_channel == k->spread) {

@@ -32,8 +32,8 @@ typedef struct {
 
 static int64_t block_length(const mt_taps *t, int64_t c0) { return MT_MIN(MT_TILE_K, t->channels - c0); }
 
-// The weights of some channels and one vector of outputs, to[c * taps + tap]: where the taps of a channel are neighbours, turned
-// square by square.
+// The weights of some channels and one vector of outputs, to[c * taps + tap]: turned square by square where channels are
+// neighbours or the taps of a channel.
 static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, int64_t channels, int64_t outputs) {
   const mt_taps *t = s->taps;
   void *row[PACK_CHANNELS * 9];
@@ -43,8 +43,17 @@ static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, int
     first = MT_MIN(first, t->w_tap[j]);
     neighbours = neighbours && (t->w_tap[j] - t->w_tap[j - 1] == 1 || t->w_tap[j] - t->w_tap[j - 1] == -1);
   }
-  if (outputs < WINO_LANES || !neighbours) {
+  if (outputs < WINO_LANES) {
     memset(to, 0, sizeof *to * (size_t)(channels * t->taps));
+  }
+  for (int64_t j = 0; j < t->taps && t->w_channel == 1; j++) {  // channels are neighbours
+    for (int64_t c = 0; c < channels; c++) {
+      row[c] = &to[c * t->taps + j];
+    }
+    s->kernel->turn[0](row, w + t->w_tap[j], t->w_output, channels, outputs);
+  }
+  if (t->w_channel == 1) {
+    return;
   }
   for (int64_t c = 0; c < channels; c++) {
     for (int64_t j = 0; j < t->taps; j++) {

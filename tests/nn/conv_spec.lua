@@ -169,4 +169,33 @@ describe('a transposed convolution with a mask', function()
       assert.equal(0, (holes.grad * torch.where(m:bool(), 0, 1)):abs():sum():item())
     end
   end)
+
+  it('has the same bits with weights of either memory format, forward and backward', function()
+    -- Taps that are all in use and few of them, panels and planes of outputs, the transform, groups, one axis.
+    for _, case in ipairs { { 3, 8, { 9, 9 } }, { 64, 48, { 12, 12 } }, { 64, 48, { 2, 2 } }, { 130, 40, { 1, 1 } }, { 40, 33, { 5, 6 } },
+      { 24, 36, { 7, 7 }, 4 }, { 32, 40, { 17 } } } do
+      local C, O, size, groups = unpack(case)
+      local layer = nn[('Conv%dd'):format(#size)](C, O, 3, { padding = 1, groups = groups or 1 })
+      local x = torch.randn(2, C, unpack(size))
+      local function run()
+        local leaf = x:clone():requires_grad_()
+        layer:zero_grad()
+        local y = layer(leaf)
+        y:sum():backward()
+        return y:detach(), leaf.grad, layer.weight.grad
+      end
+      local y, dx, dw = run()
+      local weight = layer.weight
+      assert.equal(layer, layer:to { memory_format = 'channels_last' })
+      assert.equal(weight, layer.weight)
+      assert.same(torch.Tensor.channels_last(weight:size()), weight:stride())
+      local y2, dx2, dw2 = run()
+      assert.same_bits(y, y2)
+      assert.same_bits(dx, dx2)
+      assert.same_bits(dw, dw2)
+      assert.is_true(layer:to({ memory_format = 'contiguous' }).weight:is_contiguous())
+      assert.same_bits(y, (run()))
+    end
+    assert.fails(function() nn.Conv2d(1, 1, 1):to { memory_format = 'nchw' } end, 'memory_format', 'channels_last')
+  end)
 end)

@@ -324,35 +324,44 @@ end
 
 -- Gives `t` other memory but leaves the Lua object, so that optimisers which hold it stay valid. The version counts on:
 -- a graph that saved the old values must notice.
-local function convert(t, dtype, device)
+local function convert(t, dtype, device, strides_of)
   dtype = dtype and Tensor.floating[t.dtype] and dtype or t.dtype
   device = device or t.device
-  if dtype == t.dtype and device == t.device then return end
+  local strides = strides_of and t:dim() > 2 and strides_of(t:size()) or nil
+  if dtype == t.dtype and device == t.device and not strides then return end
   local new
   if device == t.device then
-    new = Tensor.empty_like(t, dtype)
+    new = strides and Tensor.empty('to', t:size(), dtype, device, strides) or Tensor.empty_like(t, dtype)
     native.check(t.K.mt_tensor_copy(new._c, t._c))
   else
     new = t:detach():to{ dtype = dtype, device = device }
   end
   new._c.storage.version = t._c.storage.version + 1
   t._c, t.K, t.dtype, t.device = new._c, new.K, new.dtype, new.device
-  if t.grad then convert(t.grad, dtype, device) end
+  if t.grad then convert(t.grad, dtype, device, strides_of) end
 end
 
+local formats = { channels_last = Tensor.channels_last, contiguous = Tensor.row_major }
+
 --- Moves all parameters and buffers, in place: net:to{dtype = 'float64'}, net:to{device = 'cuda'}, net:to('cuda').
--- Only floating point tensors change their type. Returns the module.
+-- Only floating point tensors change their type. net:to{memory_format = 'channels_last'} lays weights (O, C, *K) out with
+-- neighbouring channels, 'contiguous' row by row: values and names stay. Large weights over small images, as in the deep levels
+-- of a network that is only run, are read several times faster then (CPU). Returns the module.
 function Module:to(opts)
   if type(opts) == 'string' then
     opts = Tensor.dtype_code[opts] and { dtype = opts } or { device = opts }
   end
-  opts = options.parse('to', { dtype = options.none, device = options.none }, opts)
+  opts = options.parse('to', { dtype = options.none, device = options.none, memory_format = options.none }, opts)
   Tensor.check_dtype('to', opts.dtype)
   if opts.dtype and not Tensor.floating[opts.dtype] then
     fail("to: dtype: a module has 'float32' or 'float64' parameters, got '%s'", opts.dtype)
   end
   if opts.device then opts.device = Tensor.check_device('to', opts.device) end
-  for _, p in self:named_parameters() do convert(p, opts.dtype, opts.device) end
+  local strides_of
+  if opts.memory_format ~= nil then
+    strides_of = formats[options.choice('to', 'memory_format', opts.memory_format, { 'channels_last', 'contiguous' })]
+  end
+  for _, p in self:named_parameters() do convert(p, opts.dtype, opts.device, strides_of) end
   for _, b in ipairs(self:buffers()) do convert(b, opts.dtype, opts.device) end
   for _, module in self:named_modules() do lazy.to(module, opts.dtype, opts.device) end
   return self
