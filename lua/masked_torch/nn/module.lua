@@ -295,6 +295,13 @@ function Module:num_parameters()
   return n
 end
 
+--- net:describe(x, [mask]): shapes, masks, receptive fields, parameters, work and memory, layer by layer, for this input; a report to
+-- print (inspect/describe.lua).
+function Module:describe(x, mask, opts)
+  local report = require('masked_torch.inspect').describe(self, x, mask, opts)
+  return report
+end
+
 -- ---- modes -----------------------------------------------------------------------------------------------------
 
 --- Training mode (default) or, with false, evaluation: batch norm uses its running statistics, dropout passes through.
