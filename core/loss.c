@@ -80,16 +80,16 @@ static bool FN(is_best)(const REAL *x, REAL largest, int64_t t) {
 static place FN(place_at)(job *j, int64_t o) {
   place p = {.m = 1, .w = 1};
   int64_t at, unused;
-  if (j->mask_data) {
-    mt_reduction_output(&j->mask, o, &at, &unused);
-    p.m = (double)((const REAL *)j->mask_data)[at];
+  if (j->at.mask_data) {
+    mt_reduction_output(&j->at.mask, o, &at, &unused);
+    p.m = (double)((const REAL *)j->at.mask_data)[at];
   }
   if (p.m == 0) {
     return p;
   }
-  mt_reduction_output(&j->target, o, &at, &unused);
-  if (!j->labels) {
-    p.probabilities = (const REAL *)j->target_data + at;
+  mt_reduction_output(&j->at.target, o, &at, &unused);
+  if (!j->at.labels) {
+    p.probabilities = (const REAL *)j->at.target_data + at;
     p.counts = true;
     return p;
   }
@@ -97,12 +97,12 @@ static place FN(place_at)(job *j, int64_t o) {
   if (j->options->ignore && label == j->options->ignore_index) {
     return p;
   }
-  if (label < 1 || label > j->x.length) {
+  if (label < 1 || label > j->at.x.length) {
     report(j, o);
     return p;
   }
   p.label = label - 1;
-  p.w = j->weight ? (double)((const REAL *)j->weight)[p.label * j->weight_step] : 1;
+  p.w = j->at.weight ? (double)((const REAL *)j->at.weight)[p.label * j->at.weight_step] : 1;
   p.counts = true;
   return p;
 }
@@ -110,9 +110,9 @@ static place FN(place_at)(job *j, int64_t o) {
 // q[c], the weight of -log p[c] in the term.
 static inline double FN(share)(const job *j, const place *p, int64_t c) {
   const REAL *probabilities = p->probabilities;
-  const double w = j->weight ? (double)((const REAL *)j->weight)[c * j->weight_step] : 1;
-  const double e = j->options->label_smoothing, one = probabilities ? (double)probabilities[c * j->target.stride] : c == p->label;
-  return w * ((1 - e) * one + e / (double)j->x.length);
+  const double w = j->at.weight ? (double)((const REAL *)j->at.weight)[c * j->at.weight_step] : 1;
+  const double e = j->options->label_smoothing, one = probabilities ? (double)probabilities[c * j->at.target.stride] : c == p->label;
+  return w * ((1 - e) * one + e / (double)j->at.x.length);
 }
 
 static inline bool FN(is_plain)(const job *j, const place *p) {
@@ -124,7 +124,7 @@ static inline bool FN(is_plain)(const job *j, const place *p) {
 // factor d(term)/dx into g, which holds exp(x - largest) where `plain`; otherwise g and x may be the same.
 static void FN(gradient_of_line)(const job *j, const place *p, REAL *g, const REAL *x, double largest, double sum, double factor,
                                  bool stored) {
-  const int64_t n = j->x.length;
+  const int64_t n = j->at.x.length;
   if (FN(is_plain)(j, p)) {
     const double share = p->w * factor;
     const double own = stored ? (double)g[p->label] : (double)FN(mt_quick_exp)(x[p->label] - (REAL)largest);
@@ -146,7 +146,7 @@ static void FN(gradient_of_line)(const job *j, const place *p, REAL *g, const RE
 
 static void FN(forward_line)(job *j, int64_t o, const REAL *x, REAL *g, const REAL *next) {
   const place p = FN(place_at)(j, o);
-  const int64_t n = j->x.length;
+  const int64_t n = j->at.x.length;
   double *out = &j->out[3 * o], *state = j->state ? &j->state[2 * o] : NULL;
   out[TERM] = out[WEIGHT] = out[HIT] = 0;
   if (!p.counts) {
@@ -191,15 +191,15 @@ static void FN(backward_line)(job *j, int64_t o, const REAL *x, REAL *g) {
   const place p = FN(place_at)(j, o);
   int64_t at = 0, unused;
   if (j->options->reduction == MT_LOSS_NONE) {
-    mt_reduction_output(&j->dy, o, &at, &unused);
+    mt_reduction_output(&j->at.dy, o, &at, &unused);
   }
-  const double factor = p.m * j->factor * (double)((const REAL *)j->dy_data)[at];
+  const double factor = p.m * j->factor * (double)((const REAL *)j->at.dy_data)[at];
   if (!p.counts || factor == 0 || (FN(is_plain)(j, &p) && p.w == 0)) {
-    memset(g, 0, sizeof(REAL) * (size_t)j->x.length);
+    memset(g, 0, sizeof(REAL) * (size_t)j->at.x.length);
   } else if (j->options->logits) {
     FN(gradient_of_line)(j, &p, g, x, j->state[2 * o], j->state[2 * o + 1], factor, false);
   } else {
-    memset(g, 0, sizeof(REAL) * (size_t)j->x.length);
+    memset(g, 0, sizeof(REAL) * (size_t)j->at.x.length);
     g[p.label] = (REAL)(-p.w * factor);
   }
 }
@@ -209,8 +209,8 @@ static void FN(backward_line)(job *j, int64_t o, const REAL *x, REAL *g) {
 // Where classes are not neighbours, a few positions at a time are copied side by side: then memory is read in whole lines.
 static void FN(lines_task)(void *context, int64_t begin, int64_t end) {
   job *j = context;
-  const int64_t n = j->x.length;
-  const bool copies = j->x.stride != 1, writes = j->gradient_data != NULL, copies_back = writes && j->gradient.stride != 1;
+  const int64_t n = j->at.x.length;
+  const bool copies = j->at.x.stride != 1, writes = j->at.gradient_data != NULL, copies_back = writes && j->at.gradient.stride != 1;
   const int64_t few = copies || copies_back ? MT_MAX(1, MT_MIN(FEW, TILE / MT_MAX(1, n))) : 1;
   REAL *tile = NULL, *back = NULL;
   if ((copies && (tile = mt_alloc_array(few * n, sizeof(REAL))) == NULL) ||
@@ -223,24 +223,24 @@ static void FN(lines_task)(void *context, int64_t begin, int64_t end) {
   for (int64_t o = begin; o < end; o += few) {
     const int64_t count = MT_MIN(few, end - o);
     for (int64_t i = 0; i < count; i++) {
-      mt_reduction_output(&j->x, o + i, &in_x[i], &unused);
-      if (writes) mt_reduction_output(&j->gradient, o + i, &in_g[i], &unused);
+      mt_reduction_output(&j->at.x, o + i, &in_x[i], &unused);
+      if (writes) mt_reduction_output(&j->at.gradient, o + i, &in_g[i], &unused);
     }
     for (int64_t c = 0; copies && c < n; c++) {
-      for (int64_t i = 0; i < count; i++) tile[i * n + c] = ((const REAL *)j->x_data)[in_x[i] + c * j->x.stride];
+      for (int64_t i = 0; i < count; i++) tile[i * n + c] = ((const REAL *)j->at.x_data)[in_x[i] + c * j->at.x.stride];
     }
     for (int64_t i = 0; i < count; i++) {
-      const REAL *x = copies ? tile + i * n : (const REAL *)j->x_data + in_x[i];
+      const REAL *x = copies ? tile + i * n : (const REAL *)j->at.x_data + in_x[i];
       const REAL *next = !copies && o + i + 1 < end ? x + j->x_next : NULL;
-      REAL *g = copies_back ? back + i * n : writes ? (REAL *)j->gradient_data + in_g[i] : NULL;
-      if (j->dy_data) {
+      REAL *g = copies_back ? back + i * n : writes ? (REAL *)j->at.gradient_data + in_g[i] : NULL;
+      if (j->at.dy_data) {
         FN(backward_line)(j, o + i, x, g);
       } else {
         FN(forward_line)(j, o + i, x, g, next);
       }
     }
     for (int64_t c = 0; copies_back && c < n; c++) {
-      for (int64_t i = 0; i < count; i++) ((REAL *)j->gradient_data)[in_g[i] + c * j->gradient.stride] = back[i * n + c];
+      for (int64_t i = 0; i < count; i++) ((REAL *)j->at.gradient_data)[in_g[i] + c * j->at.gradient.stride] = back[i * n + c];
     }
   }
   mt_free(back);
@@ -248,7 +248,7 @@ static void FN(lines_task)(void *context, int64_t begin, int64_t end) {
 }
 
 static void FN(weights)(job *j, mt_total *total) {
-  for (int64_t o = 0; o < j->x.outputs; o++) {
+  for (int64_t o = 0; o < j->at.x.outputs; o++) {
     const place p = FN(place_at)(j, o);
     mt_total_add(total, p.counts ? p.m * p.w : 0);
   }
@@ -264,7 +264,7 @@ static void FN(scale_row)(char *const *p, const int64_t *step, int64_t n, const 
 
 #else
 #include "loop.h"
-#include "reduce_plan.h"
+#include "loss_check.h"
 #include "vector_math.h"
 
 enum {
@@ -276,12 +276,9 @@ enum {
 };
 
 typedef struct {
-  mt_reduction x, gradient, target, mask, dy;
-  const void *x_data, *target_data, *mask_data, *weight, *dy_data;  // dy_data: backward
-  void *gradient_data;
-  int64_t weight_step;
+  mt_loss_plan at;
   const mt_loss_classes *options;
-  bool labels, narrow, hits;  // narrow: int32 labels
+  bool hits;
   int64_t x_next;             // about where the next position's logits begin
   double factor;              // of all gradients: 1 / total for the mean
   double *out, *state;        // of every position: term, weight, hit; the largest logit, the sum of exponentials
@@ -297,7 +294,7 @@ typedef struct {
 } place;
 
 static inline int64_t label_at(const job *j, int64_t i) {
-  return j->narrow ? ((const int32_t *)j->target_data)[i] : ((const int64_t *)j->target_data)[i];
+  return j->at.narrow ? ((const int32_t *)j->at.target_data)[i] : ((const int64_t *)j->at.target_data)[i];
 }
 
 static void report(job *j, int64_t position) {
@@ -310,30 +307,6 @@ static void report(job *j, int64_t position) {
 #define MT_SOURCE "loss.c"
 #include "twice.h"
 
-// The shape of the positions: x's without the classes.
-static int32_t positions_of(int64_t *shape, const mt_tensor *x) {
-  int32_t n = 0;
-  for (int32_t d = 0; d < x->ndim; d++) {
-    if (d != (x->ndim > 1)) {
-      shape[n++] = x->shape[d];
-    }
-  }
-  return n;
-}
-
-// t, of the positions' shape, with a size 1 at the classes' place.
-static mt_tensor with_classes(const mt_tensor *t, const mt_tensor *x) {
-  mt_tensor wide = *t;
-  const int32_t at = x->ndim > 1;
-  wide.ndim = x->ndim;
-  for (int32_t d = 0, k = 0; d < x->ndim; d++) {
-    wide.shape[d] = d == at ? 1 : t->shape[k];
-    wide.stride[d] = d == at ? 1 : t->stride[k];
-    k += d != at;
-  }
-  return wide;
-}
-
 static int check_label(const char *op, const job *j, const mt_tensor *target) {
   char text[MT_TEXT];
   int64_t position[MT_MAX_DIMS], rest = j->bad, in_target, unused;
@@ -344,42 +317,9 @@ static int check_label(const char *op, const job *j, const mt_tensor *target) {
     position[d] = rest % target->shape[d] + 1;
     rest /= target->shape[d];
   }
-  mt_reduction_output(&j->target, j->bad, &in_target, &unused);
+  mt_reduction_output(&j->at.target, j->bad, &in_target, &unused);
   return mt_fail(MT_ERROR_ARGUMENT, "%s: target: label %lld at position %s is outside 1..%lld (labels are 1-based)", op,
-                 (long long)label_at(j, in_target), mt_sizes_text(text, target->ndim, position), (long long)j->x.length);
-}
-
-static int plan_target(const char *op, job *j, const mt_tensor *x, const mt_tensor *target, int32_t dims) {
-  int64_t shape[MT_MAX_DIMS];
-  const int32_t n = positions_of(shape, x);
-  MT_TRY(mt_check_tensor(op, "target", target));
-  j->target_data = target->data;
-  if (target->dtype == x->dtype && target->ndim == x->ndim && j->options->logits) {
-    MT_TRY(mt_check_shape(op, "target", target, x->ndim, x->shape));
-    if (j->options->ignore) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: ignore_index: has no meaning for a target of probabilities", op);
-    }
-    return mt_reduction_plan(op, &j->target, NULL, target, dims, false);
-  }
-  if (target->dtype != MT_INT64 && target->dtype != MT_INT32) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: target: expected int64 labels%s%s, got %s", op,
-                   j->options->logits ? " or probabilities like the input " : "", j->options->logits ? MT_SHAPE(x) : "",
-                   MT_SHAPE(target));
-  }
-  MT_TRY(mt_check_shape(op, "target", target, n, shape));
-  j->labels = true;
-  j->narrow = target->dtype == MT_INT32;
-  const mt_tensor wide = with_classes(target, x);
-  return mt_reduction_plan(op, &j->target, NULL, &wide, dims, false);
-}
-
-static int plan_mask(const char *op, job *j, const mt_tensor *x, const mt_tensor *mask, int32_t dims) {
-  mt_tensor one_class = *x, wide;
-  one_class.shape[x->ndim > 1] = 1;
-  one_class.numel = j->x.outputs;
-  MT_TRY(mt_reduction_expand(op, "mask", &wide, mask, &one_class));
-  j->mask_data = mask->data;
-  return mt_reduction_plan(op, &j->mask, NULL, &wide, dims, false);
+                 (long long)label_at(j, in_target), mt_sizes_text(text, target->ndim, position), (long long)j->at.x.length);
 }
 
 static void store_scalar(mt_tensor *y, double value) {
@@ -390,56 +330,10 @@ static void store_scalar(mt_tensor *y, double value) {
   }
 }
 
-// What forward and backward have in common.
-static int plan(const char *op, job *j, const mt_tensor *x, const mt_tensor *target, const mt_tensor *weight, const mt_tensor *mask,
-                int32_t dims) {
-  MT_TRY(mt_reduction_plan(op, &j->x, NULL, x, dims, false));
-  MT_TRY(plan_target(op, j, x, target, dims));
-  if (weight) {
-    MT_TRY(mt_check_dtype(op, "weight", weight, x->dtype));
-    MT_TRY(mt_check_shape(op, "weight", weight, 1, &j->x.length));
-    j->weight = weight->data;
-    j->weight_step = weight->stride[0];
-  }
-  j->x_data = x->data;
-  return mask ? plan_mask(op, j, x, mask, dims) : MT_OK;
-}
-
-static int plan_gradient(const char *op, job *j, const mt_tensor *gradient, const mt_tensor *x, int32_t dims) {
-  MT_TRY(mt_check_like(op, "gradient", gradient, x));
-  MT_TRY(mt_check_output(op, "gradient", gradient));
-  MT_TRY(mt_check_overlap(op, gradient, x, true));
-  j->gradient_data = gradient->data;
-  return mt_reduction_plan(op, &j->gradient, NULL, gradient, dims, false);
-}
-
-static int check_input(const char *op, const mt_tensor *x, const mt_loss_classes *options) {
-  if (options == NULL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: options: expected a value, got nil", op);
-  }
-  MT_TRY(mt_check_real(op, "input", x));
-  if (x->ndim < 1) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: input: expected (C) or (N, C, ...), got %s", op, MT_SHAPE(x));
-  }
-  if (!(options->label_smoothing >= 0 && options->label_smoothing <= 1)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: label_smoothing: expected 0 to 1, got %g", op, options->label_smoothing);
-  }
-  return MT_OK;
-}
-
-static int check_state(const char *op, const mt_tensor *state, const mt_reduction *x) {
-  MT_TRY(mt_check_dtype(op, "state", state, MT_FLOAT64));
-  MT_TRY(mt_check_shape(op, "state", state, 2, (const int64_t[]){x->outputs, 2}));
-  if (!mt_tensor_is_contiguous(state)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: state: expected a contiguous tensor, got %s", op, MT_SHAPE(state));
-  }
-  return MT_OK;
-}
-
 static int run_lines(job *j, int32_t dtype) {
-  const int64_t grain = mt_reduction_grain(&j->x);
-  j->x_next = j->x.kept > 0 ? j->x.kept_stride[j->x.kept - 1] : 0;
-  const int status = mt_parallel(j->x.outputs, MT_MAX(grain, j->x.stride != 1 ? FEW : 4), MT_REAL_FN(dtype, lines_task), j);
+  const int64_t grain = mt_reduction_grain(&j->at.x);
+  j->x_next = j->at.x.kept > 0 ? j->at.x.kept_stride[j->at.x.kept - 1] : 0;
+  const int status = mt_parallel(j->at.x.outputs, MT_MAX(grain, j->at.x.stride != 1 ? FEW : 4), MT_REAL_FN(dtype, lines_task), j);
   return status != MT_OK ? status : j->status;
 }
 
@@ -455,7 +349,7 @@ static int weigh(const char *op, job *j, const mt_tensor *x, const mt_tensor *ta
 static int finish(job *j, mt_tensor *y, mt_tensor *hits, mt_tensor *total, const mt_tensor *x, int32_t dims) {
   mt_total terms = {0, 0}, weights = {0, 0};
   int64_t found = 0;
-  for (int64_t o = 0; o < j->x.outputs; o++) {
+  for (int64_t o = 0; o < j->at.x.outputs; o++) {
     mt_total_add(&terms, j->out[3 * o + TERM]);
     mt_total_add(&weights, j->out[3 * o + WEIGHT]);
     found += j->out[3 * o + HIT] != 0;
@@ -471,7 +365,7 @@ static int finish(job *j, mt_tensor *y, mt_tensor *hits, mt_tensor *total, const
     return MT_OK;
   }
   mt_reduction none;
-  const mt_tensor wide = with_classes(y, x);
+  const mt_tensor wide = mt_loss_with_classes(y, x);
   MT_TRY(mt_reduction_plan("cross_entropy", &none, &wide, x, dims, false));
   mt_reduction_store(&none, y, j->out);
   return MT_OK;
@@ -479,85 +373,41 @@ static int finish(job *j, mt_tensor *y, mt_tensor *hits, mt_tensor *total, const
 
 int mt_loss_classes_forward(mt_tensor *y, mt_tensor *hits, mt_tensor *state, mt_tensor *gradient, mt_tensor *total, const mt_tensor *x,
                             const mt_tensor *target, const mt_tensor *weight, const mt_tensor *mask, const mt_loss_classes *options) {
-  const char *op = options == NULL || options->logits ? "cross_entropy" : "nll_loss";
+  const char *op = mt_loss_classes_name(options);
   job j = {.options = options, .bad = INT64_MAX, .factor = 1, .hits = hits != NULL};
-  int64_t shape[MT_MAX_DIMS];
-  MT_TRY(check_input(op, x, options));
-  const int32_t dims = 1 << (x->ndim > 1);
-  MT_TRY(plan(op, &j, x, target, weight, mask, dims));
-  MT_TRY(mt_check_dtype(op, "output", y, x->dtype));
-  MT_TRY(mt_check_shape(op, "output", y, options->reduction == MT_LOSS_NONE ? positions_of(shape, x) : 0, shape));
-  MT_TRY(mt_check_output(op, "output", y));
-  MT_TRY(mt_check_dtype(op, "total", total, MT_FLOAT64));
-  MT_TRY(mt_check_ndim(op, "total", total, 0));
-  if (hits) {
-    MT_TRY(mt_check_dtype(op, "hits", hits, MT_INT64));
-    MT_TRY(mt_check_ndim(op, "hits", hits, 0));
-  }
-  if ((hits || gradient) && (!options->logits || (hits && !j.labels))) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: needs logits and labels", op, hits ? "metric" : "gradient");
-  }
-  if (state) {
-    MT_TRY(check_state(op, state, &j.x));
-    j.state = state->data;
-  }
+  MT_TRY(mt_loss_check_classes_forward(&j.at, y, hits, state, gradient, total, x, target, weight, mask, options));
+  j.state = state ? state->data : NULL;
   if (gradient) {
-    MT_TRY(plan_gradient(op, &j, gradient, x, dims));
     MT_TRY(weigh(op, &j, x, target));
   }
-  MT_SCRATCH(double, out, 3 * j.x.outputs);
+  MT_SCRATCH(double, out, 3 * j.at.x.outputs);
   if (out == NULL) {
     return MT_ERROR_MEMORY;
   }
   j.out = out;
   int status = run_lines(&j, x->dtype);
   status = status != MT_OK ? status : check_label(op, &j, target);
-  status = status != MT_OK ? status : finish(&j, y, hits, total, x, dims);
+  status = status != MT_OK ? status : finish(&j, y, hits, total, x, 1 << (x->ndim > 1));
   mt_free(out);
   return status;
 }
 
 int mt_loss_classes_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *state, const mt_tensor *total, const mt_tensor *x,
                              const mt_tensor *target, const mt_tensor *weight, const mt_tensor *mask, const mt_loss_classes *options) {
-  const char *op = options == NULL || options->logits ? "cross_entropy" : "nll_loss";
   job j = {.options = options, .bad = INT64_MAX};
-  int64_t shape[MT_MAX_DIMS];
-  MT_TRY(check_input(op, x, options));
-  const int32_t dims = 1 << (x->ndim > 1);
-  MT_TRY(plan(op, &j, x, target, weight, mask, dims));
-  MT_TRY(plan_gradient(op, &j, dx, x, dims));
-  MT_TRY(mt_check_dtype(op, "total", total, MT_FLOAT64));
-  MT_TRY(mt_check_ndim(op, "total", total, 0));
-  MT_TRY(mt_check_dtype(op, "gradient", dy, x->dtype));
-  MT_TRY(mt_check_shape(op, "gradient", dy, options->reduction == MT_LOSS_NONE ? positions_of(shape, x) : 0, shape));
-  if (options->logits) {
-    MT_TRY(check_state(op, state, &j.x));
-    j.state = state->data;
-  }
-  if (options->reduction == MT_LOSS_NONE) {
-    const mt_tensor wide = with_classes(dy, x);
-    MT_TRY(mt_reduction_plan(op, &j.dy, NULL, &wide, dims, false));
-  }
-  j.dy_data = dy->data;
+  MT_TRY(mt_loss_check_classes_backward(&j.at, dx, dy, state, total, x, target, weight, mask, options));
+  j.state = options->logits ? state->data : NULL;
   j.factor = options->reduction == MT_LOSS_MEAN ? 1 / *(const double *)total->data : 1;
   MT_TRY(run_lines(&j, x->dtype));
-  return check_label(op, &j, target);
+  return check_label(mt_loss_classes_name(options), &j, target);
 }
 
 int mt_loss_classes_scale(mt_tensor *gradient, const mt_tensor *dy) {
-  const char *op = "cross_entropy";
-  int64_t shape[MT_MAX_DIMS];
-  MT_TRY(mt_check_real(op, "gradient", gradient));
-  MT_TRY(mt_check_output(op, "gradient", gradient));
-  MT_TRY(mt_check_dtype(op, "gradient of the loss", dy, gradient->dtype));
-  MT_TRY(mt_check_overlap(op, gradient, dy, false));
+  mt_tensor wide;
+  MT_TRY(mt_loss_check_classes_scale(&wide, gradient, dy));
   if (dy->ndim == 0 && (dy->dtype == MT_FLOAT32 ? *(const float *)dy->data == 1 : *(const double *)dy->data == 1)) {
     return MT_OK;
   }
-  if (dy->ndim > 0 || gradient->ndim == 0) {
-    MT_TRY(mt_check_shape(op, "gradient of the loss", dy, positions_of(shape, gradient), shape));
-  }
-  const mt_tensor wide = dy->ndim > 0 ? with_classes(dy, gradient) : *dy;
   return mt_loop_run(2, (const mt_tensor *const[]){gradient, &wide}, MT_REAL_FN(gradient->dtype, scale_row), NULL);
 }
 

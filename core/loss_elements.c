@@ -1,41 +1,6 @@
 // loss: losses of one element against its target; see loss.h.
 #ifdef REAL
 
-static inline double FN(softplus)(double x) { return fmax(x, 0) + log1p(exp(-fabs(x))); }
-
-// The term of (x, t); a: the kind's parameter; q: pos_weight.
-static inline __attribute__((always_inline)) double FN(term)(int kind, double a, double x, double t, double q) {
-  const double d = x - t;
-  switch (kind) {
-    case MT_LOSS_MSE: return d * d;
-    case MT_LOSS_L1: return fabs(d);
-    case MT_LOSS_SMOOTH_L1: return fabs(d) < a ? 0.5 * d * d / a : fabs(d) - 0.5 * a;
-    case MT_LOSS_HUBER: return fabs(d) <= a ? 0.5 * d * d : a * (fabs(d) - 0.5 * a);
-    case MT_LOSS_BCE: return (1 - t) * x + (1 + (q - 1) * t) * FN(softplus)(-x);
-    default: return a != 0 ? exp(t) * (t - x) : t == 0 ? 0 : t * (log(t) - x);
-  }
-}
-
-// d term / dx, or d term / dt.
-static inline double FN(slope)(int kind, double a, double x, double t, double q, bool of_target) {
-  const double d = x - t, sign = d > 0 ? 1 : d < 0 ? -1 : d;
-  double s;
-  switch (kind) {
-    case MT_LOSS_MSE: s = 2 * d; break;
-    case MT_LOSS_L1: s = sign; break;
-    case MT_LOSS_SMOOTH_L1: s = fabs(d) < a ? d / a : sign; break;
-    case MT_LOSS_HUBER: s = fabs(d) <= a ? d : a * sign; break;
-    case MT_LOSS_BCE:
-      return of_target ? (q - 1) * FN(softplus)(-x) - x : (1 - t) - (1 + (q - 1) * t) / (1 + exp(x));
-    default:
-      if (a != 0) {
-        return of_target ? exp(t) * (t - x + 1) : -exp(t);
-      }
-      return of_target ? (t == 0 ? 0 : log(t) + 1 - x) : -t;
-  }
-  return of_target ? -s : s;
-}
-
 // out[0] += terms, out[1] += weights of one row.
 static inline __attribute__((always_inline)) void FN(row)(int kind, const job *j, const int64_t *offset, int64_t n,
                                                           double *out) {
@@ -46,7 +11,7 @@ static inline __attribute__((always_inline)) void FN(row)(int kind, const job *j
   for (int64_t i = 0; i < n; i++) {
     const double mask = m[i * j->plan[2].stride];
     if (mask != 0) {
-      sum += mask * FN(term)(kind, a, x[i * j->plan[0].stride], t[i * j->plan[1].stride], q[i * j->plan[3].stride]);
+      sum += mask * mt_loss_term(kind, a, x[i * j->plan[0].stride], t[i * j->plan[1].stride], q[i * j->plan[3].stride]);
       weight += mask;
     }
   }
@@ -81,7 +46,7 @@ static void FN(each_row)(char *const *p, const int64_t *step, int64_t n, const v
   for (int64_t i = 0; i < n; i++) {
     const double x = *(const REAL *)(p[1] + i * step[1]), t = *(const REAL *)(p[2] + i * step[2]);
     const double m = *(const REAL *)(p[3] + i * step[3]), q = *(const REAL *)(p[4] + i * step[4]);
-    *(REAL *)(p[0] + i * step[0]) = (REAL)(m == 0 ? 0 : m * FN(term)(o->kind, o->parameter, x, t, q));
+    *(REAL *)(p[0] + i * step[0]) = (REAL)(m == 0 ? 0 : m * mt_loss_term(o->kind, o->parameter, x, t, q));
   }
 }
 
@@ -94,15 +59,16 @@ static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, con
     const double q = *(const REAL *)(p[5] + i * step[5]);
     double d = 0;
     if (m != 0) {
-      d = dy * s->scale * m * FN(slope)(s->options->kind, s->options->parameter, x, t, q, s->of_target);
+      d = dy * s->scale * m * mt_loss_slope(s->options->kind, s->options->parameter, x, t, q, s->of_target);
     }
     *(REAL *)(p[0] + i * step[0]) = (REAL)d;
   }
 }
 
 #else
-#include "loop.h"
-#include "reduce_plan.h"
+#include "loss_check.h"
+#include "row.h"
+#include "loss_rows.h"
 
 typedef struct {
   mt_reduction plan[4];  // x, target, mask, pos_weight
@@ -120,32 +86,10 @@ typedef struct {
 #define MT_SOURCE "loss_elements.c"
 #include "twice.h"
 
-static const char *const names[] = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
-                                    "binary_cross_entropy_with_logits", "kl_div"};
-
 static const float one_f32 = 1;
 static const double one_f64 = 1;
 
-// *wide = t seen in x's shape, or ones where t is NULL.
-static int expand_or_ones(const char *op, const char *argument, mt_tensor *wide, const mt_tensor *t, const mt_tensor *x) {
-  if (t) {
-    return mt_reduction_expand(op, argument, wide, t, x);
-  }
-  *wide = *x;
-  wide->data = (void *)(uintptr_t)(x->dtype == MT_FLOAT32 ? (const void *)&one_f32 : &one_f64);
-  memset(wide->stride, 0, sizeof wide->stride);
-  return MT_OK;
-}
-
-static int check_inputs(const char *op, mt_tensor wide[4], const mt_tensor *x, const mt_tensor *target, const mt_tensor *mask,
-                        const mt_tensor *pos_weight) {
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_like(op, "target", target, x));
-  wide[0] = *x;
-  wide[1] = *target;
-  MT_TRY(expand_or_ones(op, "mask", &wide[2], mask, x));
-  return expand_or_ones(op, "pos_weight", &wide[3], pos_weight, x);
-}
+static const void *one_of(const mt_tensor *x) { return x && x->dtype == MT_FLOAT64 ? (const void *)&one_f64 : &one_f32; }
 
 static int reduce_terms(const char *op, mt_tensor *y, mt_tensor *total, const mt_tensor wide[4],
                         const mt_loss_elements *options) {
@@ -181,21 +125,11 @@ static int reduce_terms(const char *op, mt_tensor *y, mt_tensor *total, const mt
 
 int mt_loss_elements_forward(mt_tensor *y, mt_tensor *total, const mt_tensor *x, const mt_tensor *target,
                              const mt_tensor *mask, const mt_tensor *pos_weight, const mt_loss_elements *options) {
-  if (options == NULL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "loss: options: expected a value, got nil");
-  }
-  const char *op = options->kind >= 0 && options->kind <= MT_LOSS_KL ? names[options->kind] : "loss";
   mt_tensor wide[4];
-  MT_TRY(check_inputs(op, wide, x, target, mask, pos_weight));
-  MT_TRY(mt_check_dtype(op, "output", y, x->dtype));
-  MT_TRY(mt_check_output(op, "output", y));
-  MT_TRY(mt_check_dtype(op, "total", total, MT_FLOAT64));
-  MT_TRY(mt_check_ndim(op, "total", total, 0));
+  MT_TRY(mt_loss_check_elements_forward(wide, y, total, x, target, mask, pos_weight, options, one_of(x)));
   if (options->reduction != MT_LOSS_NONE) {
-    MT_TRY(mt_check_ndim(op, "output", y, 0));
-    return reduce_terms(op, y, total, wide, options);
+    return reduce_terms(mt_loss_elements_name(options), y, total, wide, options);
   }
-  MT_TRY(mt_check_like(op, "output", y, x));
   *(double *)total->data = 1;
   return mt_loop_run(5, (const mt_tensor *const[]){y, &wide[0], &wide[1], &wide[2], &wide[3]},
                      MT_REAL_FN(x->dtype, each_row), options);
@@ -204,22 +138,8 @@ int mt_loss_elements_forward(mt_tensor *y, mt_tensor *total, const mt_tensor *x,
 int mt_loss_elements_backward(mt_tensor *d, const mt_tensor *dy, const mt_tensor *total, const mt_tensor *x,
                               const mt_tensor *target, const mt_tensor *mask, const mt_tensor *pos_weight,
                               const mt_loss_elements *options, int32_t of_target) {
-  if (options == NULL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "loss: options: expected a value, got nil");
-  }
-  const char *op = options->kind >= 0 && options->kind <= MT_LOSS_KL ? names[options->kind] : "loss";
   mt_tensor wide[4];
-  MT_TRY(check_inputs(op, wide, x, target, mask, pos_weight));
-  MT_TRY(mt_check_like(op, "output", d, x));
-  MT_TRY(mt_check_output(op, "output", d));
-  MT_TRY(mt_check_dtype(op, "gradient", dy, x->dtype));
-  MT_TRY(mt_check_dtype(op, "total", total, MT_FLOAT64));
-  MT_TRY(mt_check_ndim(op, "total", total, 0));
-  if (options->reduction == MT_LOSS_NONE) {
-    MT_TRY(mt_check_like(op, "gradient", dy, x));
-  } else {
-    MT_TRY(mt_check_ndim(op, "gradient", dy, 0));
-  }
+  MT_TRY(mt_loss_check_elements_backward(wide, d, dy, total, x, target, mask, pos_weight, options, one_of(x)));
   const slope_of s = {options, options->reduction == MT_LOSS_MEAN ? 1 / *(const double *)total->data : 1, of_target != 0};
   return mt_loop_run(6, (const mt_tensor *const[]){d, dy, &wide[0], &wide[1], &wide[2], &wide[3]},
                      MT_REAL_FN(x->dtype, backward_row), &s);

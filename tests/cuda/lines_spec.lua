@@ -47,4 +47,34 @@ describe('long lines', function()
       end
     end)
   end
+
+  for _, n in ipairs { 40, 1000, 1500, 40000 } do
+    it(('cross_entropy over %d classes'):format(n), function()
+      torch.manual_seed(n)
+      local x = torch.randn(5, n, { dtype = 'float64' })
+      local t = torch.tensor({ 1, n, 7, 20, 31 }, { dtype = 'int64' })
+      local _, best = x[2]:max(1)
+      t[2] = best:item()
+      for _, opts in ipairs { { metric = true }, { label_smoothing = 0.1 }, { ignore_index = 7, reduction = 'none' }, { inplace = true } } do
+        local here, there = x:clone():requires_grad_(), x:to{ device = device }:requires_grad_()
+        local y, hits = F.cross_entropy(here * 2, t, opts)
+        local z, more = F.cross_entropy(there * 2, t:to{ device = device }, opts)
+        y:sum():backward()
+        torch.mul(z, torch.ones_like(z)):backward(torch.ones_like(z))
+        near(z, y, 1e-13)
+        near(there.grad, here.grad, 1e-12)
+        if hits then assert.are.equal(hits:item(), more:item()) end
+      end
+    end)
+  end
+
+  it('a label out of range is told at the next wait', function()
+    local x, t = torch.randn(3, 4, { device = device }), torch.tensor({ 1, 5, 2 }, { dtype = 'int64', device = device })
+    local y = F.cross_entropy(x, t)
+    local ok, message = pcall(y.item, y)
+    assert.is_false(ok)
+    assert.truthy(tostring(message):match('cross_entropy: target: index 5 at position 2 is outside 1..4'), message)
+    assert.are.equal(3, x:narrow(2, 1, 1):numel())
+    torch.cuda.synchronize()
+  end)
 end)

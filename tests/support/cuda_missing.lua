@@ -4,7 +4,6 @@ return {
   'matmul',
   'index',
   'sort',
-  'loss',
   'embedding',
   'dropout',
   'linear',
