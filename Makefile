@@ -196,8 +196,16 @@ test-peers: all  ## compare with masked_torch on PyTorch, on random cases (scrip
 	. $(PEERS)/environment; MASKED_TORCH_PYTHON="$(MASKED_TORCH_PYTHON)" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 \
 	  python3 tests/peers/draw_cases.py --seed $(SEED) --count $(COUNT) $(PEERS)/cases
 	GOLDEN=$(PEERS)/cases $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(PARITY:%=tests/golden_%_spec.lua)
-	@$(MAKE) --no-print-directory -s test-onnx
+	@$(MAKE) --no-print-directory -s test-weights test-onnx
 PARITY := conv bn modules ops figure
+
+.PHONY: test-weights
+test-weights: all  ## weights to PyTorch and masked_torch and back, as safetensors (part of test-peers)
+	@set -e; . $(PEERS)/environment; rm -rf $(PEERS)/weights; mkdir -p $(PEERS)/weights; \
+	export MASKED_TORCH_PYTHON="$(MASKED_TORCH_PYTHON)" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1; \
+	python3 tests/peers/weights.py write $(PEERS)/weights; \
+	$(RUN_TESTS) $(LUAJIT) tests/peers/weights.lua $(PEERS)/weights; \
+	python3 tests/peers/weights.py check $(PEERS)/weights
 
 # Every layer and network of tests/io/onnx_cases.lua as a file, at the lowest, the default and the highest opset.
 OPSETS ?= 18 13 22

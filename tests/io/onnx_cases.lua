@@ -1,5 +1,6 @@
 --- Networks and inputs for the checks of exported ONNX files, with our interpreter (tests/io/onnx_spec.lua) and with onnxruntime
--- (tests/peers/onnx_check.py): { name, net = function() -> module, shapes of x; mask = kind, garbage, inputs = function(shape), ... }.
+-- (tests/peers/onnx_check.py): { name, net = function() -> module, shapes of x; mask = kind, garbage, large,
+-- inputs = function(shape), ... }.
 -- The first shape is the example of the export; the file must work for the others.
 local torch = require 'masked_torch'
 local class = require 'masked_torch.class'
@@ -212,25 +213,33 @@ add('Embedding', function() return nn.Embedding(11, 5, { padding_idx = 3 }) end,
 
 -- ---- whole networks ---------------------------------------------------------------------------------------------------------------
 
+local function figure(name, depth, activation)
+  local list, inputs = {}, 3
+  for i = 0, depth - 1 do
+    local opts = { padding = 1, bias = activation }
+    if name == 'SubmanifoldConv2d' then opts.padding = nil end
+    if name == 'PartialConv2d' or name == 'HalfConv2d' or name == 'MaskConv2d' then opts.multichannel = true end
+    if name == 'HalfConv2d' then opts.rule = 'grow' end
+    list[#list + 1] = nn.MaskedUnshuffle2d(2)
+    list[#list + 1] = nn[name](4 * inputs, 4 * 2 ^ i, 3, opts)
+    if activation then list[#list + 1] = nn.Masked(nn.ReLU()) end
+    inputs = 4 * 2 ^ i
+  end
+  return nn.MaskedSequential(list)
+end
+
 local images = { { 1, 3, 32, 32 }, { 2, 3, 16, 48 } }
 for _, name in ipairs{ 'Conv2d', 'MaskedConv2d', 'PartialConv2d', 'HalfConv2d', 'MaskConv2d', 'SparseConv2d', 'SubmanifoldConv2d',
   'NormalizedConv2d', 'GatedConv2d' } do
   for _, activation in ipairs{ false, true } do
-    add(('figure: %s%s'):format(name, activation and ' with ReLU' or ''), function()
-      local list, inputs = {}, 3
-      for i = 0, 3 do
-        local opts = { padding = 1, bias = activation }
-        if name == 'SubmanifoldConv2d' then opts.padding = nil end
-        if name == 'PartialConv2d' or name == 'HalfConv2d' or name == 'MaskConv2d' then opts.multichannel = true end
-        if name == 'HalfConv2d' then opts.rule = 'grow' end
-        list[#list + 1] = nn.MaskedUnshuffle2d(2)
-        list[#list + 1] = nn[name](4 * inputs, 4 * 2 ^ i, 3, opts)
-        if activation then list[#list + 1] = nn.Masked(nn.ReLU()) end
-        inputs = 4 * 2 ^ i
-      end
-      return nn.MaskedSequential(list)
-    end, images, { mask = name ~= 'Conv2d' and 'all' or nil, gain = 2 })
+    add(('figure: %s%s'):format(name, activation and ' with ReLU' or ''), function() return figure(name, 4, activation) end, images,
+      { mask = name ~= 'Conv2d' and 'all' or nil, gain = 2 })
   end
+end
+-- As the script draws it by default. Large: for onnxruntime only.
+for _, name in ipairs{ 'Conv2d', 'MaskedConv2d', 'PartialConv2d', 'HalfConv2d' } do
+  add(('figure, 8 layers: %s'):format(name), function() return figure(name, 8, false) end, { { 1, 3, 256, 256 }, { 2, 3, 512, 256 } },
+    { mask = name ~= 'Conv2d' and 'all' or nil, large = true })
 end
 
 local function experiment(name)

@@ -46,7 +46,7 @@ describe('onnx.export', function()
   teardown(scratch.clean)
 
   for _, case in ipairs(cases) do
-    it('writes ' .. case.name, function() check(case) end)
+    if not case.large then it('writes ' .. case.name, function() check(case) end) end
   end
 
   it('has a case for every layer', function()
@@ -64,8 +64,7 @@ describe('onnx.export', function()
   for _, opset in ipairs{ 13, 17, 22 } do
     it(('writes opset %d'):format(opset), function()
       for i = 1, #cases, 23 do
-        local model = check(cases[i], opset)
-        assert.equal(opset, model.opset)
+        if not cases[i].large then assert.equal(opset, check(cases[i], opset).opset) end
       end
     end)
   end

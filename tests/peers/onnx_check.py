@@ -14,7 +14,8 @@ LIMIT = 1e-5  # of the largest value of an output
 
 def family(name):
     if ":" in name:
-        return name.split(",")[0]
+        kind, network = name.split(": ", 1)
+        return f"{kind}: {network.split(',')[0]}"
     word = name.split(" ")[0].split("(")[0]
     return word[:-2] if word[-2:] in ("1d", "2d", "3d") else word
 

@@ -7,7 +7,7 @@
 --   sh run              executed by sh; a non-zero status fails, unless the last line of the output says [status N]
 --   sh                  its commands must exist: targets of make, scripts and their options
 --   output              what the block before it prints
---   text                anything
+--   text, python        anything
 -- `--> text` is the output of the statement it belongs to, `--> error: text` the message of a statement that must fail (without
 -- file and line; lines that follow are joined). `...` stands for anything. What is printed and not expected fails, too.
 
@@ -15,7 +15,7 @@ local page = {}
 
 -- ---- parsing -------------------------------------------------------------------------------------------------------
 
-local kinds = { lua = true, sh = true, output = true, text = true, c = true, ['c++'] = true }
+local kinds = { lua = true, sh = true, output = true, text = true, c = true, ['c++'] = true, python = true }
 
 --- page.parse(text, name): the blocks { kind, info, first (line), lines } and a list of problems.
 function page.parse(text, name)
@@ -34,7 +34,7 @@ function page.parse(text, name)
       blocks[#blocks + 1] = open
       local before = blocks[#blocks - 1]
       if not kinds[kind] then
-        complain(number, 'a block of kind %q: expected lua, c, c++, sh, output or text', kind)
+        complain(number, 'a block of kind %q: expected lua, c, c++, sh, output, python or text', kind)
       elseif kind == 'output' then
         if not before or not (before.kind == 'lua' and before.info == '' or before.kind == 'sh' and before.info == 'run') then
           complain(number, 'output of nothing: an executed block must stand before it')
