@@ -124,6 +124,7 @@ static void FN(write_tasks)(void *context, int64_t begin, int64_t end) {
 enum {
   STACK_BYTES = 1 << 16,    // sums of one task on the stack
   CACHE_BYTES = 1 << 18,    // operands that a task reads for one set of runs
+  NEAR_BYTES = 1 << 14,     // the same lane by lane, where every tap reads them again and does little with them
   BLOCK_BYTES = 1 << 20,    // operands that all tasks pass over before they move on together,
   BLOCK_PIXELS = 1024,      // but no fewer pixels
   LIST_PIXELS = 16384,      // and no more
@@ -333,7 +334,8 @@ static int run_gradient(gradient_plan *s) {
     pixel *= t->mul[d] < 4 ? t->mul[d] : 4;
   }
   pixel = size * t->groups * (pixel + t->outputs);
-  const int64_t most = MT_MIN(LIST_PIXELS, MT_MAX(BLOCK_PIXELS, BLOCK_BYTES / pixel));
+  const int64_t most = s->lanewise ? MT_MAX(MT_TAPS_PIECE, BLOCK_BYTES / 4 / pixel)
+                                   : MT_MIN(LIST_PIXELS, MT_MAX(BLOCK_PIXELS, BLOCK_BYTES / pixel));
   int64_t count;
   const bool one_block = rows_with(s, 0, s->image_rows, most, &count) == s->image_rows &&
                          (s->wide == NULL || s->wide->samples >= t->samples);
@@ -343,7 +345,7 @@ static int run_gradient(gradient_plan *s) {
                         (little || s->groups * s->row_tiles * s->lane_tiles >= TASKS / 2);
   choose_rectangle(s, together ? t->taps : 1, little);
   const int64_t channels = s->rectangle_rows * (s->lanewise ? 1 : s->tile->outer_rows) + s->rectangle_lanes * s->tile_lanes;
-  s->pixels = MT_MAX(MT_TAPS_PIECE, CACHE_BYTES / size / channels);
+  s->pixels = s->lanewise ? MT_MAX(1, NEAR_BYTES / size / channels) : MT_MAX(MT_TAPS_PIECE, CACHE_BYTES / size / channels);
   int64_t sums, tasks = rectangles(s);
   if (!together) {
     if (!mt_mul(&sums, tasks, t->taps) || !mt_mul(&sums, sums, s->rectangle_tiles * s->tile_size)) {
