@@ -36,12 +36,12 @@ return function()
   for _, area in ipairs{ 'optim', 'data', 'io', 'train' } do add(list, area .. '.', torch[area], declared(area .. '/init.lua')) end
   add(list, 'plot.', torch.plot)
   add(list, 'mask.', torch.mask)
-  for _, area in ipairs{ 'cpu', 'cuda', 'inspect' } do
+  for _, area in ipairs{ 'cpu', 'cuda', 'inspect', 'repl' } do
     local there, module = pcall(function() return torch[area] end)
     if there and type(module) == 'table' then add(list, area .. '.', module) end
   end
   add(list, 'lr_scheduler.', torch.optim.lr_scheduler, declared('optim/lr_scheduler/init.lua'))
-  for _, module in ipairs{ 'safetensors', 'npy', 'png', 'jpeg', 'gif', 'image', 'json', 'idx', 'gzip' } do
+  for _, module in ipairs{ 'safetensors', 'npy', 'png', 'jpeg', 'gif', 'image', 'json', 'idx', 'gzip', 'onnx' } do
     add(list, 'io.' .. module .. '.', torch.io[module])
   end
   for _, module in ipairs{ 'collate', 'text', 'tokenizer' } do add(list, 'data.' .. module .. '.', torch.data[module]) end

@@ -21,7 +21,9 @@ local C = native.cpu
 local Repl = {}
 Repl.__index = Repl
 
-local repl = { Repl = Repl }
+local repl = {}
+--- The class of a running prompt; repl.here and repl.main make one.
+repl.Repl = Repl
 
 -- ---- output ----------------------------------------------------------------------------------------------------
 
