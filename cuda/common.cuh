@@ -47,6 +47,7 @@ int mt_cuda_fail(cudaError_t error, const char *what);
 #ifdef MT_SIMULATOR
 #define MT_LAUNCH(device, kernel, grid, block, shared, ...)                                                       \
   do {                                                                                                            \
+    (void)(device);                                                                                               \
     mt_simulator_launch(#kernel, kernel, grid, block, shared, __VA_ARGS__);                                       \
     MT_CUDA(cudaGetLastError());                                                                                  \
   } while (0)

@@ -68,6 +68,33 @@ describe('long lines', function()
     end)
   end
 
+  for _, n in ipairs { 33, 1024, 1025, 5000 } do
+    it(('sort, topk, median and unique of %d elements'):format(n), function()
+      torch.manual_seed(n)
+      local x = torch.randint(-300, 300, n, 2):to{ dtype = 'float32' }
+      x[5][1] = 0 / 0
+      local there = x:to{ device = device }
+      for _, descending in ipairs { false, true } do
+        local values, places = x:sort(1, { descending = descending })
+        local v, p = there:sort(1, { descending = descending })
+        assert.is_true(torch.allclose(values, v:cpu(), { equal_nan = true }))
+        same(p, places)
+      end
+      local _, best = x:topk(7, 1)
+      local _, first = there:topk(7, 1)
+      same(first, best)
+      local _, middle = x:median(1)
+      local _, found = there:median(1)
+      same(found, middle)
+      local column = x:select(2, 2):contiguous()
+      local u, inverse, counts = torch.unique(column, { return_inverse = true, return_counts = true })
+      local uu, ii, cc = torch.unique(column:to{ device = device }, { return_inverse = true, return_counts = true })
+      same(uu, u)
+      same(ii, inverse)
+      same(cc, counts)
+    end)
+  end
+
   it('a label out of range is told at the next wait', function()
     local x, t = torch.randn(3, 4, { device = device }), torch.tensor({ 1, 5, 2 }, { dtype = 'int64', device = device })
     local y = F.cross_entropy(x, t)

@@ -3,7 +3,6 @@ return {
   'reduce',
   'matmul',
   'index',
-  'sort',
   'embedding',
   'dropout',
   'linear',
