@@ -5,24 +5,58 @@
 #define AT(k) (*(const REAL *)(p[k] + i * step[k]))
 
 // y, raw, r, b, m
-static void FN(finish_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const bool has_bias = *(const bool *)context;
-  for (int64_t i = 0; i < n; i++) {
-    const REAL r = AT(2), m = AT(4);
-    REAL v = r == 0 ? 0 : AT(1) * r;
+MT_INLINE void FN(finish_steps)(char *const *p, int64_t ys, int64_t xs, int64_t rs, int64_t bs, int64_t ms, int64_t n, bool has_bias) {
+  char *const q0 = p[0], *const q1 = p[1], *const q2 = p[2], *const q3 = p[3], *const q4 = p[4];
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
+    const REAL x = *(const REAL *)(q1 + i * xs), r = *(const REAL *)(q2 + i * rs), m = *(const REAL *)(q4 + i * ms);
+    REAL v = x * r;
+    v = r == 0 ? 0 : v;
     if (has_bias) {  // adding 0 would turn -0 into 0
-      v += AT(3);
+      v += *(const REAL *)(q3 + i * bs);
     }
-    *(REAL *)(p[0] + i * step[0]) = m == 0 ? 0 : v * m;
+    v *= m;
+    *(REAL *)(q0 + i * ys) = m == 0 ? 0 : v;
+  }
+}
+
+MT_CLONES static void FN(finish_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const bool has_bias = *(const bool *)context;
+  const int64_t z = sizeof(REAL);
+  const bool near = step[0] == z && step[1] == z && (!has_bias || step[3] == z);
+  if (near && step[2] == 0 && step[4] == 0) {
+    FN(finish_steps)(p, z, z, 0, z, 0, n, has_bias);
+  } else if (near && step[2] == 0 && step[4] == z) {
+    FN(finish_steps)(p, z, z, 0, z, z, n, has_bias);
+  } else if (near && step[2] == z && step[4] == z) {
+    FN(finish_steps)(p, z, z, z, z, z, n, has_bias);
+  } else {
+    FN(finish_steps)(p, step[0], step[1], step[2], step[3], step[4], n, has_bias);
   }
 }
 
 // draw, dy, r, m
-static void FN(finish_backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+MT_INLINE void FN(finish_backward_steps)(char *const *p, int64_t xs, int64_t ys, int64_t rs, int64_t ms, int64_t n) {
+  char *const q0 = p[0], *const q1 = p[1], *const q2 = p[2], *const q3 = p[3];
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
+    const REAL r = *(const REAL *)(q2 + i * rs), m = *(const REAL *)(q3 + i * ms), v = *(const REAL *)(q1 + i * ys) * m * r;
+    *(REAL *)(q0 + i * xs) = m == 0 || r == 0 ? 0 : v;
+  }
+}
+
+MT_CLONES static void FN(finish_backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const int64_t z = sizeof(REAL);
+  const bool near = step[0] == z && step[1] == z;
   (void)context;
-  for (int64_t i = 0; i < n; i++) {
-    const REAL r = AT(2), m = AT(3);
-    *(REAL *)(p[0] + i * step[0]) = m == 0 || r == 0 ? 0 : AT(1) * m * r;
+  if (near && step[2] == 0 && step[3] == 0) {
+    FN(finish_backward_steps)(p, z, z, 0, 0, n);
+  } else if (near && step[2] == 0 && step[3] == z) {
+    FN(finish_backward_steps)(p, z, z, 0, z, n);
+  } else if (near && step[2] == z && step[3] == 0) {
+    FN(finish_backward_steps)(p, z, z, z, 0, n);
+  } else if (near && step[2] == z && step[3] == z) {
+    FN(finish_backward_steps)(p, z, z, z, z, n);
+  } else {
+    FN(finish_backward_steps)(p, step[0], step[1], step[2], step[3], n);
   }
 }
 
@@ -52,6 +86,7 @@ static double FN(alpha_row)(double sum, char *const *p, const int64_t *step, int
 #include "common.h"
 #include "loop.h"
 #include "masked_conv_window.h"
+#include "row.h"
 #define MT_SOURCE "masked_conv.c"
 #include "twice.h"
 
