@@ -1,34 +1,23 @@
 // norm_pixels: the elementwise passes where channels are neighbours in memory: one pixel after the other, its channels in vectors,
-// runs of pixels under mask 0 filled at once. See norm_problem.h; the results are those of its rows to the bit.
+// by runs of pixels under one mask value. See norm_problem.h; the results are those of its rows to the bit.
 #ifdef REAL
 
-MT_CLONES static void FN(forward_pixels)(const pixel_task *t, int64_t begin, int64_t end) {
-  const int64_t C = t->C;
-  for (int64_t i = begin; i < end;) {
-    int64_t zeros = 0;
-    double m = 1;
-    if (t->mask != NULL && t->mask_c == 0) {
-      while (i + zeros < end && *(const REAL *)mask_at(t, i + zeros) == 0) {
-        zeros++;
-      }
-      if (zeros > 0) {
-        memset((REAL *)t->y + i * C, 0, sizeof(REAL) * (size_t)(zeros * C));
-        i += zeros;
-        continue;
-      }
-      m = *(const REAL *)mask_at(t, i);
-    }
-    const double *mean = t->mean + i / t->positions * t->cell_n, *scale = t->scale + i / t->positions * t->cell_n;
-    const double *bias = t->bias;
-    const REAL *x = (const REAL *)t->x + i * C;
-    REAL *y = (REAL *)t->y + i * C;
-    if (t->mask != NULL && t->mask_c != 0) {
-      const REAL *mask = (const REAL *)mask_at(t, i);
-      for (int64_t c = 0; c < C; c++) {
-        const double mc = mask[c], v = (x[c] - mc * mean[c]) * scale[c] + mc * bias[c];
-        y[c] = (REAL)(mc == 0 ? 0 : v);
-      }
-    } else if (m == 1) {
+// The pixels from i on, before `end` and in i's sample, under the same mask value, which is *m. One value per pixel.
+MT_INLINE int64_t FN(run_of_pixels)(const pixel_task *t, int64_t i, int64_t end, double *m) {
+  const int64_t stop = MT_MIN(end, (i / t->positions + 1) * t->positions);
+  const REAL *mask = (const REAL *)mask_at(t, i), value = *mask;
+  int64_t n = 1;
+  while (i + n < stop && mask[n] == value) {
+    n++;
+  }
+  *m = value;
+  return n;
+}
+
+MT_CLONES static void FN(forward_run)(REAL *restrict y, const REAL *restrict x, const double *restrict mean,
+                                      const double *restrict scale, const double *restrict bias, int64_t C, int64_t n, double m) {
+  for (int64_t i = 0; i < n; i++, y += C, x += C) {
+    if (m == 1) {
       for (int64_t c = 0; c < C; c++) {
         y[c] = (REAL)((x[c] - mean[c]) * scale[c] + bias[c]);
       }
@@ -37,38 +26,44 @@ MT_CLONES static void FN(forward_pixels)(const pixel_task *t, int64_t begin, int
         y[c] = (REAL)((x[c] - m * mean[c]) * scale[c] + m * bias[c]);
       }
     }
-    i++;
   }
 }
 
-MT_CLONES static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end) {
+MT_CLONES static void FN(forward_own)(REAL *restrict y, const REAL *restrict x, const REAL *restrict mask,
+                                      const double *restrict mean, const double *restrict scale, const double *restrict bias,
+                                      int64_t C) {
+  for (int64_t c = 0; c < C; c++) {
+    const double m = mask[c], v = (x[c] - m * mean[c]) * scale[c] + m * bias[c];
+    y[c] = (REAL)(m == 0 ? 0 : v);
+  }
+}
+
+static void FN(forward_pixels)(const pixel_task *t, int64_t begin, int64_t end) {
   const int64_t C = t->C;
-  for (int64_t i = begin; i < end;) {
-    int64_t zeros = 0;
+  for (int64_t i = begin, n; i < end; i += n) {
     double m = 1;
-    if (t->mask != NULL && t->mask_c == 0) {
-      while (i + zeros < end && *(const REAL *)mask_at(t, i + zeros) == 0) {
-        zeros++;
-      }
-      if (zeros > 0) {
-        memset((REAL *)t->y + i * C, 0, sizeof(REAL) * (size_t)(zeros * C));
-        i += zeros;
-        continue;
-      }
-      m = *(const REAL *)mask_at(t, i);
-    }
-    const int64_t n = i / t->positions * t->cell_n;
-    const double *mean = t->mean + n, *scale = t->scale + n, *offset = t->offset + n, *slope = t->slope + n;
-    const REAL *x = (const REAL *)t->x + i * C, *dy = (const REAL *)t->dy + i * C;
-    REAL *dx = (REAL *)t->y + i * C;
+    const double *mean = t->mean + i / t->positions * t->cell_n, *scale = t->scale + i / t->positions * t->cell_n;
+    const REAL *x = (const REAL *)t->x + i * C;
+    REAL *y = (REAL *)t->y + i * C;
+    n = 1;
     if (t->mask != NULL && t->mask_c != 0) {
-      const REAL *mask = (const REAL *)mask_at(t, i);
-      for (int64_t c = 0; c < C; c++) {
-        const double mc = mask[c], d = x[c] / mc - mean[c];
-        const double v = t->statistics ? dy[c] * scale[c] - offset[c] - d * slope[c] : dy[c] * scale[c];
-        dx[c] = (REAL)(mc == 0 ? 0 : v);
-      }
-    } else if (!t->statistics) {
+      FN(forward_own)(y, x, (const REAL *)mask_at(t, i), mean, scale, t->bias, C);
+      continue;
+    }
+    n = t->mask ? FN(run_of_pixels)(t, i, end, &m) : MT_MIN(end, (i / t->positions + 1) * t->positions) - i;
+    if (m == 0) {
+      memset(y, 0, sizeof(REAL) * (size_t)(n * C));
+    } else {
+      FN(forward_run)(y, x, mean, scale, t->bias, C, n, m);
+    }
+  }
+}
+
+MT_CLONES static void FN(backward_run)(REAL *restrict dx, const REAL *restrict dy, const REAL *restrict x,
+                                       const double *restrict mean, const double *restrict scale, const double *restrict offset,
+                                       const double *restrict slope, int64_t C, int64_t n, double m, bool statistics) {
+  for (int64_t i = 0; i < n; i++, dx += C, dy += C, x += C) {
+    if (!statistics) {
       for (int64_t c = 0; c < C; c++) {
         dx[c] = (REAL)(dy[c] * scale[c]);
       }
@@ -83,7 +78,38 @@ MT_CLONES static void FN(backward_pixels)(const pixel_task *t, int64_t begin, in
         dx[c] = (REAL)(dy[c] * scale[c] - offset[c] - d * slope[c]);
       }
     }
-    i++;
+  }
+}
+
+MT_CLONES static void FN(backward_own)(REAL *restrict dx, const REAL *restrict dy, const REAL *restrict x, const REAL *restrict mask,
+                                       const double *restrict mean, const double *restrict scale, const double *restrict offset,
+                                       const double *restrict slope, int64_t C, bool statistics) {
+  for (int64_t c = 0; c < C; c++) {
+    const double m = mask[c], d = x[c] / m - mean[c];
+    const double v = statistics ? dy[c] * scale[c] - offset[c] - d * slope[c] : dy[c] * scale[c];
+    dx[c] = (REAL)(m == 0 ? 0 : v);
+  }
+}
+
+static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end) {
+  const int64_t C = t->C;
+  for (int64_t i = begin, n; i < end; i += n) {
+    double m = 1;
+    const int64_t cell = i / t->positions * t->cell_n;
+    const double *mean = t->mean + cell, *scale = t->scale + cell, *offset = t->offset + cell, *slope = t->slope + cell;
+    const REAL *x = (const REAL *)t->x + i * C, *dy = (const REAL *)t->dy + i * C;
+    REAL *dx = (REAL *)t->y + i * C;
+    n = 1;
+    if (t->mask != NULL && t->mask_c != 0) {
+      FN(backward_own)(dx, dy, x, (const REAL *)mask_at(t, i), mean, scale, offset, slope, C, t->statistics);
+      continue;
+    }
+    n = t->mask ? FN(run_of_pixels)(t, i, end, &m) : MT_MIN(end, (i / t->positions + 1) * t->positions) - i;
+    if (m == 0) {
+      memset(dx, 0, sizeof(REAL) * (size_t)(n * C));
+    } else {
+      FN(backward_run)(dx, dy, x, mean, scale, offset, slope, C, n, m, t->statistics);
+    }
   }
 }
 
