@@ -6,32 +6,40 @@
 -- metamethod. What the library loads on first use is known by name and loaded when its own fields are asked for.
 
 local lexer = require 'masked_torch.repl.lexer'
+local native = require 'masked_torch.native'
 local source = require 'masked_torch.repl.source'
 local Tensor = require 'masked_torch.tensor'
 
 -- ---- fields without running anything ---------------------------------------------------------------------------
 
--- The library's tables whose __index only loads: asking them runs no code of others.
+local own_files = '@' .. native.lua_directory .. 'masked_torch/'
+local nn_names, optim_names = { functional = true, init = true }, { lr_scheduler = true }
+
+-- The names that a table of the library loads on first use (torch, nn, optim, io ...): they stand in tables beside the function that
+-- loads them. Asking such a table runs no code of others.
 local function lazy_names(value, session)
-  local torch = package.loaded['masked_torch']
-  if value == torch then
-    local names = {}
-    for name in ('nn optim cpu data io plot train mask cuda repl inspect save load gradcheck Function profile'):gmatch '%a+' do
-      names[name] = true
-    end
-    return names
-  end
-  local nn = torch and rawget(torch, 'nn')
-  if nn and value == nn then
-    local names = { functional = true, init = true }
-    for name in pairs(nn.class_files) do names[name] = true end
-    return names
-  end
   if session and value == session.env then
     local names = {}
     for _, name in ipairs(session.lazy_names) do names[name] = true end
     return names
   end
+  local meta = getmetatable(value)
+  local load = type(meta) == 'table' and rawget(meta, '__index')
+  if type(load) ~= 'function' then return nil end
+  local file = debug.getinfo(load, 'S').source
+  if file:sub(1, #own_files) ~= own_files or not file:find '/init%.lua$' or file:find '/tensor/' then return nil end
+  local names = {}
+  for i = 1, 20 do
+    local name, list = debug.getupvalue(load, i)
+    if not name then break end
+    if type(list) == 'table' and getmetatable(list) == nil then
+      for key in next, list do
+        if type(key) == 'string' then names[key] = true end
+      end
+    end
+  end
+  for key in pairs(names.Conv2d and nn_names or names.Optimizer and optim_names or {}) do names[key] = true end
+  return names
 end
 
 local function is_module(value)
@@ -46,11 +54,6 @@ local function field(value, key, session)
     if type(value) ~= 'table' then return nil end
     local found = rawget(value, key)
     if found ~= nil then return found end
-    local lazy = lazy_names(value, session)
-    if lazy and lazy[key] then
-      local ok, loaded = pcall(function() return value[key] end)
-      return ok and loaded or nil
-    end
     if Tensor.is_tensor(value) then return Tensor.methods[key] end
     if is_module(value) then
       for _, list in ipairs{ '_parameters', '_buffers', '_modules' } do
@@ -58,6 +61,11 @@ local function field(value, key, session)
         if values and values.values[key] ~= nil then return values.values[key] end
       end
       return getmetatable(value)[key]
+    end
+    local lazy = lazy_names(value, session)
+    if lazy and lazy[key] then
+      local ok, loaded = pcall(function() return value[key] end)
+      return ok and loaded or nil
     end
     local meta = getmetatable(value)
     local follow = type(meta) == 'table' and rawget(meta, '__index')
@@ -82,7 +90,6 @@ local function fields(value, session)
   for _ = 1, 20 do
     if type(value) ~= 'table' then break end
     take(value)
-    for name in pairs(lazy_names(value, session) or {}) do keys[name] = true end
     if Tensor.is_tensor(value) then
       take(Tensor.methods)
       break
@@ -95,6 +102,7 @@ local function fields(value, session)
       take(getmetatable(value))
       break
     end
+    for name in pairs(lazy_names(value, session) or {}) do keys[name] = true end
     local meta = getmetatable(value)
     local follow = type(meta) == 'table' and rawget(meta, '__index')
     if session and value == session.env then follow = session.base end
@@ -184,11 +192,13 @@ end
 
 -- ---- sources of candidates -------------------------------------------------------------------------------------
 
-local function sorted(set, prefix, hidden)
+-- Names that begin with an underscore are offered when one was typed, those with two when two were.
+local function sorted(set, prefix)
   local list = {}
+  local hidden = math.min(2, #prefix:match '^_*')
   for name in pairs(set) do
     if name:sub(1, #prefix) == prefix and name:find '^[%a_][%w_]*$' and not lexer.keywords[name] and
-      (hidden or prefix:sub(1, 1) == '_' or name:sub(1, 1) ~= '_') then list[#list + 1] = name end
+      math.min(2, #name:match '^_*') <= hidden then list[#list + 1] = name end
   end
   table.sort(list)
   return list

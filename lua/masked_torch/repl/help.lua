@@ -12,7 +12,11 @@ local help = {}
 local function block_text(block)
   local head, rest = block.text:match '^([^\n]*)\n?(.*)$'
   local lines = { color.paint('bold', head) }
-  if rest ~= '' then lines[#lines + 1] = rest end
+  if rest ~= '' then
+    lines[#lines + 1] = rest:gsub('%f[^\n%z]@usage%s*(.*)$', function(example)
+      return 'Example:\n  ' .. example:gsub('\n', '\n  ')
+    end)
+  end
   lines[#lines + 1] = color.paint('grey', ('masked_torch/%s:%d'):format(block.file, block.line))
   return table.concat(lines, '\n')
 end
@@ -57,7 +61,9 @@ end
 
 --- help.text(value, [name]): help on a value; name is how it was written.
 function help.text(value, name)
-  if type(value) == 'function' then
+  if type(value) == 'function' and not source.is_own(value) then
+    return ('%s is a %s'):format(name or 'This', show.brief(value))
+  elseif type(value) == 'function' then
     local block = source.of(value)
     local found = block and not (name and #source.find(name) > 0 and block.plain) and block_text(block) or name and for_name(name)
     return found or (name or 'This') .. ' is a ' .. show.brief(value) .. ' without documentation.'

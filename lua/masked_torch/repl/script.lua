@@ -41,7 +41,7 @@ return function(session)
       elseif entry.expression then
         before, last = rewrite.last(text, compiles)
       end
-      text = rewrite.locals(before, keep):gsub('^     ', '')
+      text = rewrite.locals(before, keep):gsub('^      ?', '')
       if last and not (entry.silent and compiles(last)) then
         text = text .. (entry.silent and 'local _ = %s' or 'print(%s)'):format((last:gsub('%s+$', '')))
       elseif last then

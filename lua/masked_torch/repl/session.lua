@@ -98,7 +98,9 @@ end
 local function compiles(text) return loadstring(text, '=') ~= nil end
 local function ends_early(text)
   local ok, message = loadstring(text, '=')
-  return not ok and message:find "near '<eof>'$" ~= nil
+  if ok or not message:find "near '<eof>'$" then return false end
+  -- A string without its quote is a mistake, unless its line ends in a backslash.
+  return not message:find('unfinished string', 1, true) or text:find '\\$' ~= nil
 end
 
 --- session.incomplete(text): would more lines make it Lua? Only text that the compiler reads to its end counts; a mistake does not.

@@ -158,6 +158,9 @@ function source.find(name)
   return list
 end
 
+--- source.is_own(fn): is it a function of the library?
+function source.is_own(fn) return debug.getinfo(fn, 'S').source:sub(2, #root + 1) == root end
+
 --- source.of(fn): the block directly above a function of the library, or nil.
 function source.of(fn)
   local info = debug.getinfo(fn, 'S')
@@ -197,10 +200,13 @@ end
 
 -- ---- option keys -----------------------------------------------------------------------------------------------
 
+-- The names in {a, b = 1, c =}: the braces of a signature.
 local function add_keys(text, keys)
   for body in text:gmatch '%b{}' do
-    for key in body:sub(2, -2):gsub('%b{}', ''):gmatch '([%a_][%w_]*)%s*=' do keys[key] = true end
-    for key in (body:sub(2, -2) .. ','):gsub('%b{}', ''):gmatch '([%a_][%w_]*)%s*,' do keys[key] = true end
+    for part in (body:sub(2, -2):gsub('%b{}', '') .. ','):gmatch '([^,]*),' do
+      local key = part:match '^%s*([%a_][%w_]*)%s*$' or part:match '^%s*([%a_][%w_]*)%s*='
+      if key then keys[key] = true end
+    end
   end
 end
 
