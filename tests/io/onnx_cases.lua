@@ -317,6 +317,29 @@ function Sizes.forward(_, x, mask)
 end
 add('sizes in the forward', Sizes, shapes[1], { mask = 'one' })
 
+local Functions = class('Functions', nn.Module)
+function Functions:__init()
+  nn.Module.__init(self)
+end
+local Cube = torch.Function{ name = 'cube', forward = function(ctx, x)
+  ctx:save(x)
+  return x * x * x
+end, backward = function(ctx, dy)
+  local x = ctx:saved()
+  return dy * 3 * x * x
+end }
+function Functions.forward(_, x)
+  local N, C, L = x:sizes()
+  local largest, where = x:max(3, { keepdim = true })
+  local a = largest + where / 4 + x:argmin(2, { keepdim = true }):float() + x:cumsum(3)
+  local b = x:var(3, { keepdim = true }) + x:std({ 2, 3 }, { unbiased = false, keepdim = true }) + x:logsumexp(2, { keepdim = true })
+  local c = x[{ {}, { 2, 3 }, { 1, -1, 2 } }]:mean({ 2, 3 }, { keepdim = true }) + x[{ {}, -1, L - 1 }]:reshape(N, 1, 1)
+  local d = x:roll(2, 3):unflatten(2, { 2, -1 }):movedim(3, 2):reshape(N, C, L) - x:unbind(2)[1]:unsqueeze(2)
+  local e = torch.where(x:gt(0):any(3, { keepdim = true }), Cube(x), x:isnan():float()) + x % 0.7 + x:trunc()
+  return a + b, c + d, e, x:argmax(), x:max()
+end
+add('reductions and indexes', Functions, shapes[1])
+
 add('boxes', function()
   local Boxes = class('Boxes', nn.Module)
   function Boxes:__init()

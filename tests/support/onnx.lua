@@ -99,7 +99,7 @@ end
 local function vector(list) return #list == 0 and torch.zeros(0, { dtype = 'int64' }) or torch.tensor(list, { dtype = 'int64' }) end
 
 for op, name in pairs{ Add = 'add', Sub = 'sub', Mul = 'mul', Pow = 'pow', Min = 'minimum', Max = 'maximum', Equal = 'eq', Less = 'lt',
-  Greater = 'gt', LessOrEqual = 'le', GreaterOrEqual = 'ge', And = 'logical_and', Or = 'logical_or' } do
+  Greater = 'gt', LessOrEqual = 'le', GreaterOrEqual = 'ge', And = 'logical_and', Or = 'logical_or', Mod = 'remainder' } do
   run[op] = function(_, a, b)
     assert(a.dtype == b.dtype, op .. ': operands ' .. a.dtype .. ' and ' .. b.dtype)
     return torch[name](a, b)
@@ -108,7 +108,7 @@ end
 
 for op, name in pairs{ Neg = 'neg', Abs = 'abs', Sqrt = 'sqrt', Exp = 'exp', Log = 'log', Sigmoid = 'sigmoid', Tanh = 'tanh',
   Relu = 'relu', Floor = 'floor', Ceil = 'ceil', Reciprocal = 'reciprocal', Not = 'logical_not', Sign = 'sign', Sin = 'sin',
-  Cos = 'cos', Round = 'round' } do
+  Cos = 'cos', Round = 'round', IsNaN = 'isnan' } do
   run[op] = function(_, x) return torch[name](x) end
 end
 
@@ -237,6 +237,12 @@ local function reduction(name)
   end
 end
 run.ReduceSum, run.ReduceMean, run.ReduceMax, run.ReduceMin = reduction 'sum', reduction 'mean', reduction 'amax', reduction 'amin'
+
+for op, name in pairs{ ArgMax = 'argmax', ArgMin = 'argmin' } do
+  run[op] = function(a, x) return x[name](x, a.axis + 1, { keepdim = a.keepdims ~= 0 }) - 1 end
+end
+
+function run.CumSum(_, x, axis) return x:cumsum(tonumber(axis:item()) + 1) end
 
 function run.MatMul(_, a, b) return a:matmul(b) end
 

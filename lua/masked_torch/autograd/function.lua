@@ -46,6 +46,8 @@ local function check_outputs(name, arguments, n, ...)
       local shared = false
       for k = 1, n do shared = shared or is_tensor(arguments[k]) and arguments[k]._c.storage == y._c.storage end
       if shared then outputs[i] = y:clone() end
+    elseif Tensor.is_tensor(y) then     -- a stand-in, while a network is exported (io/onnx/trace.lua)
+      tensors = tensors + 1
     end
   end
   if tensors == 0 then

@@ -447,11 +447,11 @@ local function call_with_hooks(self, ...)
   return unpack(outputs, 1, outputs.n or #outputs)
 end
 
--- Called in place of forward while a network is traced (io/onnx/trace.lua).
+-- Called in place of forward while a network is exported (io/onnx/trace.lua).
 local tracer
 
---- Module.trace(fn): from now on module(...) calls fn(module, ...); nil ends that.
-function Module.trace(fn) tracer = fn end
+-- From now on module(...) calls fn(module, ...); nil ends that.
+local function set_tracer(fn) tracer = fn end
 
 local function call(self, ...)
   if tracer then return tracer(self, ...) end
@@ -527,4 +527,4 @@ end
 --- nn.Module.is_module(value)
 Module.is_module = is_module
 
-return { Module = Module, Parameter = Parameter }
+return { Module = Module, Parameter = Parameter, set_tracer = set_tracer }

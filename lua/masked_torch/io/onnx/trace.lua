@@ -7,7 +7,7 @@
 
 local autograd = require 'masked_torch.autograd'
 local masks = require 'masked_torch.mask'
-local Module = require('masked_torch.nn.module').Module
+local set_tracer = require('masked_torch.nn.module').set_tracer
 local native = require 'masked_torch.native'
 local size = require 'masked_torch.io.onnx.size'
 local Graph = require 'masked_torch.io.onnx.graph'
@@ -19,7 +19,7 @@ local is_value, Value = Graph.is_value, Graph.Value
 -- ---- the table of forms, by the name of the operation ------------------------------------------------------------------------
 
 local forms, layers, mask_functions = {}, {}, nil
-for _, stem in ipairs{ 'shape', 'elementwise', 'conv', 'masked_conv', 'norm', 'pool', 'mask' } do
+for _, stem in ipairs{ 'shape', 'elementwise', 'reduce', 'conv', 'masked_conv', 'norm', 'pool', 'mask' } do
   local found = require('masked_torch.io.onnx.form.' .. stem)
   for name, fn in pairs(found.form or found) do forms[name] = fn end
   for name, fn in pairs(found.layers or {}) do layers[name] = fn end
@@ -71,8 +71,7 @@ local function refuse(name)
 end
 
 function Value.__index(v, key)
-  if type(key) == 'number' then return forms['select'](active, v, 1, key) end
-  if type(key) ~= 'string' then fail('onnx.export: indexing by %s has no ONNX form; use narrow, select or gather', type(key)) end
+  if type(key) ~= 'string' then return forms.index(active, v, key) end
   if methods[key] then return methods[key] end
   if forms[key] then
     return function(...) return forms[key](active, ...) end
@@ -93,7 +92,7 @@ function Value.__tostring(v)
   return ('%s (%s) %s'):format(rawget(v, 'name'), table.concat(texts, ', '), v.dtype)
 end
 
-local events = { __add = 'add', __sub = 'sub', __mul = 'mul', __div = 'div', __pow = 'pow', __unm = 'neg' }
+local events = { __add = 'add', __sub = 'sub', __mul = 'mul', __div = 'div', __pow = 'pow', __mod = 'remainder', __unm = 'neg' }
 for event, name in pairs(events) do
   Value[event] = function(a, b)
     if event == '__unm' then return forms.neg(active, a) end
@@ -219,11 +218,11 @@ return function(net, opset, make_inputs)
       rawset(c[1], c[2], c[3])
       done = i
     end
-    Module.trace(tracer(paths))
+    set_tracer(tracer(paths))
     return { net(unpack(make_inputs(graph))) }
   end
   local ok, results = pcall(autograd.no_grad, body)
-  Module.trace(nil)
+  set_tracer(nil)
   for i = done, 1, -1 do rawset(list[i][1], list[i][2], saved[i]) end
   active = previous
   if not ok then error(results, 0) end

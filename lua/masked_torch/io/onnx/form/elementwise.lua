@@ -1,4 +1,4 @@
---- elementwise: one element at a time, with broadcasting; activations, softmax, sums and means, products of matrices.
+--- elementwise: one element at a time, with broadcasting; activations, softmax, products of matrices.
 
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -21,6 +21,8 @@ function form.log1p(g, x) return g:node('Log', { g:binary('Add', x, g:number(1, 
 function form.expm1(g, x) return g:binary('Sub', g:node('Exp', { x }), g:number(1, x.dtype)) end
 function form.log2(g, x) return g:binary('Mul', g:node('Log', { x }), g:number(1 / math.log(2), x.dtype)) end
 
+function form.trunc(g, x) return g:binary('Mul', g:node('Sign', { x }), g:node('Floor', { g:node('Abs', { x }) })) end
+function form.isnan(g, x) return g:node('IsNaN', { x }, nil, nil, 'bool') end
 function form.logical_not(g, x) return g:node('Not', { g:cast(x, 'bool') }) end
 
 -- Arguments given in place or in a table.
@@ -118,6 +120,13 @@ function form.pow(g, a, b)
   return g:binary('Pow', x, y)
 end
 
+--- x - y floor(x / y)
+function form.remainder(g, a, b)
+  local x, y, dtype = operands(g, 'remainder', a, b)
+  if not floating[dtype] then return g:binary('Mod', x, y) end
+  return g:binary('Sub', x, g:binary('Mul', y, g:node('Floor', { g:binary('Div', x, y) })))
+end
+
 for name, op in pairs{ eq = 'Equal', lt = 'Less', gt = 'Greater', le = 'LessOrEqual', ge = 'GreaterOrEqual' } do
   form[name] = function(g, a, b)
     local x, y = operands(g, name, a, b)
@@ -139,33 +148,7 @@ function form.masked_fill(g, x, mask, value)
   return g:where(g:cast(g:tensor(mask), 'bool'), g:number(value, x.dtype), x)
 end
 
--- ---- along dims ------------------------------------------------------------------------------------------------------------
-
--- (dim or dims, {keepdim =}) as reductions take them.
-local function reduction(op, x, dims, opts)
-  if type(dims) == 'table' and #dims == 0 then
-    opts, dims = dims, dims.dim
-  end
-  if opts == true then opts = { keepdim = true } end
-  opts = opts or {}
-  if type(dims) == 'number' then dims = { dims } end
-  local list = {}
-  if dims == nil then
-    for d = 1, #x.shape do list[d] = d end
-  else
-    for i, d in ipairs(dims) do list[i] = native.dim(op, d, #x.shape) + 1 end
-  end
-  return list, opts.keepdim or false
-end
-
-for name, op in pairs{ sum = 'ReduceSum', mean = 'ReduceMean', amax = 'ReduceMax', amin = 'ReduceMin', prod = 'ReduceProd' } do
-  form[name] = function(g, x, dims, opts)
-    local list, keepdim = reduction(name, x, dims, opts)
-    if #list == 0 then return x end
-    if name == 'sum' and not floating[x.dtype] then x = g:cast(x, 'int64') end
-    return g:reduce(op, x, list, keepdim)
-  end
-end
+-- ---- along a dim -----------------------------------------------------------------------------------------------------------
 
 for _, name in ipairs{ 'softmax', 'log_softmax' } do
   form[name] = function(g, x, dim, opts)

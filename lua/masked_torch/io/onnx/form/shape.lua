@@ -50,7 +50,19 @@ function form.view(g, x, ...)
 end
 form.reshape = form.view
 
-function form.view_as(g, x, other) return form.view(g, x, { unpack(g:tensor(other).shape) }) end
+function form.reshape_as(g, x, other) return form.view(g, x, { unpack(g:tensor(other).shape) }) end
+
+function form.unflatten(g, x, dim, sizes)
+  local d, shape, known, unknown = dim_of('unflatten', dim, #x.shape), { unpack(x.shape) }, 1, nil
+  local parts = { unpack(sizes) }
+  for i, s in ipairs(parts) do
+    if not size.is(s) and s == -1 then unknown = i else known = known * s end
+  end
+  if unknown then parts[unknown] = shape[d] / known end
+  table.remove(shape, d)
+  for i = #parts, 1, -1 do table.insert(shape, d, parts[i]) end
+  return g:reshape(x, shape)
+end
 
 function form.flatten(g, x, first, last)
   x = g:tensor(x)
@@ -77,18 +89,29 @@ function form.transpose(g, x, a, b)
   return g:transpose(x, order)
 end
 
+function form.movedim(g, x, from, to)
+  local n, order, taken, rest = #x.shape, {}, {}, {}
+  from, to = list_of(from), list_of(to)
+  for i, d in ipairs(from) do
+    local source = dim_of('movedim', d, n)
+    order[dim_of('movedim', to[i], n)], taken[source] = source, true
+  end
+  for d = 1, n do
+    if not taken[d] then rest[#rest + 1] = d end
+  end
+  for d = 1, n do order[d] = order[d] or table.remove(rest, 1) end
+  return g:transpose(x, order)
+end
+
 function form.t(g, x) return form.transpose(g, x, 1, 2) end
 
 function form.unsqueeze(g, x, dim) return g:unsqueeze(x, { dim_of('unsqueeze', dim, #x.shape + 1) }) end
 
-function form.squeeze(g, x, dim)
-  local axes = {}
+function form.squeeze(g, x, dims)
+  local axes, wanted = {}, {}
+  for _, dim in ipairs(dims ~= nil and list_of(dims) or {}) do wanted[dim_of('squeeze', dim, #x.shape)] = true end
   for d, s in ipairs(x.shape) do
-    if dim == nil and not size.is(s) and s == 1 then axes[#axes + 1] = d end
-  end
-  if dim ~= nil then
-    local d = dim_of('squeeze', dim, #x.shape)
-    if not size.is(x.shape[d]) and x.shape[d] == 1 then axes[1] = d end
+    if (dims == nil or wanted[d]) and not size.is(s) and s == 1 then axes[#axes + 1] = d end
   end
   return #axes > 0 and g:squeeze(x, axes) or x
 end
@@ -105,7 +128,7 @@ end
 function form.expand_as(g, x, other) return g:expand(x, { unpack(other.shape) }) end
 
 -- Memory is not ONNX's concern, and history is not either.
-for _, name in ipairs{ 'contiguous', 'channels_last', 'clone', 'detach' } do
+for _, name in ipairs{ 'contiguous', 'channels_last', 'clone', 'detach', 'cpu', 'cuda' } do
   form[name] = function(_, x) return x end
 end
 
@@ -133,6 +156,44 @@ form['select'] = function(g, x, dim, i)
   local d = dim_of('select', dim, #x.shape)
   if not size.is(i) and i < 0 then i = x.shape[d] + i + 1 end
   return g:squeeze(g:slice(x, { [d] = { i - 1, i } }), { d })
+end
+
+function form.unbind(g, x, dim)
+  local parts, n = form.split(g, x, 1, dim), dim_of('unbind', dim or 1, #x.shape)
+  for i, part in ipairs(parts) do parts[i] = g:squeeze(part, { n }) end
+  return parts
+end
+
+function form.roll(g, x, shift, dim)
+  if type(shift) ~= 'number' or type(dim) ~= 'number' then fail('roll: expected one shift and one dim for an ONNX form') end
+  local d = dim_of('roll', dim, #x.shape)
+  local n = x.shape[d]
+  local cut = shift >= 0 and n - shift or -shift           -- what stands there comes first
+  return form.cat(g, { g:slice(x, { [d] = { cut, n } }), g:slice(x, { [d] = { 0, cut } }) }, d)
+end
+
+--- x[key]: a position, { positions and {first, last, step} ranges by dim }, or an index tensor for dim 1.
+function form.index(g, x, key)
+  if type(key) == 'number' then return form['select'](g, x, 1, key) end
+  if g.is_value(key) or key._c then
+    if key.dtype ~= 'int64' and key.dtype ~= 'int32' then fail('onnx.export: indexing by a mask has no ONNX form; use torch.where') end
+    return form.index_select(g, x, 1, key)
+  end
+  local parts, dropped = {}, {}
+  for d, entry in ipairs(key) do
+    local n = x.shape[d] or fail('index: %d entries for %d dims', #key, #x.shape)
+    local function position(v) return not size.is(v) and v < 0 and n + v + 1 or v end
+    if type(entry) == 'number' or size.is(entry) then
+      local at = position(entry)
+      parts[d], dropped[#dropped + 1] = { at - 1, at }, d
+    elseif type(entry) == 'table' and not g.is_value(entry) and not entry._c then
+      if entry[1] ~= nil then parts[d] = { position(entry[1]) - 1, position(entry[2] == nil and entry[1] or entry[2]), entry[3] } end
+    else
+      fail('onnx.export: a tensor among several entries of an index has no ONNX form; use index_select')
+    end
+  end
+  x = g:slice(x, parts)
+  return #dropped > 0 and g:squeeze(x, dropped) or x
 end
 
 function form.chunk(g, x, count, dim)
