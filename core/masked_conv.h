@@ -9,7 +9,7 @@
 // is set, and to neither otherwise. Channels: those of the output's group that the mask tells apart; a mask of one channel
 // has one, counted `multiplicity` times.
 //
-//   mask rules    keep        m' = m at the kernel's centre, tap k / 2 rounded down (the largest channel's); 0 outside the image
+//   mask rules    keep        m' = m at the kernel's centre (the largest channel's); 0 outside the image
 //                 grow        m' = min(S, 1)
 //                 erode       m' = the smallest mask value in the window; 0 when a tap lies outside and `border` is set
 //                 coverage    m' = S / K, count
@@ -38,6 +38,7 @@ typedef struct mt_window {
   int32_t strict;        // a filter of zeros gets mask 0
   int64_t multiplicity;  // how often a one-channel mask counts; 1 for others
   double eps;
+  int64_t centre[3];     // the tap, per axis, that keep and centre look at: k / 2 rounded down; k - 1 where all padding is before
 } mt_window;
 
 // m' (Nm, 1 or O, *S') of mask (Nm, 1 or C, *S), which is bool or has the result's dtype. w (O, C / groups, *K): needed by

@@ -94,6 +94,12 @@ static int check_arguments(const char *op, const mt_tensor *out, const mt_tensor
     return mt_fail(MT_ERROR_ARGUMENT, "%s: multiplicity and eps: expected at least 1 and at least 0, got %lld and %g", op,
                    (long long)v->multiplicity, v->eps);
   }
+  for (int32_t d = 0; d < g->dims; d++) {
+    if (v->centre[d] < 0 || v->centre[d] >= g->kernel[d]) {
+      return mt_fail(MT_ERROR_ARGUMENT, "%s: centre: expected a tap of the kernel %s, got %s", op, MT_SIZES(g->dims, g->kernel),
+                     MT_SIZES(g->dims, v->centre));
+    }
+  }
   return mt_check_output(op, "output", out);
 }
 
@@ -162,6 +168,7 @@ int mt_window_open(mt_windows *c, const char *op, mt_tensor *out, const mt_tenso
     c->step[d] = s < 0 ? 0 : mask->stride[2 + s] * c->size;
     c->out_step[d] = s < 0 ? 0 : out->stride[2 + s] * c->out_size;
     c->to[d] = c->kernel[d];
+    c->middle[d] = s < 0 ? 0 : v->centre[s];
     c->pixels *= c->in[d];
     c->taps *= c->kernel[d];
     fits = fits && (s < 0 || out->shape[2 + s] == sizes[s]);
@@ -180,7 +187,7 @@ void mt_window_close(mt_windows *c) { mt_tensor_release(c->own_kinds); }
 
 void mt_window_centre(mt_windows *c) {
   for (int32_t d = 0; d < 3; d++) {
-    c->from[d] = c->kernel[d] / 2;
+    c->from[d] = c->middle[d];
     c->to[d] = c->from[d] + 1;
   }
   c->taps = 1;

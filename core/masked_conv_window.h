@@ -19,6 +19,7 @@ typedef struct {
   const char *op;
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
   int64_t from[3], to[3];       // the taps that count
+  int64_t middle[3];            // the one at the centre
   int64_t N, groups, channels;  // samples, mask groups, mask channels per group
   int64_t filters;              // channels of the result per group
   int64_t pixels, taps;

@@ -41,6 +41,15 @@ local networks = {
     return nn.Sequential{ nn.MaskedConv1d(3, 32, 3, { padding = 1 }), nn.GELU(),
       nn.MaskedConv1d(32, 66, 3, { padding = 1, groups = 2 }), nn.MaskedSpatialMean() }
   end },
+  { 'causal, dilated (1-D)', 1, function()
+    return nn.Sequential{ nn.MaskedConv1d(3, 8, 3, { padding = 'causal' }), nn.SiLU(),
+      nn.MaskedConv1d(8, 8, 4, { padding = 'causal', dilation = 2 }), nn.MaskedBatchNorm1d(8),
+      nn.HalfConv1d(8, 6, 2, { padding = 'causal', rule = 'keep' }), nn.MaskedSpatialMean() }
+  end },
+  { 'causal, strided (2-D)', 2, function()
+    return nn.Sequential{ nn.MaskedConv2d(3, 6, 3, { padding = 'causal' }), nn.ReLU(),
+      nn.MaskedConv2d(6, 4, { 2, 3 }, { padding = 'causal', stride = 2 }), nn.MaskedSpatialMean() }
+  end },
   { 'three dimensions', 3, function()
     return nn.Sequential{ nn.MaskedConv3d(3, 4, 3, { padding = 1 }), nn.MaskedBatchNorm3d(4), nn.ReLU(), nn.MaskedSpatialMean() }
   end },

@@ -62,9 +62,11 @@ local function window(x, w, m, o, n, p, k, size, opts)
     local s, centre, outside = {}, true, false
     for d = 1, #k do
       local dilation = axis(opts.dilation or 1, d)
-      s[d] = (p[d] - 1) * axis(opts.stride or 1, d) + (tap[d] - 1) * dilation - axis(opts.padding or 0, d) + 1
+      local causal = opts.padding == 'causal'
+      local before = causal and dilation * (k[d] - 1) or axis(opts.padding or 0, d)
+      s[d] = (p[d] - 1) * axis(opts.stride or 1, d) + (tap[d] - 1) * dilation - before + 1
       outside = outside or s[d] < 1 or s[d] > size[d]
-      centre = centre and tap[d] - 1 == math.floor(k[d] / 2)
+      centre = centre and tap[d] - 1 == (causal and k[d] - 1 or math.floor(k[d] / 2))
     end
     for c = 1, C do
       local wv, mask = w[o][c], 0
@@ -133,8 +135,9 @@ end
 local function definition(x, w, b, m, alpha, opts)
   local size, k, out = spatial_size(x), spatial_size(w), {}
   for d = 1, #size do
-    out[d] = math.floor((size[d] + 2 * axis(opts.padding or 0, d) - axis(opts.dilation or 1, d) * (k[d] - 1) - 1) /
-      axis(opts.stride or 1, d)) + 1
+    local extent = axis(opts.dilation or 1, d) * (k[d] - 1)
+    local padding = opts.padding == 'causal' and extent or 2 * axis(opts.padding or 0, d)
+    out[d] = math.floor((size[d] + padding - extent - 1) / axis(opts.stride or 1, d)) + 1
   end
   local y, mask, C = {}, {}, #w[1]
   for n = 1, #x do
@@ -245,6 +248,9 @@ case('trusted input', shapes[1][1], 'binary', 'nc', { premask = 'none', padding 
 case('one channel counted as many', shapes[1][1], 'soft', 'n1', { rule = 'grow', reweight = 'count', multichannel = true,
   padding = 1, border = true })
 case('eps', shapes[1][1], 'soft', 'nc', { rule = 'centre', reweight = 'count', eps = 0.125, padding = 1, border = true })
+case('causal, keep', { 2, 2, 3, { 9 }, { 3 } }, 'binary', 'n1', { padding = 'causal', dilation = 2, reweight = 'count' })
+case('causal, keep, channels', { 2, 2, 3, { 9 }, { 4 } }, 'binary', 'nc', { padding = 'causal', stride = 2 })
+case('causal, centre', { 2, 2, 3, { 4, 5 }, { 2, 3 } }, 'soft', 'nc', { padding = 'causal', rule = 'centre', border = true })
 case('padding wider than the kernel', { 1, 2, 2, { 3, 3 }, { 3, 3 } }, 'binary', 'n1', { padding = 4, rule = 'grow',
   reweight = 'count' })
 case('kernel 1, stride 2', { 2, 3, 2, { 5 }, { 1 } }, 'soft', 'nc', { stride = 2, rule = 'coverage' })

@@ -67,7 +67,7 @@ end
 
 function recipes.masked_conv(random, kernel)
   local values, g = recipes.conv(random)
-  local O = random(2) == 1 and 1 or g.O
+  local O = (random(2) == 1 or kernel:find('confidence', 1, true)) and g.O or 1
   local y, small = spatial(g.N, g.O, g.out), spatial(random(2) == 1 and 1 or g.N, O, g.out)
   local batch = random(2) == 1 and 1 or g.N
   for _, name in ipairs { 'y', 'raw', 'dy', 'draw' } do values[name] = tensor(y) end
@@ -77,7 +77,9 @@ function recipes.masked_conv(random, kernel)
   values.out = tensor(spatial(batch, O, g.out))
   if kernel:find('confidence', 1, true) then values.q = tensor(spatial(batch, O, g.out)) end
   values.dalpha = tensor { 1 }
-  values.v = { border = random(2) - 1, strict = random(2) - 1, multiplicity = random(3), eps = 1e-8 }
+  local centre = {}
+  for d = 1, g.dims do centre[d] = random(g.kernel[d]) - 1 end
+  values.v = { border = random(2) - 1, strict = random(2) - 1, multiplicity = random(3), eps = 1e-8, centre = centre }
   values.rule, values.norm = random(6) - 1, random(3) - 1
   return values
 end

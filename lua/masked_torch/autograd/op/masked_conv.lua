@@ -123,11 +123,17 @@ local function full_mask(shape, device)
   return m
 end
 
+-- The tap whose position keep and centre look at. A causal output stands where its last tap does.
+local function centre_tap(g, d, opts)
+  local kernel = tonumber(g.kernel[d])
+  return opts.padding == 'causal' and kernel - 1 or math.floor(kernel / 2)
+end
+
 -- A rule-keep output whose window centres are the input's own positions.
-local function is_identity(g, size, out)
+local function is_identity(g, opts, size, out)
   for d = 0, g.dims - 1 do
     if g.stride[d] ~= 1 or size[d + 1] ~= out[d + 1] or
-      g.pad_before[d] ~= ffi.cast('int64_t', math.floor(tonumber(g.kernel[d]) / 2)) * g.dilation[d] then
+      tonumber(g.pad_before[d]) ~= centre_tap(g, d, opts) * tonumber(g.dilation[d]) then
       return false
     end
   end
@@ -136,7 +142,8 @@ end
 
 -- Has every window its centre in the image? Padding beyond half a kernel puts windows outside, where nothing is valid. (An even
 -- kernel has two middle taps; one of them suffices.)
-local function centres_inside(g, size, out)
+local function centres_inside(g, opts, size, out)
+  if opts.padding == 'causal' then return true end
   for d = 0, g.dims - 1 do
     local kernel, dilation = tonumber(g.kernel[d]), tonumber(g.dilation[d])
     local before, stride = tonumber(g.pad_before[d]), tonumber(g.stride[d])
@@ -148,8 +155,9 @@ local function centres_inside(g, size, out)
   return true
 end
 
-local function window_struct(opts, multiplicity)
+local function window_struct(g, opts, multiplicity)
   local v = ffi.new('mt_window')
+  for d = 0, g.dims - 1 do v.centre[d] = centre_tap(g, d, opts) end
   v.border, v.strict, v.multiplicity, v.eps = opts.border and 1 or 0, opts.compat and 1 or 0, multiplicity, opts.eps
   return v
 end
@@ -161,7 +169,7 @@ local function plan_tensor(c, kernel, code, weighted, opts)
   local shape = { dense:size(1), channels, unpack(c.out) }
   local t = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
   local multiplicity = dense:size(2) == 1 and (opts.multichannel or c.per_channel) and c.w:size(2) or 1
-  check(c.x.K[kernel](t._c, dense._c, c.mask:kinds()._c, weighted and c.w._c or nil, c.g, window_struct(opts, multiplicity),
+  check(c.x.K[kernel](t._c, dense._c, c.mask:kinds()._c, weighted and c.w._c or nil, c.g, window_struct(c.g, opts, multiplicity),
     code))
   return t
 end
@@ -171,7 +179,8 @@ local function confidences(c)
   local shape = { c.dense:size(1), c.w:size(1), unpack(c.out) }
   local m = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
   local q = same_layout(m)
-  check(c.x.K.mt_masked_conv_confidence(m._c, q._c, c.dense._c, c.mask:kinds()._c, c.w._c, c.g, window_struct(c.opts, 1)))
+  check(c.x.K.mt_masked_conv_confidence(m._c, q._c, c.dense._c, c.mask:kinds()._c, c.w._c, c.g,
+    window_struct(c.g, c.opts, 1)))
   return m, q
 end
 
@@ -180,7 +189,7 @@ local function output_mask(c)
   -- A one-channel mask for many channels stays one channel; elsewhere it is weighted when eps shows.
   local exact = opts.compat or opts.eps > 0 and (c.per_channel or c.x:size(2) == 1)
   if rule == 'centre' and c.dense:size(2) == 1 and not exact then rule = 'keep' end
-  if rule == 'keep' and c.dense:size(2) == 1 and is_identity(c.g, geometry.spatial(c.x), c.out) then return c.mask end
+  if rule == 'keep' and c.dense:size(2) == 1 and is_identity(c.g, opts, geometry.spatial(c.x), c.out) then return c.mask end
   local weighted = rule_weighs[rule] or false
   if rule == 'confidence' and c.confidence then return masks.wrap(c.confidence) end
   local function make() return masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], weighted, opts)) end
@@ -223,9 +232,9 @@ local function is_plain(mask, opts, inside)
 end
 
 -- The result of a full mask where it stays full: nil for nil.
-local function still_full(mask, g, x, out)
+local function still_full(mask, g, opts, x, out)
   if not mask then return nil end
-  if mask:size(2) == 1 and is_identity(g, geometry.spatial(x), out) then return mask end
+  if mask:size(2) == 1 and is_identity(g, opts, geometry.spatial(x), out) then return mask end
   return full_mask({ mask:size(1), 1, unpack(out) }, x.device)
 end
 
@@ -244,8 +253,8 @@ end
 local function make_plan(op, x, w, mask, g, opts, alpha)
   local out = geometry.output_size(op, g, geometry.spatial(x))
   local plan = { geometry = g, out = out }
-  local inside = centres_inside(g, geometry.spatial(x), out)
-  if is_plain(mask, opts, inside) then return plan, still_full(mask, g, x, out) end
+  local inside = centres_inside(g, opts, geometry.spatial(x), out)
+  if is_plain(mask, opts, inside) then return plan, still_full(mask, g, opts, x, out) end
   local given, full = mask, not mask or mask:all_valid()
   if not mask or full and not opts.compat and not (opts.rule == 'centre' and opts.eps > 0) then
     mask = full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device)
@@ -254,7 +263,8 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   local per_channel = mask:size(2) > 1
   local base = mask:one_channel()
   local c = { x = x, w = w, mask = base, g = g, out = out, opts = opts, dense = dense_mask(base, x), per_channel = per_channel }
-  c.key = ('%s %s border %s multi %s eps %.17g in %d out %d'):format(x.dtype, geometry_key(g), tostring(opts.border),
+  c.key = ('%s %s%s border %s multi %s eps %.17g in %d out %d'):format(x.dtype, geometry_key(g),
+    opts.padding == 'causal' and ' causal' or '', tostring(opts.border),
     tostring(opts.multichannel or per_channel), opts.eps, w:size(2), w:size(1))
   if opts.premask ~= 'none' and not full then
     plan.valid, plan.pass = base:valid(), opts.premask == 'values'
@@ -265,7 +275,7 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   if opts.reweight ~= 'none' and alpha ~= 0 then plan.q, plan.r = ratios(c, alpha) end
   if not given and (opts.rule == 'keep' or opts.rule == 'centre') or
     full and not opts.compat and stays_full(opts, inside) then
-    return plan, still_full(given, g, x, out)
+    return plan, still_full(given, g, opts, x, out)
   end
   local result = output_mask(c)
   if opts.gate == 'mask' then
@@ -337,8 +347,8 @@ end
 -- x (N, C, *S), 1 to 3 spatial axes; w (O, C / groups, *K); b (O) or nil; mask: nil, a Mask or a tensor (N or 1, C or 1, *S)
 -- or (*S).
 -- Options (stride, padding, dilation, groups as in F.conv2d):
---   rule      'keep' (default: the mask at the kernel's centre, tap floor(k / 2) of each axis, counted before dilation; of
---             several channels the largest), 'grow' (min(1, sum of the mask over the window)), 'erode' (its minimum), 'coverage'
+--   rule      'keep' (default: the mask at the kernel's centre, tap floor(k / 2) of each axis, counted before dilation; with
+--             padding = 'causal' the last tap, the output's own position; of several channels the largest), 'grow' (min(1, sum of the mask over the window)), 'erode' (its minimum), 'coverage'
 --             (its mean), 'confidence' (its mean weighted by |w|), 'centre' (the mean over channels at the centre, weighted by
 --             sum |w|: masked_torch's MaskedConv)
 --   reweight  'none' (default), 'count' (K taps in the window, S valid ones), 'l1', 'l2' (norms of all and of the valid weights)
