@@ -9,11 +9,7 @@
 -- local y, mask = nn.MaskedConv2d(3, 8, 3)(torch.randn(1, 3, 8, 8), torch.mask.boxes({ { 6, 8 } }, { 8, 8 }))
 -- print(mask)      --> mask (1, 1, 6, 6): tensor, 83.3 % covered, valid per sample 30
 
--- LuaJIT up to 2023, Debian 12's among them, compiles loops over a table literal inside hot loops wrongly, now and then
--- (LuaJIT/LuaJIT#980): `for _, what in ipairs{ 'y', 'mask' }` gave 'y' twice. It forwards loads from the literal; without that
--- optimisation, which costs nothing measurable here, results are right. Rolling releases (2.1.<date>) have the correction.
-if jit.version:find('beta') and jit.opt then jit.opt.start('-fwd') end
-
+require 'masked_torch.luajit'
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 local autograd = require 'masked_torch.autograd'

@@ -46,12 +46,26 @@ options.none = setmetatable({}, { __tostring = function() return 'nil' end })
 
 function options.any(value) return { any = value } end
 
-function options.parse(op, defaults, given)
-  local result = {}
+-- The keys of a table of defaults that have a value, in an array, and their values: every call of a function with options copies them.
+local lists = setmetatable({}, { __mode = 'k' })
+
+local function list_of(defaults)
+  local list = { keys = {}, values = {} }
   for key, value in pairs(defaults) do
     if type(value) == 'table' and value ~= options.none then value = value.any end
-    if value ~= options.none then result[key] = value end
+    if value ~= options.none then
+      list.keys[#list.keys + 1] = key
+      list.values[#list.keys] = value
+    end
   end
+  lists[defaults] = list
+  return list
+end
+
+function options.parse(op, defaults, given)
+  local result, list = {}, lists[defaults] or list_of(defaults)
+  local keys, values = list.keys, list.values
+  for i = 1, #keys do result[keys[i]] = values[i] end
   if given == nil then return result end
   if type(given) ~= 'table' or given._c then
     native.fail('%s: options: expected a table of named keys, got %s', op, type(given) == 'table' and 'a tensor' or type(given))

@@ -7,6 +7,7 @@
 -- Environment: MASKED_TORCH_CONFIG names the build folder (release, debug, sanitize, coverage; default release). The CUDA library
 -- is loaded at its first use, by native/cuda.lua.
 
+require 'masked_torch.luajit'
 local ffi = require 'ffi'
 
 local native = {}
@@ -236,7 +237,7 @@ end
 -- the collector runs; the limit then follows what is really alive. Never from C: the collector may not be entered
 -- from a C function that compiled code called.
 --
--- The collector's own pace: a cycle begins soon after the last one, not when the heap has doubled. Garbage is small tables in front of
+-- The collector's own pace: a cycle begins with the end of the last one, not when the heap has doubled. Garbage is small tables in front of
 -- large blocks, and a heap that swings between one and two megabytes breaks into pieces that never shrink again: 20,000 training
 -- steps took 3 MB more of resident memory, which still grew, in the same time.
 collectgarbage('setpause', 100)
