@@ -42,7 +42,7 @@ describe('loops over pairs()', function()
       local list = { 1, 2, 3, 4, 5 }
       local map, wrong = { a = list, b = list, c = list, d = list, e = list }, 0
       local function interpreted() for _ = 1, 100 do end end
-      for _ = 1, 20000 do
+      for _ = 1, 100000 do
         interpreted()
         local n = 0
         for _, inner in pairs(map) do

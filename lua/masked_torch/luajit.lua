@@ -5,10 +5,11 @@
 -- 'y' twice, because loads are forwarded from the literal. Without that optimisation results are right; it costs nothing
 -- measurable here.
 --
--- Loops over pairs() (LuaJIT/LuaJIT#827, #1510; Debian 12's release, the second up to August 2026): when the compiler gives one up and
--- has seen it traversed by position, the loop is run by key from a stale position, and ends early or before it began. In a training
--- loop of small networks, one process of forty lost its default options that way. The loops are taken for traversals of tables
--- because pairs() returns next(); returning a function that calls it keeps them what they are in the language.
+-- Traversals of tables (Debian 12's release; in part up to August 2026). When the compiler gives a loop over pairs() up after having run
+-- it by position, the interpreter takes it up by key at a stale position: it ends early or before it began (LuaJIT/LuaJIT#827,
+-- #1510). In a training loop of small networks one process of forty lost its default options that way. And compiled calls of
+-- next() crashed, with a pointer cut to 32 bits. So no traversal is compiled: pairs() returns a function that the compiler stays away from,
+-- which also keeps it from taking the loop for a traversal. What runs at every step of a training should loop over arrays.
 
 local version = jit.version                                  -- 'LuaJIT 2.1.0-beta3', 'LuaJIT 2.1.<seconds, the last commit's date>'
 local beta = version:find('beta', 1, true) ~= nil
@@ -17,20 +18,24 @@ local date = tonumber(version:match('2%.1%.(%d%d%d%d%d%d%d%d%d+)$')) or math.hug
 if beta and jit.opt then jit.opt.start('-fwd') end
 
 if beta or date < 1787184000 then                            -- 20 August 2026
-  local builtin, next, type, error = pairs, next, type, error
+  local builtin_pairs, builtin_next, type, error, getmetatable = pairs, next, type, error, getmetatable
 
-  local function entry(t, key)
-    return next(t, key)
+  -- luacheck: globals pairs next
+  function next(t, key)
+    return builtin_next(t, key)
   end
+  jit.off(next)
+  local entry = next
 
-  -- luacheck: globals pairs
   function pairs(t)
-    local meta = type(t) ~= 'table' and getmetatable(t)
-    if type(t) ~= 'table' and not (type(meta) == 'table' and meta.__pairs) then
-      error(("bad argument #1 to 'pairs' (table expected, got %s)"):format(t == nil and 'no value' or type(t)), 2)
+    if type(t) ~= 'table' then
+      local meta = getmetatable(t)
+      if type(meta) ~= 'table' or not meta.__pairs then
+        error(("bad argument #1 to 'pairs' (table expected, got %s)"):format(t == nil and 'no value' or type(t)), 2)
+      end
     end
-    local iterator, state, first = builtin(t)
-    return iterator == next and entry or iterator, state, first
+    local iterator, state, first = builtin_pairs(t)
+    return iterator == builtin_next and entry or iterator, state, first
   end
 end
 

@@ -46,18 +46,25 @@ options.none = setmetatable({}, { __tostring = function() return 'nil' end })
 
 function options.any(value) return { any = value } end
 
--- The keys of a table of defaults that have a value, in an array, and their values: every call of a function with options copies them.
+--- options.own{...}: options that this library writes itself at every step of a training; their keys are not looked through.
+local own = {}
+function options.own(given) return setmetatable(given, own) end
+function options.is_own(given) return getmetatable(given) == own end
+
+-- Tables of defaults as arrays: table traversals are not compiled (luajit.lua). Keys with a value come first.
 local lists = setmetatable({}, { __mode = 'k' })
 
 local function list_of(defaults)
-  local list = { keys = {}, values = {} }
+  local list, without = { keys = {}, values = {} }, {}
   for key, value in pairs(defaults) do
     if type(value) == 'table' and value ~= options.none then value = value.any end
-    if value ~= options.none then
-      list.keys[#list.keys + 1] = key
-      list.values[#list.keys] = value
+    if value == nil or value == options.none then
+      without[#without + 1] = key
+    else
+      list.keys[#list.keys + 1], list.values[#list.values + 1] = key, value
     end
   end
+  for _, key in ipairs(without) do list.keys[#list.keys + 1] = key end
   lists[defaults] = list
   return list
 end
@@ -65,7 +72,16 @@ end
 function options.parse(op, defaults, given)
   local result, list = {}, lists[defaults] or list_of(defaults)
   local keys, values = list.keys, list.values
-  for i = 1, #keys do result[keys[i]] = values[i] end
+  if getmetatable(given) == own then
+    for i = 1, #keys do
+      local key = keys[i]
+      local value = given[key]
+      if value == nil then value = values[i] end
+      result[key] = value
+    end
+    return result
+  end
+  for i = 1, #values do result[keys[i]] = values[i] end
   if given == nil then return result end
   if type(given) ~= 'table' or given._c then
     native.fail('%s: options: expected a table of named keys, got %s', op, type(given) == 'table' and 'a tensor' or type(given))

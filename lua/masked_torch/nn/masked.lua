@@ -88,7 +88,7 @@ function MaskedSpatialMean:forward(x, mask)
   if mask == nil then return (F.masked_mean(x)), nil end
   mask = masks.of('MaskedSpatialMean', mask, x)
   if self.compat then check_same_shape(x, mask) end
-  local y, coverage = F.masked_mean(x, mask, { eps = self.eps, premask = 'values', compat = self.compat })
+  local y, coverage = F.masked_mean(x, mask, options.own{ eps = self.eps, premask = 'values', compat = self.compat })
   return y, masks.wrap(coverage)
 end
 

@@ -48,6 +48,12 @@ for _, preset in pairs(presets) do
   for key, value in pairs(ConvNd.defaults) do preset.defaults[key] = value end
   for key, value in pairs(preset.open) do preset.defaults[key] = value end
   preset.defaults.padding = options.any(preset.padding or 0)
+  -- For every forward pass, in arrays.
+  preset.fixed, preset.chosen = {}, {}
+  for key, value in pairs(preset.call) do preset.fixed[#preset.fixed + 1] = { key, value } end
+  for key in pairs(preset.open) do
+    if key ~= 'learn_alpha' then preset.chosen[#preset.chosen + 1] = key end
+  end
 end
 
 local Base = class('MaskAwareConv', ConvNd)
@@ -136,17 +142,15 @@ local function check_compat_mask(self, mask, x)
 end
 
 function Base:forward(x, mask)
-  local name, call = name_of(self), {}
+  local name, call, preset = name_of(self), options.own{}, self.preset
   Tensor.check(name, 'input', x)
   if x:dim() ~= self.dims + 2 or x:size(2) ~= self.in_channels then
     fail('%s: input: expected %d dimensions with %d channels, got %s %s', name, self.dims + 2, self.in_channels,
       Tensor.shape_text(x), x.dtype)
   end
   mask = masks.of(name, mask, x)
-  for key, value in pairs(self.preset.call) do call[key] = value end
-  for key in pairs(self.preset.open) do
-    if key ~= 'learn_alpha' then call[key] = self[key] end
-  end
+  for i = 1, #preset.fixed do call[preset.fixed[i][1]] = preset.fixed[i][2] end
+  for i = 1, #preset.chosen do call[preset.chosen[i]] = self[preset.chosen[i]] end
   call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
   call.gate_weight, call.gate_bias = self.gate_weight, self.gate_bias
   if self.compat then

@@ -5,6 +5,7 @@
 local class = require 'masked_torch.class'
 local Tensor = require 'masked_torch.tensor'
 local F = require 'masked_torch.nn.functional'
+local own = require('masked_torch.options').own
 local lazy = require 'masked_torch.nn.lazy'
 local norm = require 'masked_torch.nn.norm'
 
@@ -38,7 +39,7 @@ local function masked_batch_norm(name, parent)
 
   function Layer:normalise(x, mask, use_batch, use_running, momentum)
     return F.masked_batch_norm(x, mask, use_running and self.running_mean or nil, use_running and self.running_var or nil,
-      self.weight, self.bias, use_batch, momentum, self.eps, { compat = self.compat })
+      self.weight, self.bias, use_batch, momentum, self.eps, own{ compat = self.compat })
   end
   return Layer
 end

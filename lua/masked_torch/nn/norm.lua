@@ -4,6 +4,7 @@
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local own = options.own
 local Tensor = require 'masked_torch.tensor'
 local F = require 'masked_torch.nn.functional'
 local Mask = require 'masked_torch.mask'
@@ -157,7 +158,7 @@ BatchNorm.defaults = { eps = 1e-5, momentum = options.any(0.1), affine = true, t
 
 function BatchNorm:normalise(x, mask, use_batch, use_running, momentum)
   return F.batch_norm(x, use_running and self.running_mean or nil, use_running and self.running_var or nil, self.weight,
-    self.bias, use_batch, momentum, self.eps, { mask = mask })
+    self.bias, use_batch, momentum, self.eps, own{ mask = mask })
 end
 
 -- ---- instance norm -----------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ InstanceNorm.defaults = { eps = 1e-5, momentum = options.any(0.1), affine = fals
 
 function InstanceNorm:normalise(x, mask, use_batch, use_running, momentum)
   return F.instance_norm(x, use_running and self.running_mean or nil, use_running and self.running_var or nil, self.weight,
-    self.bias, use_batch, momentum, self.eps, { mask = mask })
+    self.bias, use_batch, momentum, self.eps, own{ mask = mask })
 end
 
 -- ---- group norm ------------------------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ function GroupNorm:forward(x, mask)
   if x:dim() < 2 then fail('%s: input: expected (N, C, ...), got %s', name_of(self), Tensor.shape_text(x)) end
   check_channels(self, x, self.num_channels)
   mask = Mask.of(name_of(self), mask, x)
-  return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, { mask = mask }), mask
+  return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, own{ mask = mask }), mask
 end
 
 function GroupNorm:extra_repr()
@@ -286,7 +287,7 @@ function LayerNorm:lazy_names() return { self.elementwise_affine and 'weight' or
 function LayerNorm:forward(x, mask)
   Tensor.check(name_of(self), 'input', x)
   mask = mask_of(self, mask, x)
-  return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps, { mask = mask, channels = self.channels }),
+  return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps, own{ mask = mask, channels = self.channels }),
     mask
 end
 
@@ -321,7 +322,7 @@ function RMSNorm:lazy_names() return { self.elementwise_affine and 'weight' or n
 function RMSNorm:forward(x, mask)
   Tensor.check(name_of(self), 'input', x)
   mask = mask_of(self, mask, x)
-  return F.rms_norm(x, self.normalized_shape, self.weight, self.eps, { mask = mask }), mask
+  return F.rms_norm(x, self.normalized_shape, self.weight, self.eps, own{ mask = mask }), mask
 end
 
 function RMSNorm:extra_repr()

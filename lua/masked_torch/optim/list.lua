@@ -16,6 +16,8 @@ function list.pointers(tensors)
   return array
 end
 
+local plain = setmetatable({}, { __mode = 'k' })     -- arrays that were found to have no other keys: their length
+
 --- Checks an argument: a tensor, or an array of floating point tensors of one device without holes. Returns a new array.
 function list.check(op, argument, value)
   if is_tensor(value) then value = { value } end
@@ -26,9 +28,14 @@ function list.check(op, argument, value)
   if value.parameters and value.named_parameters then
     fail('%s: %s: expected an array of tensors, got a module; pass net:parameters()', op, argument)
   end
-  local tensors, count = {}, 0
-  for _ in pairs(value) do count = count + 1 end
-  if count ~= #value then
+  local tensors, count = {}, #value
+  -- Looked through once; table traversals are not compiled (luajit.lua).
+  if plain[value] ~= count then
+    local entries = 0
+    for _ in pairs(value) do entries = entries + 1 end
+    plain[value] = entries == count and count or nil
+  end
+  if plain[value] ~= count then
     fail('%s: %s: expected an array of tensors (keys 1, 2, ...), got a table with other keys or holes', op, argument)
   end
   for i = 1, count do

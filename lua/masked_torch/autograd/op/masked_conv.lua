@@ -348,9 +348,10 @@ end
 -- or (*S).
 -- Options (stride, padding, dilation, groups as in F.conv2d):
 --   rule      'keep' (default: the mask at the kernel's centre, tap floor(k / 2) of each axis, counted before dilation; with
---             padding = 'causal' the last tap, the output's own position; of several channels the largest), 'grow' (min(1, sum of the mask over the window)), 'erode' (its minimum), 'coverage'
---             (its mean), 'confidence' (its mean weighted by |w|), 'centre' (the mean over channels at the centre, weighted by
---             sum |w|: masked_torch's MaskedConv)
+--             padding = 'causal' at the last tap, the output's own position; of several channels the largest), 'grow'
+--             (min(1, sum of the mask over the window)), 'erode' (its minimum), 'coverage' (its mean), 'confidence' (its
+--             mean weighted by |w|), 'centre' (the mean over channels at the centre, weighted by sum |w|: masked_torch's
+--             MaskedConv)
 --   reweight  'none' (default), 'count' (K taps in the window, S valid ones), 'l1', 'l2' (norms of all and of the valid weights)
 --   alpha     the exponent, 1; a number or a tensor of one element, which may require a gradient. 1 preserves the mean of a
 --             constant input, 1/2 the second moment under random weights, 0 is zero padding

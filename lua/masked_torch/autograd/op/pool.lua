@@ -250,6 +250,7 @@ function functional.global_avg_pool(x, opts)
   return y, mask
 end
 
+local MEAN = { eps = none, premask = 'select', compat = false }
 local HOLES = { select = 0, values = 1, none = 2 }
 
 --- masked_mean(x, mask, {eps = 0, premask = 'select', compat = false}) -> y (N, C), coverage (a tensor (N|1, C|1), nil without a
@@ -261,7 +262,7 @@ local HOLES = { select = 0, values = 1, none = 2 }
 -- compat = true is masked_torch's MaskedSpatialMean: eps 1e-8 and premask 'none'.
 function functional.masked_mean(x, mask, opts)
   spatial.check('masked_mean', x)
-  opts = options.parse('masked_mean', { eps = none, premask = 'select', compat = false }, opts)
+  opts = options.parse('masked_mean', MEAN, opts)
   local eps = native.number('masked_mean', 'eps', opts.eps or (opts.compat and 1e-8 or 0))
   if eps ~= eps or eps < 0 then fail('masked_mean: eps: expected a number of at least 0, got %s', tostring(eps)) end
   local holes = HOLES[options.choice('masked_mean', 'premask', opts.premask, { 'select', 'values', 'none' })]

@@ -41,8 +41,11 @@ local function bits_of(op, x, dims)
   return bits
 end
 
--- dims as the user gave them (or nil), and the options. `defaults` lists further named options.
+-- dims as the user gave them (or nil), and the options.
 local PLAIN = { keepdim = false }
+local REDUCE = { dim = options.none, keepdim = false }
+local MOMENT = { dim = options.none, keepdim = false, correction = options.none, unbiased = options.none }
+local NORM = { dim = options.none, keepdim = false, p = 2 }
 
 local function arguments(op, x, dims, opts, defaults)
   Tensor.check(op, 'input', x)
@@ -58,9 +61,7 @@ local function arguments(op, x, dims, opts, defaults)
     dims = listed
   end
   if type(opts) == 'boolean' then opts = { keepdim = opts } end
-  local known = { dim = options.none, keepdim = false }
-  for key, value in pairs(defaults or {}) do known[key] = value end
-  opts = options.parse(op, known, opts)
+  opts = options.parse(op, defaults or REDUCE, opts)
   if opts.dim ~= nil then
     if dims ~= nil then fail('%s: dim: given twice', op) end
     dims = opts.dim
@@ -180,7 +181,7 @@ op.var, op.std = variance('var', 0), variance('std', 1)
 
 local function spread(name)
   return function(x, dim, opts)
-    dim, opts = arguments(name, x, dim, opts, { correction = options.none, unbiased = options.none })
+    dim, opts = arguments(name, x, dim, opts, MOMENT)
     real(name, x)
     local correction = 1
     if opts.correction ~= nil then
@@ -227,7 +228,7 @@ function method.norm(x, p, dim, opts)
     if dim ~= nil or opts ~= nil then fail('norm: p: expected a number, got a table') end
     p, dim = nil, p
   end
-  dim, opts = arguments('norm', x, dim, opts, { p = 2 })
+  dim, opts = arguments('norm', x, dim, opts, NORM)
   real('norm', x)
   p = native.number('norm', 'p', p == nil and opts.p or p)
   local y = op.norm(x, p, bits_of('norm', x, dim), opts.keepdim)
