@@ -10,6 +10,8 @@ description = {
   license = 'Apache-2.0',
 }
 dependencies = { 'lua == 5.1' }
+-- bin/masked-torch begins with `env luajit`; a wrapper would run it with the tree's Lua.
+deploy = { wrap_bin_scripts = false }
 build = {
   type = 'make',
   build_target = 'all',
