@@ -294,11 +294,12 @@ uninstall:  ## remove what install copied
 
 # The state of the last commit, with its date: the same bytes for everybody.
 DIST := masked-torch-$(VERSION)
+DIST_FOLDER ?= build
 .PHONY: dist
 dist:  ## build/masked-torch-VERSION.tar.gz from the last commit
-	@mkdir -p build
-	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n > build/$(DIST).tar.gz
-	@cd build && sha256sum $(DIST).tar.gz
+	@mkdir -p "$(DIST_FOLDER)"
+	git archive --format=tar --prefix=$(DIST)/ HEAD | gzip -9n > "$(DIST_FOLDER)/$(DIST).tar.gz"
+	@cd "$(DIST_FOLDER)" && sha256sum $(DIST).tar.gz
 
 .PHONY: deb
 deb: dist  ## a Debian package of the last commit in build/deb (needs debhelper; lintian where it is installed)

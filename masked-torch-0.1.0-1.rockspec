@@ -1,3 +1,4 @@
+rockspec_format = '1.1'
 package = 'masked-torch'
 version = '0.1.0-1'
 source = {

@@ -54,6 +54,23 @@ describe('an installation', function()
   end)
 end)
 
+describe('a tarball', function()
+  it('of one commit has the same bytes every time', function()
+    if not lfs.attributes(root .. '.git') then return pending('not a git checkout') end
+    local place, first = folder(), nil
+    for _ = 1, 2 do
+      local output, status = shell("make -s -C '%s' dist DIST_FOLDER='%s'", root, place)
+      assert.equal(0, status, output)
+      first = first or output
+      assert.equal(first, output)
+    end
+    local list = shell("tar tzf '%s'/masked-torch-*.tar.gz | sed 's,^[^/]*/,,'", place)
+    for _, name in ipairs{ 'VERSION', 'Makefile', 'debian/control', 'docs/README.md', 'bin/masked-torch' } do
+      assert.is_truthy(('\n' .. list):find('\n' .. name .. '\n', 1, true), name)
+    end
+  end)
+end)
+
 describe('the man page', function()
   it('has every option of the command', function()
     local page = io.open(root .. 'docs/masked-torch.1'):read('*a'):gsub('\\%-', '-')

@@ -4,6 +4,10 @@ local root, kind = arg[1], arg[2]
 package.path = './?.lua;' .. root .. '/lua/?.lua;' .. root .. '/lua/?/init.lua;' .. root .. '/tests/?.lua;' .. package.path
 local ffi = require 'ffi'
 local page = require 'support.page'
+if os.getenv 'MASKED_TORCH_CONFIG' == 'sanitize' then     -- the programs that pages run are not to be instrumented; see tests/run.lua
+  ffi.cdef 'int unsetenv(const char *);'
+  ffi.C.unsetenv 'LD_PRELOAD'
+end
 ffi.cdef 'int dup(int); int dup2(int, int); int open(const char *, int, ...); int close(int); int64_t write(int, const char *, size_t);'
 local C = ffi.C
 
