@@ -69,6 +69,8 @@ function vt:write(bytes)
         self.column = 1
       elseif c == '\8' then
         self.column = math.max(1, self.column - 1)
+      elseif c == '\t' then
+        repeat put(self, ' ') until self.column % 8 == 1
       elseif c ~= '\7' then
         local whole = text:match('^[%z\1-\127\194-\244][\128-\191]*', i)
         local need = c:byte() >= 240 and 4 or c:byte() >= 224 and 3 or c:byte() >= 194 and 2 or 1

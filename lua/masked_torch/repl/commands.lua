@@ -177,7 +177,7 @@ commands.where = { arguments = '[all]',
   local last, frames = last_trace(repl)
   for i, frame in ipairs(frames) do
     if rest == 'all' or not frame.library or i == last.frame then
-      local line = ('%s %2d  %s'):format(i == last.frame and '>' or ' ', i, trace.describe(frame))
+      local line = ('%s %2d  %s'):format(i == last.frame and '*' or ' ', i, trace.describe(frame))
       repl:print(frame.library and color.paint('grey', line) or line)
     end
   end

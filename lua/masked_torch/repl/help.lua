@@ -4,6 +4,7 @@ local color = require 'masked_torch.repl.color'
 local options = require 'masked_torch.options'
 local show = require 'masked_torch.repl.show'
 local source = require 'masked_torch.repl.source'
+local terminal = require 'masked_torch.train.terminal'
 local Tensor = require 'masked_torch.tensor'
 
 local help = {}
@@ -106,7 +107,7 @@ function help.search(word)
       lines[#lines + 1] = ('... and %d more'):format(#list - 40)
       break
     end
-    lines[#lines + 1] = ('%-28s %s'):format(block.names[1], (block.text:match '^[^\n]*'):sub(1, 100))
+    lines[#lines + 1] = terminal.cut(('%-28s %s'):format(block.names[1], (block.text:match '^[^\n]*')), terminal.columns())
   end
   return table.concat(lines, '\n')
 end

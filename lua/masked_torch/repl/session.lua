@@ -42,6 +42,12 @@ function session.new(base)
   local torch = require 'masked_torch'
   self.base = setmetatable(base or {}, { __index = _G })
   self.base.torch, self.base.__poll, self.base.__values = torch, poll, values
+  self.base.dofile = function(path)
+    local fn, problem = session.load_file(path)
+    if not fn then error(problem, 2) end
+    local function pass(...) return ... end      -- no tail call: the line that asks has a number
+    return pass(fn())
+  end
   local results, names = self.results, self.base
   local numbers = { _ = 1, _1 = 1, _2 = 2, _3 = 3 }
   self.env = setmetatable({}, { __index = function(_, key)
@@ -124,8 +130,12 @@ function Session:compile(text, name)
   source = rewrite.polls(source, POLL)
   local fn, message = loadstring(source, '=' .. name)
   if not fn then
-    -- The message should speak of what was typed.
+    -- The message should speak of what was typed; of an expression, where it goes wrong rather than that it is no statement.
     local _, plainly = loadstring(text, '=' .. name)
+    local _, returned = loadstring('return ' .. given, '=' .. name)
+    if plainly and plainly:find("'=' expected near", 1, true) and returned and not returned:find("'<eof>' expected", 1, true) then
+      plainly = returned
+    end
     return nil, plainly or message
   end
   return setfenv(fn, self.env), silent, declared, expression ~= nil
