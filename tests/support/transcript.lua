@@ -126,7 +126,7 @@ local units = { us = 's', ms = 's', s = 's', bytes = 'B', KB = 'B', MB = 'B', GB
 --- transcript.plain(text): without what differs from run to run: times, sizes of memory.
 function transcript.plain(text)
   return (text:gsub('[+-]?%d[%d%.,]* (%a+)', function(unit) return units[unit] and '# ' .. units[unit] end):gsub('([^%S\n])[^%S\n]+', '%1')
-    :gsub('%f[%w]masked_torch/([%w_/]+%.lua):%d+', '%1'))
+    :gsub('%f[%w]masked_torch/([%w_/]+%.lua):%d+', '%1'):gsub('(\n[* ]) ?%d+ (in%[)', '%1 # %2'))
 end
 
 return transcript
