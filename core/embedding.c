@@ -1,45 +1,17 @@
 // embedding: see embedding.h. Both directions are the walks of positions.c with the index as the outer dims.
+#include "index_check.h"
 #include "positions.h"
-
-// rows: y or dy.
-static int check_shapes(const char *name, const mt_tensor *rows, const char *table, const mt_tensor *weight, const mt_tensor *index) {
-  int64_t shape[MT_MAX_DIMS + 1];
-  MT_TRY(mt_check_real("embedding", table, weight));
-  MT_TRY(mt_check_ndim("embedding", table, weight, 2));
-  MT_TRY(mt_check_integer("embedding", "index", index));
-  if (index->ndim == MT_MAX_DIMS) {
-    return mt_fail(MT_ERROR_ARGUMENT, "embedding: index: expected at most %d dimensions, got %s", MT_MAX_DIMS - 1, MT_SHAPE(index));
-  }
-  memcpy(shape, index->shape, sizeof(int64_t) * (size_t)index->ndim);
-  shape[index->ndim] = weight->shape[1];
-  MT_TRY(mt_check_dtype("embedding", name, rows, weight->dtype));
-  return mt_check_shape("embedding", name, rows, index->ndim + 1, shape);
-}
-
-// A header of t with one more dim, of this size and stride, at `at`.
-static mt_tensor raised(const mt_tensor *t, int32_t at, int64_t size, int64_t stride) {
-  mt_tensor r = *t;
-  for (int32_t d = t->ndim; d > at; d--) {
-    r.shape[d] = t->shape[d - 1];
-    r.stride[d] = t->stride[d - 1];
-  }
-  r.shape[at] = size;
-  r.stride[at] = stride;
-  r.ndim = t->ndim + 1;
-  r.numel = t->numel * size;
-  return r;
-}
 
 int mt_embedding_forward(mt_tensor *y, const mt_tensor *weight, const mt_tensor *index) {
   mt_tensor *positions;
-  MT_TRY(check_shapes("output", y, "weight", weight, index));
+  MT_TRY(mt_embedding_check("output", y, "weight", weight, index));
   MT_TRY(mt_check_output("embedding", "output", y));
   MT_TRY(mt_check_overlap("embedding", y, weight, false));
   MT_TRY(mt_positions(&positions, "embedding", index, weight->shape[0], -1, NULL));
-  mt_tensor at = raised(positions, positions->ndim, weight->shape[1], 0), out = *y;
+  mt_tensor at = mt_embedding_raised(positions, positions->ndim, weight->shape[1], 0), out = *y;
   if (index->ndim == 0) {
-    at = raised(&at, 0, 1, 0);
-    out = raised(y, 0, 1, 0);
+    at = mt_embedding_raised(&at, 0, 1, 0);
+    out = mt_embedding_raised(y, 0, 1, 0);
   }
   mt_tensor table = out;  // y's shape over the weight's memory: the first dim chooses the row, the last runs along it
   memset(table.stride, 0, sizeof table.stride);
@@ -54,7 +26,7 @@ int mt_embedding_forward(mt_tensor *y, const mt_tensor *weight, const mt_tensor 
 
 int mt_embedding_backward(mt_tensor *dweight, const mt_tensor *dy, const mt_tensor *index, int64_t padding) {
   mt_tensor *positions, *dense, *rows = NULL;
-  MT_TRY(check_shapes("gradient", dy, "dweight", dweight, index));
+  MT_TRY(mt_embedding_check("gradient", dy, "dweight", dweight, index));
   MT_TRY(mt_check_output("embedding", "dweight", dweight));
   MT_TRY(mt_check_overlap("embedding", dweight, dy, false));
   MT_TRY(mt_positions(&positions, "embedding", index, dweight->shape[0], -1, NULL));

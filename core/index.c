@@ -13,6 +13,7 @@ static void FN(survivor_row)(char *const *p, const int64_t *step, int64_t n, con
 
 #else
 #include "common.h"
+#include "index_check.h"
 #include "lines.h"
 #include "positions.h"
 
@@ -21,38 +22,14 @@ static void FN(survivor_row)(char *const *p, const int64_t *step, int64_t n, con
 
 // ---- gather and scatter ---------------------------------------------------------------------------------------------
 
-// index and src against the tensor x that is read or written along dim.
-static int check_index(const char *op, const mt_tensor *x, int32_t dim, const mt_tensor *index, const char *name,
-                       const mt_tensor *other) {
-  MT_TRY(mt_check_integer(op, "index", index));
-  MT_TRY(mt_check_dim(op, dim, x));
-  MT_TRY(mt_check_ndim(op, "index", index, x->ndim));
-  for (int32_t d = 0; d < x->ndim; d++) {
-    if (d != dim && index->shape[d] > x->shape[d]) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: index: %s is larger than %s in dim %d", op, MT_SHAPE(index), MT_SHAPE(x), d + 1);
-    }
-  }
-  MT_TRY(mt_check_dtype(op, name, other, x->dtype));
-  return mt_check_shape(op, name, other, index->ndim, index->shape);
-}
-
 int mt_index_gather(mt_tensor *y, const mt_tensor *x, int32_t dim, const mt_tensor *index, const char *op) {
   mt_tensor *positions;
   op = op ? op : "gather";
-  MT_TRY(mt_check_tensor(op, "input", x));
-  MT_TRY(check_index(op, x, dim, index, "output", y));
-  MT_TRY(mt_check_output(op, "output", y));
-  MT_TRY(mt_check_overlap(op, y, x, false));
+  MT_TRY(mt_index_check_gather(op, y, x, dim, index));
   MT_TRY(mt_positions(&positions, op, index, x->shape[dim], dim, x));
   int status = mt_positions_gather(y, x, dim, positions);
   mt_tensor_release(positions);
   return status;
-}
-
-static int check_scatter(const char *op, const mt_tensor *y, int32_t dim, const mt_tensor *index, const mt_tensor *src) {
-  MT_TRY(mt_check_output(op, "output", y));
-  MT_TRY(check_index(op, y, dim, index, "source", src));
-  return mt_check_overlap(op, y, src, false);
 }
 
 #define SCATTER(T)                                                                                              \
@@ -87,7 +64,7 @@ int mt_index_scatter(mt_tensor *y, int32_t dim, const mt_tensor *index, const mt
   mt_tensor *positions;
   line_plan plan = {0};
   op = op ? op : "scatter";
-  MT_TRY(check_scatter(op, y, dim, index, src));
+  MT_TRY(mt_index_check_scatter(op, y, dim, index, src));
   MT_TRY(mt_positions(&positions, op, index, y->shape[dim], dim, y));
   int status = mt_lines_run(y, dim, positions, src, &plan, scatter_row);
   mt_tensor_release(positions);
@@ -124,10 +101,7 @@ static int scatter_backward(mt_tensor *dsrc, const mt_tensor *dy, int32_t dim, c
 int mt_index_scatter_backward(mt_tensor *dsrc, const mt_tensor *dy, int32_t dim, const mt_tensor *index, const char *op) {
   mt_tensor *positions = NULL, *number = NULL, *last = NULL;
   op = op ? op : "scatter";
-  MT_TRY(mt_check_real(op, "gradient", dy));
-  MT_TRY(mt_check_output(op, "output", dsrc));
-  MT_TRY(check_index(op, dy, dim, index, "output", dsrc));
-  MT_TRY(mt_check_overlap(op, dsrc, dy, false));
+  MT_TRY(mt_index_check_scatter_backward(op, dsrc, dy, dim, index));
   MT_TRY(mt_positions(&positions, op, index, dy->shape[dim], dim, dy));
   int64_t shape[MT_MAX_DIMS];
   memcpy(shape, index->shape, sizeof shape);
@@ -150,7 +124,7 @@ int mt_index_scatter_add(mt_tensor *y, int32_t dim, const mt_tensor *index, cons
   mt_tensor *positions;
   op = op ? op : "scatter_add";
   MT_TRY(mt_check_real(op, "output", y));
-  MT_TRY(check_scatter(op, y, dim, index, src));
+  MT_TRY(mt_index_check_scatter(op, y, dim, index, src));
   MT_TRY(mt_positions(&positions, op, index, y->shape[dim], dim, y));
   int status = mt_positions_add(y, dim, positions, src, alpha);
   mt_tensor_release(positions);
@@ -160,9 +134,7 @@ int mt_index_scatter_add(mt_tensor *y, int32_t dim, const mt_tensor *index, cons
 // ---- flip ----------------------------------------------------------------------------------------------------
 
 int mt_index_flip(mt_tensor *y, const mt_tensor *x, int32_t dims) {
-  MT_TRY(mt_check_tensor("flip", "input", x));
-  MT_TRY(mt_check_like("flip", "output", y, x));
-  MT_TRY(mt_check_overlap("flip", y, x, false));
+  MT_TRY(mt_index_check_flip(y, x));
   mt_tensor from = *x;
   if (x->numel == 0) {
     return MT_OK;

@@ -1,5 +1,5 @@
 // index_mask: the half of index.h that works with masks: nonzero, masked_fill, masked_select, masked_scatter, triangle.
-#include "common.h"
+#include "index_check.h"
 #include "loop.h"
 
 // The whole loop in the calling thread, in pieces between which an interruption is seen.
@@ -25,22 +25,6 @@ static int raster(int32_t operands, const mt_tensor *const *t, mt_loop_row row, 
   memcpy(all + 1, t, sizeof *t * (size_t)operands);
   MT_TRY(mt_loop_plan(&loop, operands + 1, all));
   return walk(&loop, row, context);
-}
-
-static int check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x) {
-  MT_TRY(mt_check_tensor(op, "mask", mask));
-  if (mask->dtype != MT_BOOL && mask->dtype != MT_UINT8) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: mask: expected bool or uint8, got %s", op, MT_SHAPE(mask));
-  }
-  const int32_t lead = x->ndim - mask->ndim;
-  bool fits = lead >= 0;
-  for (int32_t d = 0; fits && d < mask->ndim; d++) {
-    fits = mask->shape[d] == 1 || mask->shape[d] == x->shape[d + lead];
-  }
-  if (!fits) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: mask: %s does not broadcast to %s", op, MT_SHAPE(mask), MT_SHAPE(x));
-  }
-  return MT_OK;
 }
 
 // ---- nonzero --------------------------------------------------------------------------------------------------------
@@ -130,12 +114,7 @@ static void fill_row(char *const *p, const int64_t *step, int64_t n, const void 
 }
 
 int mt_index_masked_fill(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, double value) {
-  MT_TRY(mt_check_tensor("masked_fill", "input", x));
-  MT_TRY(mt_check_like("masked_fill", "output", y, x));
-  MT_TRY(mt_check_output("masked_fill", "output", y));
-  MT_TRY(mt_check_overlap("masked_fill", y, x, true));
-  MT_TRY(check_mask("masked_fill", mask, x));
-  MT_TRY(mt_check_overlap("masked_fill", y, mask, true));
+  MT_TRY(mt_index_check_fill(y, x, mask));
   mask_plan plan = {.size = mt_dtype_size(x->dtype)};
   mt_storage storage = {.data = plan.value, .bytes = 8, .references = 1, .device = -1};
   mt_tensor one = {.data = plan.value, .storage = &storage, .numel = 1, .dtype = x->dtype};
@@ -165,7 +144,7 @@ static void scatter_row(char *const *p, const int64_t *step, int64_t n, const vo
 
 // The number of true elements once the mask is broadcast to x.
 static int count_true(int64_t *count, const char *op, const mt_tensor *mask, const mt_tensor *x) {
-  MT_TRY(check_mask(op, mask, x));
+  MT_TRY(mt_index_check_mask(op, mask, x));
   MT_TRY(mt_index_count(count, mask));
   *count *= mask->numel > 0 ? x->numel / mask->numel : 0;
   return MT_OK;
@@ -203,9 +182,7 @@ int mt_index_masked_scatter(mt_tensor *y, const mt_tensor *mask, const mt_tensor
 }
 
 int mt_index_triangle(mt_tensor *mask, int64_t diagonal, int32_t upper) {
-  MT_TRY(mt_check_dtype("triangle", "mask", mask, MT_BOOL));
-  MT_TRY(mt_check_ndim("triangle", "mask", mask, 2));
-  MT_TRY(mt_check_output("triangle", "mask", mask));
+  MT_TRY(mt_index_check_triangle(mask));
   for (int64_t i = 0; i < mask->shape[0] && mask->numel > 0; i++) {
     for (int64_t j = 0; j < mask->shape[1]; j++) {
       ((uint8_t *)mask->data)[i * mask->stride[0] + j * mask->stride[1]] = upper ? j - i > diagonal : j - i < diagonal;

@@ -2,8 +2,6 @@
 return {
   'reduce',
   'matmul',
-  'index',
-  'embedding',
   'dropout',
   'linear',
   'conv',
@@ -14,5 +12,4 @@ return {
   'upsample',
   'norm',
   'optim',
-  'positions',
 }
