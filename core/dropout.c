@@ -21,25 +21,14 @@ static int FN(apply)(mt_tensor *y, const mt_tensor *x, const mt_tensor *keep, do
 }
 
 #else
+#include "dropout_check.h"
 #include "row.h"
 #define MT_SOURCE "dropout.c"
 #include "twice.h"
 
 int mt_dropout_apply(mt_tensor *y, const mt_tensor *x, const mt_random *random, double p, int32_t dims) {
-  MT_TRY(mt_check_real("dropout", "input", x));
-  MT_TRY(mt_check_like("dropout", "output", y, x));
-  MT_TRY(mt_check_output("dropout", "output", y));
-  MT_TRY(mt_check_overlap("dropout", y, x, true));
-  if (!(p >= 0 && p <= 1)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "dropout: p: expected a probability from 0 to 1, got %g", p);
-  }
-  if (dims < 0 || dims > x->ndim) {
-    return mt_fail(MT_ERROR_ARGUMENT, "dropout: %d dims draw, the input has the shape %s", dims, MT_SHAPE(x));
-  }
   int64_t shape[MT_MAX_DIMS];
-  for (int32_t d = 0; d < x->ndim; d++) {
-    shape[d] = d < dims ? x->shape[d] : 1;
-  }
+  MT_TRY(mt_dropout_check(shape, y, x, p, dims));
   mt_tensor *keep;
   MT_TRY(mt_tensor_new(&keep, MT_BOOL, x->ndim, shape, NULL));
   int status = mt_random_bernoulli(keep, random, 1 - p);

@@ -2,7 +2,6 @@
 return {
   'reduce',
   'matmul',
-  'dropout',
   'linear',
   'conv',
  

@@ -1,0 +1,78 @@
+// dropout: see core/dropout.h. The draws are made where they are used: memory holds no mask.
+#include "row.cuh"
+
+extern "C" {
+#include "../core/dropout_check.h"
+#include "../core/philox.h"
+#include "../core/random_check.h"
+}
+
+// Every element draws, all in row-major order: a block of Philox serves four neighbours.
+template <typename T>
+static __global__ void drop_blocks(T *y, const T *x, int64_t numel, const mt_random random, int64_t blocks, uint64_t threshold, T scale) {
+  const int64_t first = random.first / 4;
+  MT_EACH(b, blocks) {
+    uint32_t words[4];
+    mt_philox_block(words, random.seed, random.call, (uint64_t)(first + b));
+    const int64_t at = (first + b) * 4 - random.first;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      if (at + i >= 0 && at + i < numel) {
+        const T product = x[at + i] * scale;
+        y[at + i] = (uint64_t)words[i] < threshold ? product : (T)0;
+      }
+    }
+  }
+}
+
+// Operands: y, x, and the numbers of the draws as addresses.
+template <typename T> static __global__ void drop(const mt_walk walk, const mt_random random, uint64_t threshold, T scale) {
+  MT_EACH(i, walk.numel) {
+    char *p[3];
+    uint32_t words[4];
+    mt_walk_at(p, walk, i);
+    const uint64_t draw = (uint64_t)random.first + (uint64_t)(uintptr_t)p[2];
+    mt_philox_block(words, random.seed, random.call, draw / 4);
+    const T product = *(const T *)p[1] * scale;
+    *(T *)p[0] = (uint64_t)words[draw % 4] < threshold ? product : (T)0;
+  }
+}
+
+template <typename T>
+static int apply(mt_device *device, mt_tensor *y, const mt_tensor *x, const mt_tensor *draws, const mt_random *random, double p) {
+  const uint64_t threshold = (uint64_t)((1 - p) * 0x1p32);
+  const T scale = (T)(1 / (1 - p));
+  if (draws->numel == x->numel && mt_tensor_is_contiguous(x) && mt_tensor_is_contiguous(y)) {
+    const int64_t blocks = (random->first + x->numel - 1) / 4 - random->first / 4 + 1;
+    MT_LAUNCH(device, drop_blocks<T>, mt_grid(device, blocks), MT_BLOCK, 0, (T *)y->data, (const T *)x->data, x->numel, *random, blocks,
+              threshold, scale);
+    return MT_OK;
+  }
+  mt_walk walk;
+  const mt_tensor *const t[] = {y, x, draws};
+  MT_TRY(mt_walk_plan(&walk, 3, t));
+  MT_LAUNCH(device, drop<T>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, *random, threshold, scale);
+  return MT_OK;
+}
+
+extern "C" int mt_dropout_apply(mt_tensor *y, const mt_tensor *x, const mt_random *random, double p, int32_t dims) {
+  mt_device *device;
+  int64_t shape[MT_MAX_DIMS];
+  MT_TRY(mt_dropout_check(shape, y, x, p, dims));
+  mt_tensor draws = *x;  // a bool tensor without memory: the address of an element is its row-major number
+  memcpy(draws.shape, shape, sizeof(int64_t) * (size_t)x->ndim);
+  mt_row_major(draws.stride, x->ndim, shape);
+  draws.dtype = MT_BOOL;
+  draws.numel = 1;
+  for (int32_t d = 0; d < x->ndim; d++) {
+    draws.numel *= shape[d];
+  }
+  MT_TRY(mt_random_check_bernoulli(&draws, random, 1 - p));
+  draws.data = NULL;
+  MT_TRY(mt_check_together("dropout", y, 1, &x));
+  if (x->numel == 0) {
+    return MT_OK;
+  }
+  MT_TRY(mt_enter(&device, y));
+  return MT_REAL_TEMPLATE(x->dtype, apply, device, y, x, &draws, random, p);
+}
