@@ -2,6 +2,7 @@
 -- elements, results are masked again.
 
 local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
 local size = require 'masked_torch.io.onnx.size'
 
 local fail = native.fail
@@ -12,7 +13,7 @@ local function named(names, ...)
   local given = {}
   for i = 1, select('#', ...) do
     local value = select(i, ...)
-    if type(value) == 'table' and getmetatable(value) == nil then
+    if type(value) == 'table' and (getmetatable(value) == nil or options.is_own(value)) then
       for key, v in pairs(value) do given[key] = v end
     elseif value ~= nil then
       given[names[i]] = value
