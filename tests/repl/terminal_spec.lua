@@ -18,7 +18,7 @@ local function session(options)
   for _, word in ipairs(options.luajit or {}) do words[#words + 1] = word end
   words[#words + 1] = launcher
   for _, word in ipairs(options) do words[#words + 1] = word end
-  local p = pty.start(words, { TERM = options.term or 'xterm', LANG = 'C.UTF-8', LC_ALL = false, NO_COLOR = '1',
+  local p = pty.start(words, { TERM = options.term or 'xterm', LANG = 'C.UTF-8', LC_ALL = false, NO_COLOR = options.no_color or '1',
     MASKED_TORCH_HISTORY = options.history or history, EDITOR = options.editor or 'false',
     VISUAL = false, MASKED_TORCH_THREADS = '1' }, 160)
   p.history = history
@@ -186,6 +186,50 @@ describe('the prompt at a terminal', function()
   it('holds it without the compiler', function() leave((conversation{ '-joff' })) end)
   it('holds it with everything compiled', function() leave((conversation{ '-Ohotloop=1,hotexit=1' })) end)
   it('holds it where the cursor cannot move', function() leave((conversation(nil, 'dumb'))) end)
+
+  it('stops a long kernel', function()
+    local p = session{ '-q' }
+    p:prompt()
+    p:enter 'local a = torch.ones(5000, 5000);'
+    p:send "print 'go'; a:matmul(a):size(1)\r"
+    p:wait_for '\ngo'
+    p:send '\3'
+    p:wait_for 'interrupted'
+    p:prompt()
+    assert.are.equal('5000', p:enter 'a[1]:sum():item()')
+    leave(p)
+  end)
+
+  it('gives a second Ctrl-C to LuaJIT, which stops what looks at no flag', function()
+    local p = session{ '-q', luajit = { '-joff' } }
+    p:prompt()
+    p:enter 'endless = _G.loadstring "local n = 0 while true do n = n + 1 end"'
+    for _ = 1, 3 do
+      p:send "print 'go'; endless()\r"
+      p:wait_for '\ngo'
+      p:send '\3'
+      p:wait_for '^C'
+      -- Two signals at once would be one: the first must have arrived.
+      assert.is_true(process.wait_for(function() return content(('/proc/%d/status'):format(p.pid)):find 'ShdPnd:%s*0+\n' ~= nil end))
+      p:send '\3'
+      p:wait_for 'interrupted'
+      p:prompt()
+    end
+    assert.are.equal('2', p:enter '1 + 1')
+    leave(p)
+  end)
+
+  it('has colours where the terminal has, and none where NO_COLOR is set', function()
+    for _, no in ipairs{ '', '1' } do
+      local p = session{ '-q', no_color = no }
+      p:prompt()
+      p:enter 'torch.ones(2)'
+      assert.are.equal(no == '', p.screen.colours > 0)
+      local out = p:enter ':map torch.range(1, 5)'
+      assert.is_truthy(out:find('1 .. 5', 1, true))
+      leave(p)
+    end
+  end)
 
   it('finds earlier sessions, and appends to their file', function()
     local earlier = 'first = 1\nfor i = 1, 2 do\\n  print(i)\\nend\n'

@@ -2,7 +2,9 @@
 local vt = {}
 vt.__index = vt
 
-function vt.new(columns) return setmetatable({ columns = columns or 80, rows = { {} }, row = 1, column = 1, pending = '' }, vt) end
+function vt.new(columns)
+  return setmetatable({ columns = columns or 80, rows = { {} }, row = 1, column = 1, pending = '', colours = 0 }, vt)
+end
 
 local function put(self, c)
   if self.column > self.columns then self.row, self.column = self.row + 1, 1 end
@@ -43,7 +45,7 @@ codes['@'] = function(self, n)
   for k = self.columns, self.column + n, -1 do l[k] = l[k - n] end
   for k = self.column, self.column + n - 1 do l[k] = ' ' end
 end
-function codes.m() end
+function codes.m(self) self.colours = self.colours + 1 end
 function codes.h() end
 function codes.l() end
 

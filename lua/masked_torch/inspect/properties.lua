@@ -168,7 +168,8 @@ local function begin(op, net, x, opts)
   opts = options.parse(op, defaults, opts)
   native.integer(op, 'samples', opts.samples, 1)
   if not (opts.tolerance >= 0) then fail('%s: tolerance: expected a number of at least 0, got %s', op, opts.tolerance) end
-  local first = net:parameters()[1]
+  local known, list = pcall(net.parameters, net)       -- a lazy layer has none before its first input
+  local first = known and list[1] or nil
   local given = input.draw(op, net, { x = x, N = opts.samples, size = opts.size, seed = opts.seed, dtype = first and first.dtype })
   if first and first.device ~= 'cpu' then given.x = given.x:to{ device = first.device } end
   return given, opts, Report(op)
@@ -176,6 +177,12 @@ end
 
 local function spatial_check(op, given)
   if given.dims == 0 then fail('%s: x: %s has no spatial axes that could be masked', op, Tensor.shape_text(given.x)) end
+end
+
+-- The mask of samples of those sizes, where x lives.
+local function mask_for(x, boxes, canvas)
+  local m = input.mask(boxes, canvas)
+  return x.device == 'cpu' and m or m:tensor 'bool':to{ device = x.device }
 end
 
 -- An error in the second run is an answer too.
@@ -206,7 +213,7 @@ function properties.padding_invariant(net, x, opts)
   local boxes = input.boxes(given.x, given.dims)
   local fill = given.rows and 1 or 0
   local a_x, b_x = input.canvas(given.x, boxes, small, fill), input.canvas(given.x, boxes, large, fill)
-  local a_m, b_m = input.mask(boxes, small), input.mask(boxes, large)
+  local a_m, b_m = mask_for(given.x, boxes, small), mask_for(given.x, boxes, large)
   local a = record(net, a_x, a_m)
   local b = attempt(report, 'A layer has the size of its input built in (a Linear over flattened positions?); end the spatial axes with ' ..
     'MaskedSpatialMean.', record, net, b_x, b_m)
@@ -330,12 +337,12 @@ function properties.batch_invariant(net, x, opts)
   local together, mask = given.x, nil
   if given.dims > 0 then
     local sizes, boxes = input.sizes(given.x, given.dims), input.boxes(given.x, given.dims)
-    together, mask = input.canvas(given.x, boxes, sizes, given.rows and 1 or 0), input.mask(boxes, sizes)
+    together, mask = input.canvas(given.x, boxes, sizes, given.rows and 1 or 0), mask_for(together, boxes, sizes)
   end
   local N = together:size(1)
   if N < 2 then fail('%s: x: one sample has no batch mates; give two or more', op) end
   local a = record(net, together, mask)
-  local dense = mask and mask:tensor 'float32'
+  local dense = mask and (is_tensor(mask) and mask or mask:tensor 'float32')
   for n = 1, N do
     local function alone(t) return t and (t:size(1) == N and t:narrow(1, n, 1):contiguous() or t) end
     local b = attempt(report, 'A single sample must be a batch of its own: nothing may depend on the size of the batch.', record, net,

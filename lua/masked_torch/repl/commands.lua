@@ -89,14 +89,21 @@ commands.bench = { arguments = 'statement', text = 'runs it for about a second: 
   repl:print(('%s fastest, %s median of %d'):format(duration(times[1]), duration(times[math.ceil(#times / 2)]), #times))
 end }
 
--- The devices that there are, by what each says about its memory.
-local function cuda_memory()
-  local torch = package.loaded['masked_torch']
-  local cuda = torch and rawget(torch, 'cuda')
-  if not cuda or not cuda.is_available or not cuda.is_available() or not cuda.memory_allocated then return nil end
-  local list = {}
-  for i = 0, cuda.device_count() - 1 do list[#list + 1] = { 'cuda:' .. i, cuda.memory_allocated('cuda:' .. i) } end
-  return list
+-- A line for every GPU that this session has used.
+local function print_devices(repl)
+  local torch = require 'masked_torch'
+  local names = {}
+  for name in pairs(Tensor.namespace) do
+    if name:find '^cuda:%d' then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local ok, s = pcall(torch.cuda.memory_stats, name)
+    if ok then
+      repl:print(('%s: %s tensors of %s live, %s at most so far, %s kept for the next ones'):format(name, show.count(s.blocks),
+        show.size(s.allocated), show.size(s.peak), show.size(s.cached)))
+    end
+  end
 end
 
 -- Tensors that the session's own variables reach, the largest first.
@@ -118,7 +125,7 @@ commands.mem = { arguments = '', text = 'live tensors and their bytes per device
   repl:print(('cpu: %s tensors of %s live, %s at most so far, %s kept for the next ones; Lua: %s'):format(
     show.count(C.mt_memory_blocks()), show.size(C.mt_memory_live()), show.size(C.mt_memory_peak()), show.size(C.mt_memory_cached()),
     show.size(collectgarbage 'count' * 1024)))
-  for _, device in ipairs(cuda_memory() or {}) do repl:print(('%s: %s live'):format(device[1], show.size(device[2]))) end
+  print_devices(repl)
   local list = held(repl.session)
   for i, entry in ipairs(list) do
     if i > 12 then

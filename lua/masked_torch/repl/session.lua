@@ -48,6 +48,11 @@ function session.new(base)
     local function pass(...) return ... end      -- no tail call: the line that asks has a number
     return pass(fn())
   end
+  self.base.loadstring = function(text, name)
+    local fn = type(text) == 'string' and loadstring(session.prepared(text), name or text)
+    if fn then return fn end
+    return loadstring(text, name)
+  end
   local results, names = self.results, self.base
   local numbers = { _ = 1, _1 = 1, _2 = 2, _3 = 3 }
   self.env = setmetatable({}, { __index = function(_, key)
@@ -230,8 +235,9 @@ end
 
 -- ---- files -----------------------------------------------------------------------------------------------------
 
--- A file's text with polls in its loops and, when its locals are wanted, a call that reads them behind its last statement.
-local function prepared(text, keep)
+--- session.prepared(text, [keep]): a file's text with polls in its loops and, when its locals are wanted, a call that reads them behind
+-- its last statement.
+function session.prepared(text, keep)
   local first = text:match '^#[^\n]*' or ''
   local body = rewrite.polls(text:sub(#first + 1), POLL)
   if not keep then return ("local __poll = require '%s.poll' %s"):format(HERE, body) end
@@ -246,7 +252,7 @@ function session.load_file(path, keep)
   file:close()
   if text == nil then return nil, path .. ': not a file' end
   if text:sub(1, 1) == '\27' then return loadstring(text, '@' .. path) end
-  local fn = loadstring(prepared(text, keep), '@' .. path)
+  local fn = loadstring(session.prepared(text, keep), '@' .. path)
   if fn then return fn end
   return loadfile(path)
 end

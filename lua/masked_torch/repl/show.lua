@@ -23,6 +23,13 @@ local function is_class(value)
 end
 show.is_module, show.is_class = is_module, is_class
 
+-- "1,234 parameters"; a lazy layer does not know yet.
+local function parameters_text(module)
+  local ok, n = pcall(module.num_parameters, module)
+  if not ok then return 'parameters come with the first input' end
+  return n == 1 and '1 parameter' or show.count(n) .. ' parameters'
+end
+
 local function shape(t)
   return '(' .. table.concat(Tensor.shape_of(t), ', ') .. ')'
 end
@@ -94,7 +101,7 @@ local function brief(value)
     local text = tostring(value)
     local first = text:match '^[^\n]*'
     if first ~= text then
-      return ('%s .. )  %s parameters'):format(first, show.count(value:num_parameters()))
+      return ('%s .. )  %s'):format(first, parameters_text(value))
     end
     return text
   end
@@ -182,8 +189,7 @@ function show.value(value)
     return tostring(value) .. '\n' .. color.paint('grey', ('%s %s %s'):format(value.dtype, shape(value), value.device))
   end
   if is_module(value) then
-    local n = value:num_parameters()
-    return tostring(value) .. '\n' .. color.paint('grey', n == 1 and '1 parameter' or show.count(n) .. ' parameters')
+    return tostring(value) .. '\n' .. color.paint('grey', parameters_text(value))
   end
   if is_class(value) then return 'class ' .. rawget(value, '__name') end
   if plain_table(value) then return nested(value, 0, 1, {}, terminal.columns()) end
