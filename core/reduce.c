@@ -114,11 +114,7 @@ static void FN(var_row)(char *const *p, const int64_t *step, int64_t n, const vo
   for (int64_t i = 0; i < n; i++) {
     const double dy = *(const REAL *)(p[1] + i * step[1]), x = *(const REAL *)(p[2] + i * step[2]);
     const double y = *(const REAL *)(p[3] + i * step[3]), mean = *(const double *)(p[4] + i * step[4]);
-    double g = scale[0] * (x - mean);
-    if (scale[1] != 0) {
-      g = y == 0 ? 0 : g / y;
-    }
-    *(REAL *)(p[0] + i * step[0]) = (REAL)(dy * g);
+    *(REAL *)(p[0] + i * step[0]) = (REAL)(dy * FN(var_slope)(x, y, mean, scale[0], scale[1] != 0));
   }
 }
 
@@ -127,18 +123,8 @@ static void FN(norm_row)(char *const *p, const int64_t *step, int64_t n, const v
   const double power = *(const double *)context;
   for (int64_t i = 0; i < n; i++) {
     const double dy = *(const REAL *)(p[1] + i * step[1]), x = *(const REAL *)(p[2] + i * step[2]);
-    const double y = *(const REAL *)(p[3] + i * step[3]), sign = x > 0 ? 1 : x < 0 ? -1 : x;
-    double g;
-    if (power == 1) {
-      g = sign;
-    } else if (y == 0 || power == 0) {
-      g = 0;
-    } else if (power == 2) {
-      g = x / y;
-    } else {
-      g = sign == 0 ? 0 : sign * pow(fabs(x) / y, power - 1);
-    }
-    *(REAL *)(p[0] + i * step[0]) = (REAL)(dy * g);
+    const double y = *(const REAL *)(p[3] + i * step[3]);
+    *(REAL *)(p[0] + i * step[0]) = (REAL)(dy * FN(norm_slope)(x, y, power));
   }
 }
 
@@ -148,15 +134,18 @@ static void FN(logsumexp_row)(char *const *p, const int64_t *step, int64_t n, co
   for (int64_t i = 0; i < n; i++) {
     const double dy = *(const REAL *)(p[1] + i * step[1]), x = *(const REAL *)(p[2] + i * step[2]);
     const double y = *(const REAL *)(p[3] + i * step[3]);
-    *(REAL *)(p[0] + i * step[0]) = (REAL)(y == -INFINITY ? 0 : dy * exp(x - y));
+    *(REAL *)(p[0] + i * step[0]) = FN(logsumexp_gradient)(dy, x, y);
   }
 }
 
 #else
-#include "loop.h"
-#include "reduce_plan.h"
+#include "reduce_check.h"
+#include "row.h"
 enum { MAP_IDENTITY, MAP_DEVIATION, MAP_SQUARE, MAP_ABS, MAP_POWER, MAP_EXP, MAP_NONZERO };
 enum { MT_CHAINS = 4 };
+#define MT_SOURCE "reduce_rows.h"
+#include "twice.h"
+#undef MT_SOURCE
 #define MT_SOURCE "reduce.c"
 #include "twice.h"
 
@@ -317,9 +306,7 @@ static double *per_output(const mt_reduction *r, int64_t count, double value) {
 
 static int real_sum(const char *op, mt_tensor *y, const mt_tensor *x, int32_t dims, bool mean) {
   mt_reduction r;
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_dtype(op, "output", y, x->dtype));
-  MT_TRY(mt_reduction_plan_into(op, &r, y, x, dims, true));
+  MT_TRY(mt_reduce_check_real(op, &r, y, x, dims));
   double *values = per_output(&r, 2, 0);
   if (values == NULL) {
     return MT_ERROR_MEMORY;
@@ -362,8 +349,7 @@ static void integer_task(void *context, int64_t begin, int64_t end) {
 
 static int integer_sum(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   mt_reduction r;
-  MT_TRY(mt_check_dtype("sum", "output", y, MT_INT64));
-  MT_TRY(mt_reduction_plan_into("sum", &r, y, x, dims, true));
+  MT_TRY(mt_reduce_check_integer_sum(&r, y, x, dims));
   MT_SCRATCH(int64_t, out, r.outputs);
   if (out == NULL) {
     return MT_ERROR_MEMORY;
@@ -388,24 +374,15 @@ int mt_reduce_sum(mt_tensor *y, const mt_tensor *x, int32_t dims) {
 int mt_reduce_mean(mt_tensor *y, const mt_tensor *x, int32_t dims) { return real_sum("mean", y, x, dims, true); }
 
 int mt_reduce_sum_backward(mt_tensor *dx, const mt_tensor *dy, double scale) {
-  MT_TRY(mt_check_real("sum", "gradient", dy));
-  MT_TRY(mt_check_dtype("sum", "output", dx, dy->dtype));
-  MT_TRY(mt_check_output("sum", "output", dx));
-  MT_TRY(mt_check_overlap("sum", dx, dy, true));
-  MT_TRY(mt_check_fits("sum", "gradient", dy, dx));
+  MT_TRY(mt_reduce_check_sum_backward(dx, dy));
   return mt_loop_run(2, (const mt_tensor *const[]){dx, dy}, MT_REAL_FN(dy->dtype, scale_row), &scale);
 }
 
 // ---- variance -------------------------------------------------------------------------------------------------------
 
 int mt_reduce_var(mt_tensor *y, mt_tensor *mean, const mt_tensor *x, int32_t dims, double correction, int32_t root) {
-  const char *op = root ? "std" : "var";
   mt_reduction r, r_mean;
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_dtype(op, "output", y, x->dtype));
-  MT_TRY(mt_check_dtype(op, "mean", mean, MT_FLOAT64));
-  MT_TRY(mt_reduction_plan_into(op, &r, y, x, dims, true));
-  MT_TRY(mt_reduction_plan_into(op, &r_mean, mean, x, dims, true));
+  MT_TRY(mt_reduce_check_var(&r, &r_mean, y, mean, x, dims, root));
   double *values = per_output(&r, 2, 0);
   if (values == NULL) {
     return MT_ERROR_MEMORY;
@@ -433,15 +410,7 @@ int mt_reduce_var(mt_tensor *y, mt_tensor *mean, const mt_tensor *x, int32_t dim
 
 int mt_reduce_var_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, const mt_tensor *y, const mt_tensor *mean,
                            double correction, int32_t root) {
-  const char *op = root ? "std" : "var";
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_like(op, "output", dx, x));
-  MT_TRY(mt_check_output(op, "output", dx));
-  MT_TRY(mt_check_dtype(op, "gradient", dy, x->dtype));
-  MT_TRY(mt_check_like(op, "y", y, dy));
-  MT_TRY(mt_check_dtype(op, "mean", mean, MT_FLOAT64));
-  MT_TRY(mt_check_fits(op, "gradient", dy, x));
-  MT_TRY(mt_check_fits(op, "mean", mean, dy));
+  MT_TRY(mt_reduce_check_var_backward(dx, dy, x, y, mean, root));
   const double count = (double)x->numel / (double)MT_MAX(1, y->numel), divisor = fmax(0, count - correction);
   const double scale[2] = {(root ? 1 : 2) / divisor, root};
   return mt_loop_run(5, (const mt_tensor *const[]){dx, dy, x, y, mean}, MT_REAL_FN(x->dtype, var_row), scale);
@@ -451,12 +420,7 @@ int mt_reduce_var_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
 
 int mt_reduce_norm(mt_tensor *y, const mt_tensor *x, int32_t dims, double p) {
   mt_reduction r;
-  MT_TRY(mt_check_real("norm", "input", x));
-  MT_TRY(mt_check_dtype("norm", "output", y, x->dtype));
-  MT_TRY(mt_reduction_plan_into("norm", &r, y, x, dims, true));
-  if (p != p) {
-    return mt_fail(MT_ERROR_ARGUMENT, "norm: p: expected a number, got NaN");
-  }
+  MT_TRY(mt_reduce_check_norm(&r, y, x, dims, p));
   double *values = per_output(&r, 2, p);
   if (values == NULL) {
     return MT_ERROR_MEMORY;
@@ -503,11 +467,7 @@ int mt_reduce_norm(mt_tensor *y, const mt_tensor *x, int32_t dims, double p) {
 
 int mt_reduce_norm_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, const mt_tensor *y, int32_t dims,
                             double p) {
-  MT_TRY(mt_check_real("norm", "input", x));
-  MT_TRY(mt_check_like("norm", "output", dx, x));
-  MT_TRY(mt_check_output("norm", "output", dx));
-  MT_TRY(mt_check_dtype("norm", "gradient", dy, x->dtype));
-  MT_TRY(mt_check_like("norm", "y", y, dy));
+  MT_TRY(mt_reduce_check_slope("norm", dx, dy, x, y));
   if (isinf(p)) {
     return mt_reduction_even_backward("norm", dx, dy, x, y, dims, true);
   }
@@ -518,9 +478,7 @@ int mt_reduce_norm_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor 
 
 int mt_reduce_logsumexp(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   mt_reduction r;
-  MT_TRY(mt_check_real("logsumexp", "input", x));
-  MT_TRY(mt_check_dtype("logsumexp", "output", y, x->dtype));
-  MT_TRY(mt_reduction_plan_into("logsumexp", &r, y, x, dims, true));
+  MT_TRY(mt_reduce_check_real("logsumexp", &r, y, x, dims));
   double *values = per_output(&r, 2, 0);
   if (values == NULL) {
     return MT_ERROR_MEMORY;
@@ -551,11 +509,7 @@ int mt_reduce_logsumexp(mt_tensor *y, const mt_tensor *x, int32_t dims) {
 }
 
 int mt_reduce_logsumexp_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, const mt_tensor *y) {
-  MT_TRY(mt_check_real("logsumexp", "input", x));
-  MT_TRY(mt_check_like("logsumexp", "output", dx, x));
-  MT_TRY(mt_check_output("logsumexp", "output", dx));
-  MT_TRY(mt_check_dtype("logsumexp", "gradient", dy, x->dtype));
-  MT_TRY(mt_check_like("logsumexp", "y", y, dy));
+  MT_TRY(mt_reduce_check_slope("logsumexp", dx, dy, x, y));
   return mt_loop_run(4, (const mt_tensor *const[]){dx, dy, x, y}, MT_REAL_FN(x->dtype, logsumexp_row), NULL);
 }
 

@@ -125,7 +125,7 @@ static void FN(chosen_task)(void *context, int64_t begin, int64_t end) {
 }
 
 #else
-#include "reduce_plan.h"
+#include "reduce_check.h"
 
 typedef struct {
   mt_reduction of_x, of_dx;
@@ -228,20 +228,8 @@ static void store_found(const mt_tensor *x, mt_tensor *values, int64_t in_values
 }
 
 int mt_reduce_extreme(mt_tensor *values, mt_tensor *index, const mt_tensor *x, int32_t dims, int32_t largest) {
-  const char *op = largest ? "max" : "min";
   mt_reduction r, r_index;
-  MT_TRY(mt_check_tensor(op, "input", x));
-  if (values) {
-    MT_TRY(mt_check_dtype(op, "values", values, x->dtype));
-  }
-  if (index) {
-    MT_TRY(mt_check_dtype(op, "index", index, MT_INT64));
-  }
-  MT_TRY(mt_reduction_plan_into(op, &r, values, x, dims, false));
-  MT_TRY(mt_reduction_plan_into(op, &r_index, index, x, dims, false));
-  if (r.count == 0 && r.outputs > 0) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: input: %s has no element to choose from", op, MT_SHAPE(x));
-  }
+  MT_TRY(mt_reduce_check_extreme(&r, &r_index, values, index, x, dims, largest));
   // Few long searches are shared out by rows, the parts compared in order: the choice is the same.
   search s = {.r = &r, .x = x, .largest = largest != 0, .parts = 1, .rows_per_part = MT_MAX(1, r.rows)};
   if (r.outputs < 16 && r.count >= 65536) {
@@ -270,18 +258,9 @@ int mt_reduce_extreme(mt_tensor *values, mt_tensor *index, const mt_tensor *x, i
   return status;
 }
 
-static int check_backward(const char *op, mt_tensor *dx, const mt_tensor *dy) {
-  MT_TRY(mt_check_real(op, "gradient", dy));
-  MT_TRY(mt_check_dtype(op, "output", dx, dy->dtype));
-  return mt_check_output(op, "output", dx);
-}
-
 int mt_reduce_extreme_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *index, int32_t dims) {
   walk w = {.dx = dx, .dy = dy, .index = index};
-  MT_TRY(check_backward("max", dx, dy));
-  MT_TRY(mt_check_dtype("max", "index", index, MT_INT64));
-  MT_TRY(mt_reduction_plan("max", &w.of_dx, dy, dx, dims, false));
-  MT_TRY(mt_reduction_plan("max", &w.of_x, index, dx, dims, false));
+  MT_TRY(mt_reduce_check_chosen(&w.of_dx, &w.of_x, dx, dy, index, dims));
   MT_TRY(mt_tensor_fill(dx, 0));
   return mt_parallel(w.of_dx.outputs, 4096, MT_REAL_FN(dy->dtype, chosen_task), &w);
 }
@@ -289,11 +268,7 @@ int mt_reduce_extreme_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tens
 int mt_reduction_even_backward(const char *op, mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, const mt_tensor *y,
                                int32_t dims, bool absolute) {
   walk w = {.dx = dx, .dy = dy, .x = x, .y = y, .absolute = absolute};
-  MT_TRY(check_backward(op, dx, dy));
-  MT_TRY(mt_check_like(op, "input", x, dx));
-  MT_TRY(mt_check_like(op, "y", y, dy));
-  MT_TRY(mt_reduction_plan(op, &w.of_dx, dy, dx, dims, false));
-  MT_TRY(mt_reduction_plan(op, &w.of_x, y, x, dims, false));
+  MT_TRY(mt_reduce_check_even(op, &w.of_x, &w.of_dx, dx, dy, x, y, dims));
   return mt_parallel(w.of_x.outputs, mt_reduction_grain(&w.of_x), MT_REAL_FN(dy->dtype, even_task), &w);
 }
 
@@ -340,11 +315,8 @@ static void truth_task(void *context, int64_t begin, int64_t end) {
 }
 
 int mt_reduce_truth(mt_tensor *y, const mt_tensor *x, int32_t dims, int32_t every) {
-  const char *op = every ? "all" : "any";
   walk w = {.x = x, .y = y, .largest = every != 0};
-  MT_TRY(mt_check_dtype(op, "output", y, MT_BOOL));
-  MT_TRY(mt_reduction_plan_into(op, &w.of_x, y, x, dims, false));
-  w.of_x.rows = w.of_x.count == 0 ? 0 : w.of_x.rows;
+  MT_TRY(mt_reduce_check_truth(&w.of_x, y, x, dims, every));
   return mt_parallel(w.of_x.outputs, mt_reduction_grain(&w.of_x), truth_task, &w);
 }
 
@@ -371,21 +343,15 @@ static void integer_prod_task(void *context, int64_t begin, int64_t end) {
 
 int mt_reduce_prod(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   walk w = {.x = x, .y = y};
-  MT_TRY(mt_check_tensor("prod", "input", x));
+  MT_TRY(mt_reduce_check_prod(&w.of_x, y, x, dims));
   const bool real = x->dtype == MT_FLOAT32 || x->dtype == MT_FLOAT64;
-  MT_TRY(mt_check_dtype("prod", "output", y, real ? x->dtype : MT_INT64));
-  MT_TRY(mt_reduction_plan_into("prod", &w.of_x, y, x, dims, false));
-  w.of_x.rows = w.of_x.count == 0 ? 0 : w.of_x.rows;
   return mt_parallel(w.of_x.outputs, mt_reduction_grain(&w.of_x),
                      real ? MT_REAL_FN(x->dtype, prod_task) : integer_prod_task, &w);
 }
 
 int mt_reduce_prod_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t dims) {
   walk w = {.dx = dx, .dy = dy, .x = x};
-  MT_TRY(check_backward("prod", dx, dy));
-  MT_TRY(mt_check_like("prod", "input", x, dx));
-  MT_TRY(mt_reduction_plan("prod", &w.of_dx, dy, dx, dims, false));
-  MT_TRY(mt_reduction_plan("prod", &w.of_x, NULL, x, dims, false));
+  MT_TRY(mt_reduce_check_prod_backward(&w.of_x, &w.of_dx, dx, dy, x, dims));
   return mt_parallel(w.of_x.outputs, mt_reduction_grain(&w.of_x), MT_REAL_FN(dy->dtype, prod_backward_task), &w);
 }
 

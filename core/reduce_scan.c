@@ -59,7 +59,7 @@ static void FN(prod_backward_task)(void *context, int64_t begin, int64_t end) {
 }
 
 #else
-#include "reduce_plan.h"
+#include "reduce_check.h"
 
 typedef struct {
   mt_reduction of_x, of_y, of_dy;
@@ -88,39 +88,23 @@ static void integer_task(void *context, int64_t begin, int64_t end) {
   }
 }
 
-static int plan(const char *op, scan *s, int32_t dim) {
-  MT_TRY(mt_check_tensor(op, "input", s->x));
-  const bool real = s->x->dtype == MT_FLOAT32 || s->x->dtype == MT_FLOAT64;
-  MT_TRY(mt_check_dtype(op, "output", s->y, real ? s->x->dtype : MT_INT64));
-  MT_TRY(mt_check_shape(op, "output", s->y, s->x->ndim, s->x->shape));
-  MT_TRY(mt_check_output(op, "output", s->y));
-  MT_TRY(mt_check_overlap(op, s->y, s->x, false));
-  MT_TRY(s->x->ndim > 0 ? mt_check_dim(op, dim, s->x) : MT_OK);
-  const int32_t dims = s->x->ndim > 0 ? 1 << dim : 0;
-  MT_TRY(mt_reduction_plan(op, &s->of_x, NULL, s->x, dims, false));
-  return mt_reduction_plan(op, &s->of_y, NULL, s->y, dims, false);
-}
-
 int mt_reduce_cumsum(mt_tensor *y, const mt_tensor *x, int32_t dim, int32_t reverse) {
   scan s = {.x = x, .y = y, .reverse = reverse != 0};
-  MT_TRY(plan("cumsum", &s, dim));
+  MT_TRY(mt_reduce_check_scan("cumsum", &s.of_x, &s.of_y, y, x, dim));
   const bool real = x->dtype == MT_FLOAT32 || x->dtype == MT_FLOAT64;
   return mt_parallel(s.of_x.outputs, mt_reduction_grain(&s.of_x), real ? MT_REAL_FN(x->dtype, sum_task) : integer_task, &s);
 }
 
 int mt_reduce_cumprod(mt_tensor *y, const mt_tensor *x, int32_t dim) {
   scan s = {.x = x, .y = y, .product = true};
-  MT_TRY(plan("cumprod", &s, dim));
+  MT_TRY(mt_reduce_check_scan("cumprod", &s.of_x, &s.of_y, y, x, dim));
   const bool real = x->dtype == MT_FLOAT32 || x->dtype == MT_FLOAT64;
   return mt_parallel(s.of_x.outputs, mt_reduction_grain(&s.of_x), real ? MT_REAL_FN(x->dtype, prod_task) : integer_task, &s);
 }
 
 int mt_reduce_cumprod_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t dim) {
   scan s = {.x = x, .dy = dy, .y = dx};
-  MT_TRY(mt_check_real("cumprod", "input", x));
-  MT_TRY(mt_check_like("cumprod", "gradient", dy, x));
-  MT_TRY(plan("cumprod", &s, dim));
-  MT_TRY(mt_reduction_plan("cumprod", &s.of_dy, NULL, dy, x->ndim > 0 ? 1 << dim : 0, false));
+  MT_TRY(mt_reduce_check_cumprod_backward(&s.of_x, &s.of_y, &s.of_dy, dx, dy, x, dim));
   return mt_parallel(s.of_x.outputs, mt_reduction_grain(&s.of_x), MT_REAL_FN(x->dtype, prod_backward_task), &s);
 }
 

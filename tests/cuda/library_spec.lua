@@ -46,6 +46,8 @@ for _, stem in ipairs(require 'support.cuda_missing') do missing[stem] = true en
 for what, path in pairs { ['the CUDA library'] = 'libmasked_torch_cuda.so', ['the simulator'] = 'simulator/libmasked_torch_cuda.so' } do
   describe(what, function()
     local built = lfs.attributes(folder .. path, 'mode') == 'file'
+    -- Under make test-cuda-simulated the other one may be of any age.
+    if os.getenv 'MASKED_TORCH_CUDA' == 'simulator' and not path:match('^simulator') then return end
     local function check(name, test)
       it(name, function()
         if not built then pending(folder .. path .. ' is not built') end
@@ -73,7 +75,7 @@ for what, path in pairs { ['the CUDA library'] = 'libmasked_torch_cuda.so', ['th
       assert.is_nil(needed:match('libcuda%.so'))
     end)
 
-    check('is needed for every stem that is not on the list of missing ones', function()
+    check('has every stem that is not on the list of missing ones', function()
       for _, stem in ipairs(require 'support.cuda_missing') do
         assert.is_nil(lfs.attributes(root .. 'cuda/' .. stem .. '.cu'), stem .. ' is there: take it off the list')
       end

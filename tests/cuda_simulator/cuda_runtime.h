@@ -110,7 +110,8 @@ template <typename F> cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, i
 
 // Runs body(context) for every thread of every block. Errors: cudaGetLastError.
 void mt_simulator_run(const char *name, dim3 grid, dim3 block, size_t shared, void (*body)(void *), void *context);
-// Complains when an argument holds the address of ordinary host memory.
+// Complains when an argument holds the address of ordinary host memory. Structs with padding or floating point numbers, whose bytes
+// may look like anything, are passed over.
 void mt_simulator_argument(const char *name, const void *bytes, size_t count);
 void *mt_simulator_shared(void);
 int mt_simulator_damaged(void);
@@ -121,7 +122,10 @@ void mt_simulator_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3
     void (*kernel)(P...);
     std::tuple<std::decay_t<P>...> arguments;
   } l = {kernel, std::tuple<std::decay_t<P>...>((P)arguments...)};
-  std::apply([&](auto &...argument) { (mt_simulator_argument(name, &argument, sizeof argument), ...); }, l.arguments);
+  std::apply([&](auto &...argument) {
+    ((std::has_unique_object_representations_v<std::decay_t<decltype(argument)>> ?
+      mt_simulator_argument(name, &argument, sizeof argument) : void()), ...);
+  }, l.arguments);
   mt_simulator_run(name, grid, block, shared, [](void *context) {
     launch *self = (launch *)context;
     std::apply(self->kernel, self->arguments);
