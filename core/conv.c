@@ -40,7 +40,7 @@ static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
 }
 
 #else
-#include "common.h"
+#include "conv_check.h"
 #include "taps.h"
 #include "winograd.h"
 
@@ -64,209 +64,19 @@ static int64_t row_offset(const mt_tensor *t, int64_t row) {
 #define MT_SOURCE "conv.c"
 #include "twice.h"
 
-// ---- checks -------------------------------------------------------------------------------------------------------------
-
-static const char *name_of(const mt_conv *g) {
-  static const char *const names[] = {"conv", "conv1d", "conv2d", "conv3d"};
-  return g && g->dims >= 1 && g->dims <= 3 ? names[g->dims] : names[0];
-}
-
-static int check_geometry(const mt_conv *g) {
-  const char *op = name_of(g);
-  if (g == NULL || g->dims < 1 || g->dims > 3) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected 1 to 3 spatial dimensions", op);
-  }
-  if (g->groups < 1) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: groups: expected at least 1, got %d", op, g->groups);
-  }
-  const struct {
-    const char *name;
-    const int64_t *value;
-  } sizes[] = {{"kernel_size", g->kernel}, {"stride", g->stride}, {"dilation", g->dilation}};
-  for (int32_t k = 0; k < 3; k++) {
-    for (int32_t d = 0; d < g->dims; d++) {
-      if (sizes[k].value[d] < 1) {
-        return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected at least 1, got %s", op, sizes[k].name,
-                       MT_SIZES(g->dims, sizes[k].value));
-      }
-    }
-  }
-  return MT_OK;
-}
-
-int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g) {
-  MT_TRY(check_geometry(g));
-  for (int32_t d = 0; d < g->dims; d++) {
-    static const int64_t limit = INT64_MAX / 16;  // as for the sizes of tensors
-    int64_t padded, extent;
-    if (in[d] < 0 || g->pad_before[d] < -limit || g->pad_before[d] > limit || g->pad_after[d] < -limit ||
-        g->pad_after[d] > limit || g->stride[d] > limit || !mt_add(&padded, in[d], g->pad_before[d]) || !mt_add(&padded, padded, g->pad_after[d]) ||
-        !mt_mul(&extent, g->dilation[d], g->kernel[d] - 1) || !mt_add(&extent, extent, 1)) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: the sizes do not fit in 64 bits (input %s, kernel %s)", name_of(g),
-                     MT_SIZES(g->dims, in), MT_SIZES(g->dims, g->kernel));
-    }
-    if (padded < extent) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: input: the padded size %lld of spatial axis %d is smaller than the kernel's "
-                     "extent %lld (input %s, kernel %s)", name_of(g), (long long)padded, d + 1, (long long)extent,
-                     MT_SIZES(g->dims, in), MT_SIZES(g->dims, g->kernel));
-    }
-    out[d] = (padded - extent) / g->stride[d] + 1;
-  }
-  return MT_OK;
-}
-
-// x (N, C, *S) and w (O, C / groups, *K) against the geometry; y gets its expected shape.
-static int check_shapes(int64_t *y_shape, const mt_tensor *x, const mt_tensor *w, const mt_conv *g) {
-  const char *op = name_of(g);
-  MT_TRY(check_geometry(g));
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_ndim(op, "input", x, g->dims + 2));
-  MT_TRY(mt_check_dtype(op, "weight", w, x->dtype));
-  const int64_t channels = x->shape[1];
-  if (channels % g->groups != 0) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: input: %lld channels cannot be split into %d groups; input %s", op,
-                   (long long)channels, g->groups, MT_SHAPE(x));
-  }
-  int64_t expected[MT_MAX_DIMS] = {w->ndim > 0 ? w->shape[0] : 0, channels / g->groups};
-  memcpy(expected + 2, g->kernel, sizeof(int64_t) * (size_t)g->dims);
-  if (w->ndim != g->dims + 2 || memcmp(w->shape, expected, sizeof(int64_t) * (size_t)w->ndim) != 0) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: weight: expected (out, %lld, kernel %s), got %s for input %s and groups %d", op,
-                   (long long)expected[1], MT_SIZES(g->dims, g->kernel), MT_SHAPE(w), MT_SHAPE(x), g->groups);
-  }
-  if (w->shape[0] % g->groups != 0) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: weight: %lld output channels cannot be split into %d groups; weight %s", op,
-                   (long long)w->shape[0], g->groups, MT_SHAPE(w));
-  }
-  y_shape[0] = x->shape[0];
-  y_shape[1] = w->shape[0];
-  return mt_conv_output_size(y_shape + 2, x->shape + 2, g);
-}
-
-static int check_typed_shape(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *typed, int32_t ndim,
-                             const int64_t *shape) {
-  MT_TRY(mt_check_dtype(op, argument, t, typed->dtype));
-  return mt_check_shape(op, argument, t, ndim, shape);
-}
-
-static int check_written(const char *op, const mt_tensor *out, const mt_tensor *a, const mt_tensor *b, const mt_tensor *c) {
-  MT_TRY(mt_check_output(op, "output", out));
-  MT_TRY(mt_check_overlap(op, out, a, false));
-  MT_TRY(mt_check_overlap(op, out, b, false));
-  return c ? mt_check_overlap(op, out, c, false) : MT_OK;
-}
-
-// A map of the pixels of t (N, C, *S): (N or 1, 1, *S), or NULL.
-static int set_map(const char *op, const char *argument, mt_taps_map *map, const mt_tensor *m, int32_t dtype,
-                   const mt_tensor *t) {
+// A map of the pixels of a tensor: (N or 1, 1, *S), or NULL.
+static void set_map(mt_taps_map *map, const mt_tensor *m) {
   *map = (mt_taps_map){0};
-  if (m == NULL) {
-    return MT_OK;
-  }
-  MT_TRY(mt_check_dtype(op, argument, m, dtype));
-  int64_t shape[MT_MAX_DIMS];
-  memcpy(shape, t->shape, sizeof shape);
-  shape[0] = m->ndim > 0 && m->shape[0] == 1 ? 1 : t->shape[0];
-  shape[1] = 1;
-  MT_TRY(mt_check_shape(op, argument, m, t->ndim, shape));
-  map->data = m->data;
-  map->sample = shape[0] == 1 ? 0 : m->stride[0];
-  for (int32_t d = 2; d < t->ndim; d++) {
-    map->step[d - 2] = m->stride[d];
-  }
-  return MT_OK;
-}
-
-// ---- layouts --------------------------------------------------------------------------------------------------------------
-
-static int new_channels_last(mt_tensor **out, const mt_tensor *t) {
-  int64_t stride[MT_MAX_DIMS], step = t->shape[1];
-  for (int32_t d = t->ndim - 1; d >= 2; d--) {
-    stride[d] = step;
-    step *= MT_MAX(1, t->shape[d]);
-  }
-  stride[0] = step;
-  stride[1] = 1;
-  return mt_tensor_new(out, t->dtype, t->ndim, t->shape, stride);
-}
-
-// (N, C, *S) with its channels side by side: t itself with another reference, or a copy.
-static int channels_side_by_side(mt_tensor **out, const mt_tensor *t) {
-  if (t->shape[1] == 1 || t->stride[1] == 1) {
-    return mt_tensor_view(out, t, t->ndim, t->shape, t->stride, 0);
-  }
-  MT_TRY(new_channels_last(out, t));
-  const int status = mt_tensor_copy(*out, t);
-  if (status != MT_OK) {
-    mt_tensor_release(*out);
-    *out = NULL;
-  }
-  return status;
-}
-
-// The taps of a geometry and the offsets of their weights; both freed with `offset`.
-typedef struct {
-  int64_t count, (*offset)[MT_TAPS_DIMS], *w;
-} tap_list;
-
-static int64_t kernel_taps(const mt_conv *g) {
-  int64_t taps = 1;
-  for (int32_t d = 0; d < g->dims; d++) {
-    taps *= g->kernel[d];
-  }
-  return taps;
-}
-
-static int new_taps(tap_list *list, const mt_conv *g) {
-  *list = (tap_list){0, NULL, NULL};
-  list->offset = mt_alloc_array(kernel_taps(g), (int64_t)(sizeof *list->offset + sizeof *list->w));
-  if (list->offset == NULL) {
-    return MT_ERROR_MEMORY;
-  }
-  list->w = (int64_t *)(list->offset + kernel_taps(g));
-  return MT_OK;
-}
-
-static void tap_position(int64_t at[MT_TAPS_DIMS], const mt_conv *g, int64_t tap) {
-  for (int32_t d = g->dims - 1; d >= 0; d--) {
-    at[d] = tap % g->kernel[d];
-    tap /= g->kernel[d];
-  }
-}
-
-// All taps, as the forward pass reads x.
-static void forward_taps(tap_list *list, const mt_conv *g, const mt_tensor *w) {
-  list->count = kernel_taps(g);
-  for (int64_t j = 0; j < list->count; j++) {
-    int64_t at[MT_TAPS_DIMS];
-    tap_position(at, g, j);
-    list->w[j] = 0;
-    for (int32_t d = 0; d < g->dims; d++) {
-      list->offset[j][d] = at[d] * g->dilation[d] - g->pad_before[d];
-      list->w[j] += at[d] * w->stride[d + 2];
+  if (m != NULL) {
+    map->data = m->data;
+    map->sample = m->shape[0] == 1 ? 0 : m->stride[0];
+    for (int32_t d = 2; d < m->ndim; d++) {
+      map->step[d - 2] = m->stride[d];
     }
   }
 }
 
-// The taps that reach the pixels phase, phase + stride, ... of x from dy: pixel phase + i * stride is seen through tap t by
-// output i + (phase + pad - t * dilation) / stride, if that is a whole number.
-static void adjoint_taps(tap_list *list, const mt_conv *g, const mt_tensor *w, const int64_t phase[MT_TAPS_DIMS]) {
-  list->count = 0;
-  for (int64_t tap = 0; tap < kernel_taps(g); tap++) {
-    int64_t at[MT_TAPS_DIMS], *offset = list->offset[list->count];
-    bool whole = true;
-    tap_position(at, g, tap);
-    list->w[list->count] = 0;
-    for (int32_t d = 0; d < g->dims; d++) {
-      const int64_t distance = phase[d] + g->pad_before[d] - at[d] * g->dilation[d];
-      whole = whole && distance % g->stride[d] == 0;
-      offset[d] = distance / g->stride[d];
-      list->w[list->count] += at[d] * w->stride[d + 2];
-    }
-    list->count += whole;
-  }
-}
-
-static void set_taps(mt_taps *t, const tap_list *list) {
+static void set_taps(mt_taps *t, const mt_conv_taps *list) {
   t->taps = list->count;
   t->offset = (const int64_t(*)[MT_TAPS_DIMS])list->offset;
   t->w_tap = list->w;
@@ -292,9 +102,7 @@ typedef struct {
 static int32_t algorithm;
 
 int mt_conv_algorithm_set(int32_t wanted) {
-  if (wanted < 0 || wanted >= MT_CONV_ALGORITHMS) {
-    return mt_fail(MT_ERROR_ARGUMENT, "conv_algorithm: expected 0 to %d, got %d", MT_CONV_ALGORITHMS - 1, wanted);
-  }
+  MT_TRY(mt_conv_check_algorithm(wanted));
   algorithm = wanted;
   return MT_OK;
 }
@@ -309,7 +117,7 @@ static int sum(const mt_taps *t) {
 // ---- forward ------------------------------------------------------------------------------------------------------------
 
 static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                       const maps *m, tap_list *list) {
+                       const maps *m, mt_conv_taps *list) {
   mt_taps t = taps_over(x, w, g);
   t.valid = m->valid;
   t.active = m->active;
@@ -329,31 +137,24 @@ static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, con
     t.grid[d] = y->shape[d + 2];
     t.mul[d] = g->stride[d];
   }
-  forward_taps(list, g, w);
+  mt_conv_taps_forward(list, g, w->stride + 2);
   set_taps(&t, list);
   return sum(&t);
 }
 
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                     const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m) {
-  int64_t shape[MT_MAX_DIMS];
   maps k;
-  MT_TRY(check_shapes(shape, x, w, g));
-  const char *op = name_of(g);
-  if (b) {
-    MT_TRY(check_typed_shape(op, "bias", b, x, 1, shape + 1));
-  }
-  MT_TRY(check_typed_shape(op, "output", y, x, x->ndim, shape));
-  MT_TRY(check_written(op, y, x, w, b));
-  MT_TRY(set_map(op, "valid", &k.valid, valid, MT_BOOL, x));
-  MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, y));
-  MT_TRY(set_map(op, "r", &k.scale, r, x->dtype, y));
-  MT_TRY(set_map(op, "m", &k.gate, m, x->dtype, y));
+  MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m));
+  set_map(&k.valid, valid);
+  set_map(&k.active, active);
+  set_map(&k.scale, r);
+  set_map(&k.gate, m);
   mt_tensor *rows, *bias = NULL;
-  tap_list list = {0, NULL, NULL};
-  MT_TRY(channels_side_by_side(&rows, x));
+  mt_conv_taps list = {0, NULL, NULL};
+  MT_TRY(mt_conv_side_by_side(&rows, x));
   int status = b ? mt_contiguous(&bias, b) : MT_OK;
-  status = status ? status : new_taps(&list, g);
+  status = status ? status : mt_conv_taps_new(&list, g);
   status = status ? status : run_forward(y, rows, w, bias, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(bias);
@@ -365,7 +166,7 @@ int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const 
 
 // One sum per phase: the pixels of dx that share their remainder modulo the stride share their taps.
 static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                              const maps *m, tap_list *list) {
+                              const maps *m, mt_conv_taps *list) {
   mt_taps t = taps_over(dy, w, g);
   t.valid = m->active;
   t.active = m->valid;
@@ -396,7 +197,7 @@ static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tenso
     }
     t.y = (char *)dx->data + start * mt_dtype_size(dx->dtype);
     t.active.data = m->valid.data ? (const uint8_t *)m->valid.data + pixel : NULL;
-    adjoint_taps(list, g, w, phase);
+    mt_conv_taps_adjoint(list, g, w->stride + 2, phase);
     set_taps(&t, list);
     MT_TRY(sum(&t));
   }
@@ -446,26 +247,19 @@ static int reached(mt_tensor **out, const mt_tensor *dx, const mt_tensor *active
 
 int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                            const mt_tensor *valid, const mt_tensor *active) {
-  int64_t shape[MT_MAX_DIMS];
   maps k;
-  MT_TRY(check_shapes(shape, dx, w, g));
-  const char *op = name_of(g);
-  MT_TRY(check_typed_shape(op, "gradient", dy, dx, dx->ndim, shape));
-  if (b) {
-    MT_TRY(check_typed_shape(op, "bias", b, dx, 1, dx->shape + 1));
-  }
-  MT_TRY(check_written(op, dx, dy, w, b));
-  MT_TRY(set_map(op, "valid", &k.valid, valid, MT_BOOL, dx));
-  MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, dy));
+  MT_TRY(mt_conv_check_backward_input(dx, dy, w, b, g, valid, active));
+  set_map(&k.valid, valid);
+  set_map(&k.active, active);
   mt_tensor *rows = NULL, *bias = NULL, *map = NULL;
-  tap_list list = {0, NULL, NULL};
-  int status = channels_side_by_side(&rows, dy);
+  mt_conv_taps list = {0, NULL, NULL};
+  int status = mt_conv_side_by_side(&rows, dy);
   if (status == MT_OK && active && !valid && !b) {
     status = reached(&map, dx, active, g);
-    status = status ? status : set_map(op, "valid", &k.valid, map, MT_BOOL, dx);
+    set_map(&k.valid, map);
   }
   status = status || !b ? status : mt_contiguous(&bias, b);
-  status = status ? status : new_taps(&list, g);
+  status = status ? status : mt_conv_taps_new(&list, g);
   status = status ? status : run_backward_input(dx, rows, w, bias, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(map);
@@ -477,7 +271,7 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
 // ---- weight gradient ----------------------------------------------------------------------------------------------------
 
 static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g, const maps *m,
-                               tap_list *list) {
+                               mt_conv_taps *list) {
   mt_taps t = taps_over(x, dw, g);
   t.valid = m->valid;
   t.active = m->active;
@@ -494,7 +288,7 @@ static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tens
     t.grid[d] = dy->shape[d + 2];
     t.mul[d] = g->stride[d];
   }
-  forward_taps(list, g, dw);
+  mt_conv_taps_forward(list, g, dw->stride + 2);
   set_taps(&t, list);
   const bool forced = algorithm == MT_CONV_WINOGRAD;
   return algorithm != MT_CONV_DIRECT && mt_winograd_gradient_suits(&t, forced) ? mt_winograd_gradient(&t, forced) : mt_taps_gradient(&t);
@@ -502,19 +296,15 @@ static int run_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tens
 
 int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g,
                             const mt_tensor *valid, const mt_tensor *active) {
-  int64_t shape[MT_MAX_DIMS];
   maps k;
-  MT_TRY(check_shapes(shape, x, dw, g));
-  const char *op = name_of(g);
-  MT_TRY(check_typed_shape(op, "gradient", dy, x, x->ndim, shape));
-  MT_TRY(check_written(op, dw, dy, x, NULL));
-  MT_TRY(set_map(op, "valid", &k.valid, valid, MT_BOOL, x));
-  MT_TRY(set_map(op, "active", &k.active, active, MT_BOOL, dy));
+  MT_TRY(mt_conv_check_backward_weight(dw, dy, x, g, valid, active));
+  set_map(&k.valid, valid);
+  set_map(&k.active, active);
   mt_tensor *rows, *gradient = NULL;
-  tap_list list = {0, NULL, NULL};
-  MT_TRY(channels_side_by_side(&rows, x));
-  int status = channels_side_by_side(&gradient, dy);
-  status = status ? status : new_taps(&list, g);
+  mt_conv_taps list = {0, NULL, NULL};
+  MT_TRY(mt_conv_side_by_side(&rows, x));
+  int status = mt_conv_side_by_side(&gradient, dy);
+  status = status ? status : mt_conv_taps_new(&list, g);
   status = status ? status : run_backward_weight(dw, gradient, rows, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(gradient);
@@ -523,14 +313,7 @@ int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor 
 }
 
 int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy, const mt_tensor *active) {
-  MT_TRY(mt_check_real("conv", "gradient", dy));
-  if (dy->ndim < 3) {
-    return mt_fail(MT_ERROR_ARGUMENT, "conv: gradient: expected (batch, out, size, ...), got %s", MT_SHAPE(dy));
-  }
-  MT_TRY(check_typed_shape("conv", "bias", db, dy, 1, dy->shape + 1));
-  MT_TRY(check_written("conv", db, dy, dy, NULL));
-  mt_taps_map map;
-  MT_TRY(set_map("conv", "active", &map, active, MT_BOOL, dy));
+  MT_TRY(mt_conv_check_backward_bias(db, dy, active));
   const int32_t last = dy->ndim - 1;
   bias_plan b = {.db = db, .dy = dy, .active = active, .rows = dy->numel > 0 ? dy->shape[0] : 0, .columns = dy->shape[last],
                  .step = dy->stride[last], .active_step = active ? active->stride[last] : 0};
