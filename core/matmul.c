@@ -1,31 +1,9 @@
 // matmul: see matmul.h.
 #include "gemm.h"
-
-static int check_shapes(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(mt_check_real("matmul", "a", a));
-  MT_TRY(mt_check_dtype("matmul", "b", b, a->dtype));
-  MT_TRY(mt_check_dtype("matmul", "output", y, a->dtype));
-  const int32_t n = a->ndim;
-  bool fits = n >= 2 && b->ndim == n && a->shape[n - 1] == b->shape[n - 2];
-  int64_t shape[MT_MAX_DIMS];
-  for (int32_t d = 0; fits && d < n - 2; d++) {
-    shape[d] = a->shape[d] == 1 ? b->shape[d] : a->shape[d];
-    fits = a->shape[d] == shape[d] ? b->shape[d] == shape[d] || b->shape[d] == 1 : true;
-  }
-  if (!fits) {
-    return mt_fail(MT_ERROR_ARGUMENT, "matmul: %s and %s do not fit: the last size of the first must be the last but one of the "
-                   "second, leading sizes equal or 1", MT_SHAPE(a), MT_SHAPE(b));
-  }
-  shape[n - 2] = a->shape[n - 2];
-  shape[n - 1] = b->shape[n - 1];
-  MT_TRY(mt_check_shape("matmul", "output", y, n, shape));
-  MT_TRY(mt_check_output("matmul", "output", y));
-  MT_TRY(mt_check_overlap("matmul", y, a, false));
-  return mt_check_overlap("matmul", y, b, false);
-}
+#include "matmul_check.h"
 
 int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(check_shapes(y, a, b));
+  MT_TRY(mt_matmul_check(y, a, b));
   const int32_t n = a->ndim;
   mt_gemm g = {.dtype = a->dtype, .m = a->shape[n - 2], .n = b->shape[n - 1], .k = a->shape[n - 1], .batch = 1,
                .a = a->data, .b = b->data, .c = y->data, .a_row = a->stride[n - 2], .a_col = a->stride[n - 1],
@@ -57,9 +35,7 @@ int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
 static int32_t precision = MT_PRECISION_HIGHEST;
 
 int mt_matmul_precision_set(int32_t value) {
-  if (value < MT_PRECISION_HIGHEST || value > MT_PRECISION_MEDIUM) {
-    return mt_fail(MT_ERROR_ARGUMENT, "set_float32_matmul_precision: expected 0, 1 or 2, got %d", value);
-  }
+  MT_TRY(mt_matmul_check_precision(value));
   precision = value;
   return MT_OK;
 }

@@ -2,7 +2,7 @@
 #include "row.cuh"
 
 // Granlund and Montgomery, Division by invariant integers using multiplication, 1994.
-static mt_divisor divisor_of(int64_t size) {
+mt_divisor mt_divisor_of(int64_t size) {
   mt_divisor by = {(uint32_t)size, 0, 0};
   while (by.shift < 31 && ((int64_t)1 << by.shift) < size) {
     by.shift++;
@@ -21,7 +21,7 @@ int mt_walk_plan(mt_walk *walk, int32_t operands, const mt_tensor *const *t) {
   for (int32_t d = 0; d < loop.ndim; d++) {
     walk->shape[d] = loop.shape[d];
     if (walk->narrow && loop.numel > 0) {
-      walk->by[d] = divisor_of(loop.shape[d]);
+      walk->by[d] = mt_divisor_of(loop.shape[d]);
     }
   }
   for (int32_t k = 0; k < operands; k++) {

@@ -17,6 +17,7 @@ extern "C" {
 typedef struct mt_divisor {
   uint32_t size, factor, shift;
 } mt_divisor;
+mt_divisor mt_divisor_of(int64_t size);  // 1 to 2^31 - 1
 
 // core/loop.h's plan as a kernel takes it: dims merged, ordered by the output's strides.
 typedef struct mt_walk {

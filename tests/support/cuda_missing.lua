@@ -2,7 +2,6 @@
 return {
   'matmul',
   'linear',
-  'conv',
   'masked_conv',
   'pool',
   'shuffle',

@@ -1,0 +1,127 @@
+// product: see product.cuh. Own kernels also for large products: cuBLAS picks its kernel, and with it the order of sums, by the sizes of
+// the whole product, so a sample's result would depend on its batch.
+#include "product.cuh"
+
+enum { PIECE = 8192 };  // terms after which a sum is split, wherever it is computed
+
+// Results of a product; or sums of splits, (matrix, split, row, column).
+template <typename E> struct product_place {
+  E *c, *sums;
+  const E *bias;
+  int64_t row_step, column_step, bias_step, rows, columns;
+  int64_t batch_dims, batch_size[MT_TILE_BATCH], batch_step[MT_TILE_BATCH];
+  struct Row {
+    E *to;
+  };
+  __device__ __forceinline__ Row row(int64_t m, int64_t z) const {
+    if (sums) {
+      return Row{sums + (z * rows + m) * columns};
+    }
+    int64_t offset = m * row_step;
+    for (int d = (int)batch_dims - 1; d >= 0; d--) {
+      offset += z % batch_size[d] * batch_step[d];
+      z /= batch_size[d];
+    }
+    return Row{c + offset};
+  }
+  __device__ __forceinline__ void store(const Row &r, int64_t n, E v, int64_t) const {
+    if (sums) {
+      r.to[n] = v;
+    } else {
+      r.to[n * column_step] = bias ? v + bias[n * bias_step] : v;
+    }
+  }
+};
+
+template <typename T> static __global__ void add_splits(const product_place<T> out, const T *sums, int64_t parts, int64_t splits) {
+  const int64_t each = out.rows * out.columns;
+  MT_EACH(i, parts * each) {
+    const int64_t z = i / each, element = i % each;
+    const T *from = sums + z * splits * each + element;
+    double sum = 0;
+    for (int64_t s = 0; s < splits; s++) {
+      sum += (double)from[s * each];
+    }
+    out.store(out.row(element / out.columns, z), element % out.columns, (T)sum, z);
+  }
+}
+
+// L: lines are rows of a or columns of b, else they are terms.
+template <typename T, bool L>
+static mt_tile_matrix<T, L> source(const void *data, int64_t line_step, int64_t step, int64_t along, const mt_product *p,
+                                   const int64_t *batch_step, int64_t run_slots) {
+  mt_tile_matrix<T, L> s;
+  memset(&s, 0, sizeof s);
+  s.base = (const T *)data;
+  s.line_step = line_step;
+  s.step = step;
+  s.run = L ? 0 : p->run;
+  s.run_slots = run_slots;
+  s.batch_dims = p->batch_dims;
+  memcpy(s.batch_size, p->batch_size, sizeof s.batch_size);
+  memcpy(s.batch_step, batch_step, sizeof s.batch_step);
+  mt_tile_align(&s, along);
+  return s;
+}
+
+template <int HOW, bool AL, bool BL>
+static int multiply(mt_device *device, const mt_product *p) {
+  typedef typename mt_tile_of<HOW>::T T;
+  static const int STEP = mt_tile_of<HOW>::STEP;
+  const int64_t run_slots = p->run ? (p->run + STEP - 1) / STEP * STEP : 0;
+  product_place<T> out;
+  mt_tile_plan t;
+  mt_scratch sums;
+  memset(&t, 0, sizeof t);
+  memset(&out, 0, sizeof out);
+  t.m = p->m;
+  t.n = p->n;
+  t.k = p->run ? p->k / p->run * run_slots : p->k;
+  t.parts = p->batch;
+  t.run = p->run ? run_slots / STEP : INT64_MAX;
+  // Whole runs together, or pieces of the only one.
+  const int64_t runs = p->run ? p->k / p->run : 1;
+  t.piece = runs > 1 ? MT_MAX(1, runs / 64) * run_slots : p->run ? PIECE / 2 : PIECE;
+  t.splits = MT_MAX(1, (t.k + t.piece - 1) / t.piece);
+  const mt_tile_matrix<T, AL> a = source<T, AL>(p->a, AL ? p->a_row : p->a_col, AL ? p->a_col : p->a_row, AL ? p->k : p->m, p, p->a_batch, run_slots);
+  const mt_tile_matrix<T, BL> b = source<T, BL>(p->b, BL ? p->b_col : p->b_row, BL ? p->b_row : p->b_col, BL ? p->k : p->n, p, p->b_batch, run_slots);
+  out.c = (T *)p->c;
+  out.bias = (const T *)p->bias;
+  out.bias_step = p->bias_step;
+  out.row_step = p->c_row;
+  out.column_step = p->c_col;
+  out.rows = p->m;
+  out.columns = p->n;
+  out.batch_dims = p->batch_dims;
+  memcpy(out.batch_size, p->batch_size, sizeof out.batch_size);
+  memcpy(out.batch_step, p->c_batch, sizeof out.batch_step);
+  if (t.splits == 1) {
+    return mt_tile_run<HOW, true>(device, t, a, b, out);
+  }
+  product_place<T> apart = out;
+  MT_TRY(sums.take(device, t.parts * t.splits * t.m * t.n, sizeof(T)));
+  apart.sums = (T *)sums.data;
+  MT_TRY((mt_tile_run<HOW, true>(device, t, a, b, apart)));
+  MT_LAUNCH(device, add_splits<T>, mt_grid(device, t.parts * t.m * t.n), MT_BLOCK, 0, out, (const T *)sums.data, t.parts, t.splits);
+  return MT_OK;
+}
+
+template <int HOW> static int choose(mt_device *device, const mt_product *p) {
+  // Lines run along what lies together in memory; runs are made of terms. Which way it is changes no bit.
+  const bool a_rows = p->run == 0 && (p->a_col == 1 || p->a_row != 1), b_columns = p->run == 0 && p->b_row == 1 && p->b_col != 1;
+  return b_columns ? multiply<HOW, true, true>(device, p)
+         : a_rows  ? multiply<HOW, true, false>(device, p)
+                   : multiply<HOW, false, false>(device, p);
+}
+
+int mt_product_run(mt_device *device, const mt_product *p) {
+  if (p->m == 0 || p->n == 0 || p->batch == 0) {
+    return MT_OK;
+  }
+  switch (mt_tile_how(p->dtype)) {
+    case MT_TILE_3XTF32: return choose<MT_TILE_3XTF32>(device, p);
+    case MT_TILE_TF32: return choose<MT_TILE_TF32>(device, p);
+    case MT_TILE_BF16: return choose<MT_TILE_BF16>(device, p);
+    default: return choose<MT_TILE_F64>(device, p);
+  }
+}
