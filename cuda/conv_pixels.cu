@@ -19,7 +19,7 @@ mt_pixel_map mt_pixel_map_of(const mt_tensor *t) {
 typedef struct {
   mt_pixel_map active;
   int64_t rows, size[3];
-  int group;
+  int64_t group;
   int64_t *start, *rank;   // rows + 1 each
   mt_pixel *list;
   uint8_t *fresh;

@@ -29,7 +29,17 @@ local function load()
   if K.mt_device_count(count) ~= 0 then return nil, ffi.string(K.mt_last_error()) end
   native.add_library(K)
   cuda.devices = count[0]
+  cuda.follow(K)
   return K
+end
+
+--- What is set for the whole process holds in both libraries.
+function cuda.follow(K)
+  K = K or library
+  if K then
+    native.check(K.mt_matmul_precision_set(native.cpu.mt_matmul_precision_get()))
+    native.check(K.mt_conv_algorithm_set(native.cpu.mt_conv_algorithm_get()))
+  end
 end
 
 --- The namespace of the CUDA library, or nil and the reason why there is none. The answer is remembered.

@@ -4,6 +4,7 @@
 -- portable build, which go to OpenBLAS (core/gemm.h), may depend on the sizes. F.linear never does.
 
 local autograd = require 'masked_torch.autograd'
+local cuda = require 'masked_torch.native.cuda'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -195,12 +196,15 @@ local matmul_torch = {}
 --- torch.set_float32_matmul_precision(precision): how float32 products of matmul and F.linear, and their gradients, are computed from
 -- now on. 'highest' (default) and 'high': in float32. 'medium': operands are rounded to bfloat16 (relative error up to 2^-9 each),
 -- sums stay float32; parameters and results are float32 as before (master weights). About twice as fast where the processor has the
--- instruction (avx512_bf16); elsewhere the same bits, without the speed. Convolutions and float64 are not affected.
+-- instruction (avx512_bf16); elsewhere the same bits, without the speed. Convolutions are not affected. On a GPU, where convolutions
+-- follow too: 'highest' has three TF32 products for one, as exact as float32; 'high' is TF32 (2^-11); 'medium' is bfloat16, not with
+-- the CPU's bits. float64 is never affected.
 function matmul_torch.set_float32_matmul_precision(precision)
   options.choice('set_float32_matmul_precision', 'precision', precision, PRECISIONS)
   for code, name in ipairs(PRECISIONS) do
     if name == precision then check(native.cpu.mt_matmul_precision_set(code - 1)) end
   end
+  cuda.follow()
 end
 
 --- torch.get_float32_matmul_precision() -> 'highest', 'high' or 'medium'.
