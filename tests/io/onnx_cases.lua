@@ -71,11 +71,12 @@ end
 for dims = 1, 3 do
   layer('Conv', dims, { 4, 6, 3, { padding = 1 } }, { false, 'one', 'all', 'soft' }, { garbage = true })
   layer('Conv', dims, { 4, 6, 3, { padding = 2, stride = 2, dilation = 2, groups = 2, bias = false } }, { false, 'all' })
-  layer('Conv', dims, { 4, 6, 2, { padding = 'same' } }, { false, 'one' })
+  layer('Conv', dims, { 4, 6, 2, { padding = 'same' } }, { false, 'one', 'full' })
+  layer('MaskedConv', dims, { 4, 6, 2, { padding = 1 } }, { 'full', 'all', 'one' })
   layer('Conv', dims, { 4, 6, 3, { padding = 'causal' } }, { false, 'one' })
   layer('ConvTranspose', dims, { 4, 6, 3, { stride = 2, padding = 1, output_padding = 1, groups = 2 } }, { false, 'one', 'soft_all' },
     { garbage = true })
-  layer('ConvTranspose', dims, { 4, 6, 2, { stride = 2, mask_rule = 'grow' } }, { 'one', 'soft_all' })
+  layer('ConvTranspose', dims, { 4, 6, 2, { stride = 3, mask_rule = 'grow' } }, { 'one', 'soft_all', 'full' })
   for _, family in ipairs{ 'MaskedConv', 'PartialConv', 'HalfConv', 'SparseConv', 'NormalizedConv', 'GatedConv' } do
     layer(family, dims, { 4, 6, 3, { padding = 1 } }, dims == 2 and { false, unpack(every_mask) } or { false, 'one', 'all', 'soft' },
       { garbage = family ~= 'NormalizedConv' })
@@ -104,6 +105,9 @@ layer('MaskConv', 2, { 4, 6, 3, { padding = 1, reweight = 'count', multichannel 
 layer('MaskConv', 2, { 4, 6, 3, { padding = 1, reweight = 'count', learn_alpha = true, alpha = 0.7 } }, { 'one', 'all' })
 layer('MaskConv', 2, { 4, 6, 3, { premask = 'multiply' } }, { 'soft', 'soft_all' })
 layer('MaskConv', 2, { 4, 6, 3, { premask = 'none' } }, { 'one' })
+for _, rule in ipairs{ 'keep', 'grow', 'erode', 'coverage', 'confidence', 'centre' } do      -- windows outside the image
+  layer('MaskConv', 2, { 4, 6, { 3, 1 }, { padding = { 1, 2 }, stride = { 1, 2 }, rule = rule } }, { false, 'full', 'all', 'soft' })
+end
 layer('PartialConv', 2, { 4, 6, 3, { padding = 1, multichannel = true } }, { false, 'one', 'all', 'soft' })
 layer('PartialConv', 2, { 4, 6, 3, { padding = 1, multichannel = true, compat = true } }, { 'all' })
 layer('MaskedConv', 2, { 4, 6, 3, { padding = 1, compat = true } }, { 'all', 'soft_all' })
@@ -354,6 +358,55 @@ end, shapes[2], { input_names = { 'x', 'sizes' }, axes = { x = { 'batch', [3] = 
     for i = 1, shape[1] do sizes[i] = { shape[3] - i, i } end
     return { torch.randn(shape), torch.tensor(sizes, { dtype = 'int64' }) }
   end })
+
+-- ---- stacks of layers by chance ------------------------------------------------------------------------------------------------
+
+local function stack(seed)
+  local function draw(n)
+    seed = (seed * 16807) % 2147483647
+    return seed % n + 1
+  end
+  draw(2)
+  local function pick(list) return list[draw(#list)] end
+  local rule3 = { 'grow', 'keep', 'coverage' }
+  local layers, C = {}, 4
+  for _ = 1, 2 + draw(4) do
+    local kind = draw(8)
+    if kind <= 4 then
+      local family = pick{ 'Conv', 'MaskedConv', 'PartialConv', 'HalfConv', 'SparseConv', 'GatedConv', 'MaskConv', 'MaskConv' }
+      local opts = { padding = pick{ 0, 1, 1, 2, 'same' }, groups = pick{ 1, 1, 2 }, bias = pick{ true, false },
+        dilation = pick{ 1, 1, 2 } }
+      if opts.padding ~= 'same' then opts.stride = pick{ 1, 1, { 1, 2 } } end
+      if family == 'PartialConv' or family == 'HalfConv' or family == 'MaskConv' then opts.multichannel = pick{ true, false } end
+      if family == 'HalfConv' then opts.rule = pick{ 'keep', 'grow' } end
+      if family == 'MaskConv' then
+        opts.rule, opts.border = pick{ 'keep', 'grow', 'erode', 'coverage', 'confidence', 'centre' }, pick{ true, false }
+        opts.reweight, opts.alpha, opts.gate = pick{ 'none', 'count', 'l1', 'l2' }, pick{ 1, 0.5, 0.3 }, pick{ 'mask', 'mask', 'none' }
+      end
+      local out = pick{ 2, 4, 6 }
+      layers[#layers + 1] = nn[family .. '2d'](C, out, pick{ 1, 2, 3, 3, { 3, 1 } }, opts)
+      C = out
+    elseif kind == 5 then
+      layers[#layers + 1] = nn.MaskedBatchNorm2d(C)
+    elseif kind == 6 then
+      layers[#layers + 1] = nn[pick{ 'MaxPool2d', 'AvgPool2d' }](pick{ 2, 3 }, { stride = pick{ 1, 2 }, padding = pick{ 0, 1 },
+        ceil_mode = pick{ true, false }, mask_rule = pick(rule3) })
+    elseif kind == 7 then
+      local mode = pick{ 'nearest', 'linear' }
+      layers[#layers + 1] = pick{ nn.Upsample{ scale_factor = 2, mode = mode, mask_rule = pick(rule3) },
+        nn.Masked(nn.Sigmoid()), nn.ReLU(), nn.ApplyMask() }
+    else
+      layers[#layers + 1] = nn.ConvTranspose2d(C, 4, pick{ 2, 3 }, { stride = pick{ 2, 3 }, padding = pick{ 0, 1 },
+        mask_rule = pick{ 'keep', 'grow' } })
+      C = 4
+    end
+  end
+  return nn.Sequential(layers)
+end
+for i = 1, 60 do
+  add('stack: ' .. i, function() return stack(7919 * i) end, { { 2, 4, 22, 19 }, { 1, 4, 17, 24 }, { 3, 4, 20, 20 } },
+    { mask = ({ nil, 'one', 'all', 'soft', 'soft_all', 'same', 'full' })[i % 7 + 1] })
+end
 
 -- ---- for both kinds of check ---------------------------------------------------------------------------------------------------------
 

@@ -467,3 +467,41 @@ describe('the kernels of masks', function()
     refuses({ 'multiplicity' }, C.mt_masked_conv_mask(c(out), c(m), nil, nil, g, v, 0))
   end)
 end)
+
+describe('windows that lie outside the image', function()
+  it('are invalid, whether the mask has a hole or not', function()
+    for _, rule in ipairs(rules) do
+      for _, opts in ipairs { { padding = { { 0, 0 }, { 2, 2 } } }, { padding = { { 3, 4 }, { 0, 0 } }, dilation = 2 },
+        { padding = { { 0, 0 }, { 1, 3 } }, stride = { 1, 2 } } } do
+        opts.rule = rule
+        local x, w, b = torch.randn(1, 2, 4, 5), torch.randn(3, 2, 2, 1), torch.randn(3)
+        local full, holed = torch.ones(1, 1, 4, 5), torch.ones(1, 1, 4, 5)
+        holed[1][1][3][3] = 0
+        local y, m = F.masked_conv(x, w, b, full, opts)
+        local _, other = F.masked_conv(x, w, b, holed, opts)
+        -- Windows with a tap in the image, by hand.
+        local dilation, stride = opts.dilation or 1, opts.stride or { 1, 1 }
+        m, other = m:tensor(), other:tensor()
+        local outside = 0
+        for i = 1, y:size(3) do
+          for j = 1, y:size(4) do
+            local touches = false
+            for t = 0, 1 do
+              local r, c = (i - 1) * stride[1] - opts.padding[1][1] + t * dilation, (j - 1) * stride[2] - opts.padding[2][1]
+              touches = touches or r >= 0 and r < 4 and c >= 0 and c < 5
+            end
+            if not touches then
+              outside = outside + 1
+              assert.are.equal(0, m[{ 1, 1, i, j }])
+              assert.are.equal(0, other[{ 1, 1, i, j }])
+              assert.are.equal(0, y[{ 1, 2, i, j }])
+            elseif rule == 'grow' then
+              assert.are.equal(1, m[{ 1, 1, i, j }])
+            end
+          end
+        end
+        assert.is_true(outside > 0)
+      end
+    end
+  end)
+end)

@@ -15,6 +15,8 @@ LIMIT = 1e-5  # of the largest value of an output
 def family(name):
     if ":" in name:
         kind, network = name.split(": ", 1)
+        if network.isdigit():
+            return kind
         return f"{kind}: {network.split(',')[0]}"
     word = name.split(" ")[0].split("(")[0]
     return word[:-2] if word[-2:] in ("1d", "2d", "3d") else word

@@ -155,6 +155,18 @@ local function centres_inside(g, opts, size, out)
   return true
 end
 
+-- Has every window a tap in the image? (Where an axis is shorter than the dilation the answer may be no although it is yes.)
+local function taps_inside(g, size, out)
+  for d = 0, g.dims - 1 do
+    local before, dilation = tonumber(g.pad_before[d]), tonumber(g.dilation[d])
+    if dilation * (tonumber(g.kernel[d]) - 1) < before or (out[d + 1] - 1) * tonumber(g.stride[d]) - before >= size[d + 1] or
+      size[d + 1] < dilation then
+      return false
+    end
+  end
+  return true
+end
+
 local function window_struct(g, opts, multiplicity)
   local v = ffi.new('mt_window')
   for d = 0, g.dims - 1 do v.centre[d] = centre_tap(g, d, opts) end
@@ -223,10 +235,11 @@ local function stays_full(opts, inside)
 end
 
 -- Without a hole and without a border to correct, the operator is the plain convolution.
-local function is_plain(mask, opts, inside)
+local function is_plain(mask, opts, inside, touching)
   if opts.compat and mask then return false end
   if mask and not mask:all_valid() then return false end
-  if mask and (opts.rule == 'keep' or opts.rule == 'centre') and not stays_full(opts, inside) then return false end
+  local at_centre = opts.rule == 'keep' or opts.rule == 'centre'
+  if mask and not (at_centre and stays_full(opts, inside) or not at_centre and touching) then return false end
   local looks_outside = opts.reweight ~= 'none' or (opts.rule ~= 'keep' and opts.rule ~= 'centre' and opts.rule ~= 'grow')
   return not (opts.border and looks_outside)
 end
@@ -253,8 +266,8 @@ end
 local function make_plan(op, x, w, mask, g, opts, alpha)
   local out = geometry.output_size(op, g, geometry.spatial(x))
   local plan = { geometry = g, out = out }
-  local inside = centres_inside(g, opts, geometry.spatial(x), out)
-  if is_plain(mask, opts, inside) then return plan, still_full(mask, g, opts, x, out) end
+  local inside, touching = centres_inside(g, opts, geometry.spatial(x), out), taps_inside(g, geometry.spatial(x), out)
+  if is_plain(mask, opts, inside, touching) then return plan, still_full(mask, g, opts, x, out) end
   local given, full = mask, not mask or mask:all_valid()
   if not mask or full and not opts.compat and not (opts.rule == 'centre' and opts.eps > 0) then
     mask = full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device)
@@ -364,7 +377,8 @@ end
 --   compat    masked_torch's arithmetic to the letter: no shortcut for full masks, filters of zeros have mask 0
 -- An empty window gives 0, ungated the bias. A full mask equals nil and, unless border is set with re-weighting, the plain
 -- convolution, to the bit; but where padding beyond half a kernel puts a window's centre outside the image, a mask of ones is
--- 0 there under 'keep' and 'centre', as any other mask is, and nil says nothing. An eps that is given counts under 'centre'.
+-- 0 there under 'keep' and 'centre', as any other mask is, and where the whole window is outside, under the other rules; nil
+-- says nothing. An eps that is given counts under 'centre'.
 -- The mask keeps one channel where the rule allows it; nil stays nil unless border is corrected.
 -- Sources: Liu et al. 2018 (PartialConv), Uhrig et al. 2017 (sparsity invariant), Knutsson and Westin 1993 and Eldesokey et al.
 -- 2018 (normalised), Graham and van der Maaten 2017 (submanifold), Yu et al. 2019 (gated).

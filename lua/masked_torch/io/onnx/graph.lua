@@ -326,6 +326,13 @@ function Graph:reduce(op, x, dims, keepdim)
   return self:node(op, { x, self:integers(axes) }, attributes, shape)
 end
 
+--- g:is_full(m): is every element of a mask 1? One bool with m's number of dims.
+function Graph:is_full(m)
+  local dims = {}
+  for d = 1, #m.shape do dims[d] = d end
+  return self:binary('Equal', self:reduce('ReduceMin', m, dims, true), self:number(1, m.dtype), 'bool')
+end
+
 --- g:slice(x, parts): parts = { [dim] = { first, last, step } }: 0-based positions from first up to, not including, last.
 function Graph:slice(x, parts)
   local starts, ends, axes, steps, shape = {}, {}, {}, {}, { unpack(x.shape) }

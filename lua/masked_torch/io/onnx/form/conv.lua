@@ -16,7 +16,7 @@ function Graph.windows(op, w_shape, opts)
   local stride, dilation = each(op, 'stride', opts.stride or 1, dims, 1), each(op, 'dilation', opts.dilation or 1, dims, 1)
   local before, after = geometry.padding(op, opts.padding or 0, kernel, stride, dilation)
   return { dims = dims, kernel = kernel, stride = stride, dilation = dilation, before = before, after = after,
-    groups = opts.groups or 1 }
+    groups = opts.groups or 1, causal = opts.padding == 'causal' }
 end
 
 --- Graph.output(s, win, d): the size of spatial axis d behind the windows.
@@ -120,7 +120,8 @@ local function transposed_mask(g, self, m, y, opts)
     local shape = { 1, 1, unpack(self.kernel_size) }
     opts.groups = 1
     local sum = form['conv_transpose' .. self.dims .. 'd'](g, m, g:filled(shape, 1, m.dtype), nil, opts)
-    return g:binary('Min', sum, g:number(1, m.dtype))
+    -- A full mask stays full, also where no input reaches.
+    return g:where(g:is_full(m), g:number(1, m.dtype), g:binary('Min', sum, g:number(1, m.dtype)))
   end
   for d = 1, self.dims do
     local span = self.dilation[d] * (self.kernel_size[d] - 1) + 1

@@ -13,11 +13,12 @@ local defaults = { stride = options.any(1), padding = options.any(0), dilation =
   reweight = 'none', alpha = options.any(1), border = false, gate = 'mask', premask = 'select', multichannel = false, eps = 0,
   compat = false, gate_weight = options.none, gate_bias = options.none }
 
--- The windows with one tap, at the kernel's centre.
+-- The windows with one tap, at the kernel's centre; a causal output stands where its last tap does.
 local function centre(win)
   local c = { dims = win.dims, kernel = {}, stride = win.stride, dilation = {}, before = {}, after = {}, groups = win.groups }
   for d = 1, win.dims do
-    local shift = math.floor(win.kernel[d] / 2) * win.dilation[d]
+    local tap = win.causal and win.kernel[d] - 1 or math.floor(win.kernel[d] / 2)
+    local shift = tap * win.dilation[d]
     c.kernel[d], c.dilation[d] = 1, 1
     c.before[d] = win.before[d] - shift
     c.after[d] = win.after[d] - (win.dilation[d] * (win.kernel[d] - 1) - shift)
@@ -31,6 +32,19 @@ local function is_identity(win)
     if win.stride[d] ~= 1 or win.before[d] ~= 0 or win.after[d] ~= 0 then return false end
   end
   return true
+end
+
+-- An even kernel has two middle taps, of which the second counts; a full mask stays full where the first is in the image. May
+-- that make a difference?
+local function full_may_stay(win)
+  local differs = false
+  if win.causal then return false end
+  for d = 1, win.dims do
+    local half = math.floor(win.kernel[d] / 2) * win.dilation[d]
+    if win.before[d] > half or win.after[d] > half then return false end
+    differs = differs or win.kernel[d] % 2 == 0 and centre(win).after[d] > 0
+  end
+  return differs
 end
 
 local function ones_shape(out, channels, kernel) return { out, channels, unpack(kernel) } end
@@ -234,6 +248,8 @@ local function run(g, op, x, w, b, mask, opts)
     local exact = opts.compat or opts.eps > 0 and x.shape[2] == 1
     local rule = opts.rule == 'centre' and not per_channel and not exact and 'keep' or opts.rule
     result = rules[rule](c)
+    local at_centre = opts.rule == 'keep' or opts.rule == 'centre' and opts.eps == 0
+    if given and at_centre and not opts.compat and full_may_stay(win) then result = g:where(g:is_full(m), g:number(1, x.dtype), result) end
   end
 
   local y
