@@ -73,7 +73,7 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo --fmad=false --threads 0 -Wno-deprecated-
   $(foreach arch,$(lastword $(CUDA_ARCHS)),-gencode arch=compute_$(arch),code=compute_$(arch)) \
   -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wno-unknown-pragmas -DMT_CUDA_LIBRARY -Icore $(if $(werror),-Werror all-warnings)
 CUDA_SOURCES := $(wildcard cuda/*.cu)
-CUDA_SHARED := status tensor tensor_view loop_plan reduce_plan $(patsubst core/%.c,%,$(wildcard core/*_check.c))
+CUDA_SHARED := status optim tensor tensor_view loop_plan reduce_plan $(patsubst core/%.c,%,$(wildcard core/*_check.c))
 CUDA_OBJECTS := $(CUDA_SOURCES:cuda/%.cu=$(BUILD)/cuda/%.o)
 CUDA_SHARED_OBJECTS := $(CUDA_SHARED:%=$(BUILD)/cuda/core/%.o)
 CUDA_LIBRARY := $(BUILD)/libmasked_torch_cuda.so

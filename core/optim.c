@@ -1,144 +1,6 @@
-// optim: see optim.h. The norms and limits of gradients are in optim_norm.c.
-#ifdef REAL
-
-// A row: the body for element i, where AT(k) is that element of operand k. Compiled once for neighbouring elements, where it
-// vectorises, and once for any steps. Every value is rounded to REAL after each operation, in any instruction set.
-#define AT(k) (*(REAL *)(q##k + i * s##k))
-#define UPDATE(name, last, constants, ...)                                                                                  \
-  MT_INLINE void FN(name##_steps)(char *const *at, int64_t s0, int64_t s1, int64_t s2, int64_t s3, int64_t s4, int64_t s5,  \
-                                  int64_t n, const name##_numbers *c) {                                                     \
-    char *const q0 = at[0], *const q1 = at[1], *const q2 = at[MT_MIN(2, last)], *const q3 = at[MT_MIN(3, last)],            \
-                *const q4 = at[MT_MIN(4, last)], *const q5 = at[MT_MIN(5, last)];                                           \
-    (void)q2, (void)q3, (void)q4, (void)q5, (void)s2, (void)s3, (void)s4, (void)s5;                                         \
-    constants _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) __VA_ARGS__                                              \
-  }                                                                                                                         \
-  MT_CLONES static void FN(name)(char *const *at, const int64_t *step, int64_t n, const void *context) {                    \
-    const int64_t z = sizeof(REAL);                                                                                         \
-    bool near = true;                                                                                                       \
-    for (int32_t k = 0; k <= last; k++) {                                                                                   \
-      near = near && step[k] == z;                                                                                          \
-    }                                                                                                                       \
-    if (near) {                                                                                                             \
-      FN(name##_steps)(at, z, z, z, z, z, z, n, context);                                                                   \
-    } else {                                                                                                                \
-      FN(name##_steps)(at, step[0], step[1], step[MT_MIN(2, last)], step[MT_MIN(3, last)], step[MT_MIN(4, last)],           \
-                       step[MT_MIN(5, last)], n, context);                                                                  \
-    }                                                                                                                       \
-  }
-#define K(name) const REAL name = (REAL)c->name;
-
-UPDATE(sgd, 2, K(lr) K(momentum) K(rest) K(decay) K(sign) const bool decays = decay != 0; const int32_t mode = c->mode;, {
-  REAL g = sign * AT(1);
-  const REAL p = AT(0);
-  g = decays ? g + decay * p : g;
-  if (mode != SGD_PLAIN) {
-    const REAL b = mode & SGD_FIRST ? g : momentum * AT(2) + rest * g;
-    AT(2) = b;
-    g = mode & SGD_NESTEROV ? g + momentum * b : b;
-  }
-  AT(0) = p - lr * g;
-})
-
-UPDATE(adam, 4, K(beta1) K(beta2) K(rest1) K(rest2) K(size) K(root) K(eps) K(decay) K(shrink) K(sign)
-       const bool decays = decay != 0; const bool amsgrad = c->amsgrad;, {
-  REAL g = sign * AT(1);
-  const REAL p = AT(0) * shrink;
-  g = decays ? g + decay * p : g;
-  const REAL m = beta1 * AT(2) + rest1 * g;
-  const REAL v = beta2 * AT(3) + rest2 * (g * g);
-  REAL u = v;
-  if (amsgrad) {
-    const REAL w = AT(4);
-    u = v > w || v != v ? v : w;
-    AT(4) = u;
-  }
-  AT(2) = m;
-  AT(3) = v;
-  AT(0) = p - size * (m / (MATH(sqrt)(u) / root + eps));
-})
-
-UPDATE(rmsprop, 4, K(lr) K(alpha) K(rest) K(eps) K(decay) K(momentum) K(sign)
-       const bool decays = decay != 0; const bool centered = c->centered; const bool moves = c->moves;, {
-  REAL g = sign * AT(1);
-  const REAL p = AT(0);
-  g = decays ? g + decay * p : g;
-  const REAL s = alpha * AT(2) + rest * (g * g);
-  AT(2) = s;
-  REAL d = s;
-  if (centered) {
-    const REAL m = alpha * AT(3) + rest * g;
-    AT(3) = m;
-    d = s - m * m;
-    d = d < 0 ? 0 : d;  // a variance: below 0 by rounding only
-  }
-  REAL u = g / (MATH(sqrt)(d) + eps);
-  if (moves) {
-    u = momentum * AT(4) + u;
-    AT(4) = u;
-  }
-  AT(0) = p - lr * u;
-})
-
-UPDATE(adan, 5, K(beta1) K(beta2) K(beta3) K(rest1) K(rest2) K(rest3) K(size1) K(size2) K(root) K(eps) K(shrink) K(divisor)
-       K(sign) K(after), {
-  const REAL g = sign * AT(1);
-  const REAL d = (AT(5) + g) * after;
-  const REAL m = beta1 * AT(2) + rest1 * g;
-  const REAL k = beta2 * AT(3) + rest2 * d;
-  const REAL t = beta2 * d + g;
-  const REAL v = beta3 * AT(4) + rest3 * (t * t);
-  AT(2) = m;
-  AT(3) = k;
-  AT(4) = v;
-  AT(5) = -g;
-  const REAL a = MATH(sqrt)(v) / root + eps;
-  AT(0) = (AT(0) * shrink - size1 * (m / a) - size2 * (k / a)) / divisor;
-})
-
-UPDATE(ema, 1, K(rest), {
-  const REAL a = AT(0);
-  AT(0) = a + rest * (AT(1) - a);
-})
-
-UPDATE(swap, 1, (void)c;, {
-  const REAL a = AT(0);
-  AT(0) = AT(1);
-  AT(1) = a;
-})
-#undef AT
-#undef UPDATE
-#undef K
-
-#else
-#include "optim_list.h"
-#include "row.h"
-
-// What a row needs to know, in double; each parameter has its own where the numbers depend on its step.
-enum { SGD_PLAIN = 0, SGD_MOMENTUM = 1, SGD_FIRST = 2, SGD_NESTEROV = 4 };
-typedef struct {
-  double lr, momentum, rest, decay, sign;
-  int32_t mode;
-} sgd_numbers;
-typedef struct {
-  double beta1, beta2, rest1, rest2, size, root, eps, decay, shrink, sign;
-  bool amsgrad;
-} adam_numbers;
-typedef struct {
-  double lr, alpha, rest, eps, decay, momentum, sign;
-  bool centered, moves;
-} rmsprop_numbers;
-typedef struct {
-  double beta1, beta2, beta3, rest1, rest2, rest3, size1, size2, root, eps, shrink, divisor, sign, after;
-} adan_numbers;
-typedef struct {
-  double rest;
-} ema_numbers;
-typedef struct {
-  char unused;
-} swap_numbers;
-
-#define MT_SOURCE "optim.c"
-#include "twice.h"
+// optim: see optim.h. This page holds no loop over elements and is compiled for both libraries; the updates stand in optim_rows.h,
+// the norms of gradients in optim_norm.c.
+#include "optim_check.h"
 
 static double sign_of(int32_t maximize) { return maximize ? -1 : 1; }
 
@@ -172,7 +34,7 @@ int mt_optim_sgd(int64_t count, mt_tensor *const *parameters, mt_tensor *const *
     }
     numbers[i] = (sgd_numbers){lr, momentum, 1 - dampening, weight_decay, sign_of(maximize), mode};
   }
-  const int status = mt_optim_list_rows(&list, sgd_f32, sgd_f64, numbers, sizeof(sgd_numbers));
+  const int status = mt_optim_rows(&list, MT_OPTIM_SGD, numbers, sizeof(sgd_numbers));
   mt_free(numbers);
   return status;
 }
@@ -197,7 +59,7 @@ int mt_optim_adam(int64_t count, mt_tensor *const *parameters, mt_tensor *const 
       .decay = decoupled ? 0 : weight_decay, .shrink = decoupled ? 1 - lr * weight_decay : 1, .sign = sign_of(maximize),
       .amsgrad = max_exp_avg_sqs != NULL};
   }
-  const int status = mt_optim_list_rows(&list, adam_f32, adam_f64, numbers, sizeof(adam_numbers));
+  const int status = mt_optim_rows(&list, MT_OPTIM_ADAM, numbers, sizeof(adam_numbers));
   mt_free(numbers);
   return status;
 }
@@ -213,7 +75,7 @@ int mt_optim_rmsprop(int64_t count, mt_tensor *const *parameters, mt_tensor *con
   }
   const rmsprop_numbers numbers = {lr, alpha, 1 - alpha, eps, weight_decay, momentum, sign_of(maximize), grad_avgs != NULL,
     buffers != NULL};
-  return mt_optim_list_rows(&list, rmsprop_f32, rmsprop_f64, &numbers, 0);
+  return mt_optim_rows(&list, MT_OPTIM_RMSPROP, &numbers, 0);
 }
 
 int mt_optim_adan(int64_t count, mt_tensor *const *parameters, mt_tensor *const *gradients, mt_tensor *const *exp_avgs,
@@ -237,7 +99,7 @@ int mt_optim_adan(int64_t count, mt_tensor *const *parameters, mt_tensor *const 
       .root = sqrt(1 - pow(beta3, step[i])), .eps = eps, .shrink = no_prox ? 1 - lr * weight_decay : 1,
       .divisor = no_prox ? 1 : 1 + lr * weight_decay, .sign = sign_of(maximize), .after = step[i] > 1};  // a factor: a choice would not vectorise
   }
-  const int status = mt_optim_list_rows(&list, adan_f32, adan_f64, numbers, sizeof(adan_numbers));
+  const int status = mt_optim_rows(&list, MT_OPTIM_ADAN, numbers, sizeof(adan_numbers));
   mt_free(numbers);
   return status;
 }
@@ -249,7 +111,7 @@ int mt_optim_ema(int64_t count, mt_tensor *const *averages, mt_tensor *const *pa
     return mt_fail(MT_ERROR_ARGUMENT, "EMA: expected a list of parameters");
   }
   const ema_numbers numbers = {1 - decay};
-  return mt_optim_list_rows(&list, ema_f32, ema_f64, &numbers, 0);
+  return mt_optim_rows(&list, MT_OPTIM_EMA, &numbers, 0);
 }
 
 int mt_optim_swap(int64_t count, mt_tensor *const *a, mt_tensor *const *b) {
@@ -259,7 +121,40 @@ int mt_optim_swap(int64_t count, mt_tensor *const *a, mt_tensor *const *b) {
     return mt_fail(MT_ERROR_ARGUMENT, "EMA: expected a list of parameters");
   }
   const swap_numbers numbers = {0};
-  return mt_optim_list_rows(&list, swap_f32, swap_f64, &numbers, 0);
+  return mt_optim_rows(&list, MT_OPTIM_SWAP, &numbers, 0);
 }
 
-#endif
+// ---- lists of gradients ---------------------------------------------------------------------------------------------------
+
+int mt_optim_scale(int64_t count, mt_tensor *const *gradients, double factor) {
+  const mt_optim_list list = {.op = "clip_grad_norm_", .count = count, .operands = 1, .writes = 1, .tensors = {gradients},
+    .names = {"gradient"}};
+  const scale_numbers numbers = {factor};
+  return mt_optim_rows(&list, MT_OPTIM_SCALE, &numbers, 0);
+}
+
+int mt_optim_clamp(int64_t count, mt_tensor *const *gradients, double limit) {
+  const mt_optim_list list = {.op = "clip_grad_value_", .count = count, .operands = 1, .writes = 1, .tensors = {gradients},
+    .names = {"gradient"}};
+  if (!(limit >= 0)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "clip_grad_value_: clip_value: expected a number of at least 0, got %g", limit);
+  }
+  const clamp_numbers numbers = {limit};
+  return mt_optim_rows(&list, MT_OPTIM_CLAMP, &numbers, 0);
+}
+
+int mt_optim_shared(int64_t *a, int64_t *b, int64_t count, mt_tensor *const *tensors) {
+  const mt_optim_list list = {.op = "optim", .count = count, .operands = 1, .tensors = {tensors}, .names = {"parameter"}};
+  MT_TRY(mt_optim_check(&list));
+  *a = *b = 0;
+  for (int64_t i = 0; i < count; i++) {
+    for (int64_t j = i + 1; j < count; j++) {
+      if (tensors[i]->storage == tensors[j]->storage && mt_check_overlap("optim", tensors[i], tensors[j], false) != MT_OK) {
+        *a = i + 1;
+        *b = j + 1;
+        return MT_OK;
+      }
+    }
+  }
+  return MT_OK;
+}

@@ -1,40 +1,12 @@
 // optim_list: see optim_list.h.
 #include "optim_list.h"
 
-#include <stdio.h>
-
 static int64_t pieces(const mt_tensor *t) { return (t->numel + MT_OPTIM_PIECE - 1) / MT_OPTIM_PIECE; }
-
-static int check_entry(const mt_optim_list *list, int64_t i) {
-  char name[64];
-  const mt_tensor *first = list->tensors[0][i];
-  for (int32_t k = 0; k < list->operands; k++) {
-    if (!list->tensors[k]) {
-      continue;
-    }
-    const mt_tensor *t = list->tensors[k][i];
-    snprintf(name, sizeof(name), "%s %lld", list->names[k], (long long)i + 1);
-    MT_TRY(mt_check_real(list->op, name, t));
-    MT_TRY(mt_check_like(list->op, name, t, first));
-    if (list->writes >> k & 1) {
-      MT_TRY(mt_check_output(list->op, name, t));
-      for (int32_t j = 0; j < list->operands; j++) {
-        if (j != k && list->tensors[j] && list->tensors[j][i]) {
-          MT_TRY(mt_check_overlap(list->op, t, list->tensors[j][i], false));
-        }
-      }
-    }
-  }
-  return MT_OK;
-}
 
 int mt_optim_list_check(const mt_optim_list *list, int64_t *chunks) {
   *chunks = 0;
-  if (list->count < 0 || (list->count > 0 && !list->tensors[0])) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected a list of tensors", list->op);
-  }
+  MT_TRY(mt_optim_check(list));
   for (int64_t i = 0; i < list->count; i++) {
-    MT_TRY(check_entry(list, i));
     *chunks += pieces(list->tensors[0][i]);
   }
   return MT_OK;

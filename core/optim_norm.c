@@ -1,4 +1,4 @@
-// optim_norm: what optim.h says about lists of gradients: norm, scale, clamp, non_finite, shared.
+// optim_norm: what optim.h says about lists of gradients: norm, non_finite.
 #ifdef REAL
 
 // Each adds |x|^p of a row to the lanes of `sum`. Element k of a piece belongs to lane k % LANES whatever the rows are, so the order
@@ -46,21 +46,6 @@ static void FN(norm_row)(char *const *p, const int64_t *step, int64_t n, const v
     FN(largest)(sum, p[1], step[1], n);
   } else {
     FN(powers)(sum, p[1], step[1], n);
-  }
-}
-
-static void FN(scale_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const REAL factor = (REAL) * (const double *)context;
-  for (int64_t i = 0; i < n; i++) {
-    *(REAL *)(p[0] + i * step[0]) *= factor;
-  }
-}
-
-static void FN(clamp_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const REAL limit = (REAL) * (const double *)context;
-  for (int64_t i = 0; i < n; i++) {
-    REAL *x = (REAL *)(p[0] + i * step[0]);
-    *x = *x > limit ? limit : *x < -limit ? -limit : *x;
   }
 }
 
@@ -130,9 +115,7 @@ int mt_optim_norm(double *norm, int64_t count, mt_tensor *const *gradients, doub
   const mt_optim_list list = {.op = "grad_norm", .count = count, .operands = 1, .tensors = {gradients}, .names = {"gradient"},
     .row_major = true};
   int64_t chunks;
-  if (!(p > 0)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "grad_norm: norm_type: expected a number above 0, got %g", p);
-  }
+  MT_TRY(mt_optim_check_norm(p));
   MT_TRY(mt_optim_list_check(&list, &chunks));
   MT_SCRATCH(double, of_piece, chunks);
   if (!of_piece) {
@@ -154,21 +137,6 @@ int mt_optim_norm(double *norm, int64_t count, mt_tensor *const *gradients, doub
   }
   mt_free(of_piece);
   return status;
-}
-
-int mt_optim_scale(int64_t count, mt_tensor *const *gradients, double factor) {
-  const mt_optim_list list = {.op = "clip_grad_norm_", .count = count, .operands = 1, .writes = 1, .tensors = {gradients},
-    .names = {"gradient"}};
-  return mt_optim_list_rows(&list, scale_row_f32, scale_row_f64, &factor, 0);
-}
-
-int mt_optim_clamp(int64_t count, mt_tensor *const *gradients, double limit) {
-  const mt_optim_list list = {.op = "clip_grad_value_", .count = count, .operands = 1, .writes = 1, .tensors = {gradients},
-    .names = {"gradient"}};
-  if (!(limit >= 0)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "clip_grad_value_: clip_value: expected a number of at least 0, got %g", limit);
-  }
-  return mt_optim_list_rows(&list, clamp_row_f32, clamp_row_f64, &limit, 0);
 }
 
 static void finite_piece(const mt_loop *loop, const mt_tensor *t, int64_t i, int64_t chunk, int64_t begin, int64_t end,
@@ -194,23 +162,6 @@ int mt_optim_non_finite(int64_t *first, int64_t count, mt_tensor *const *tensors
   }
   mt_free(tensor_of_piece);
   return status;
-}
-
-int mt_optim_shared(int64_t *a, int64_t *b, int64_t count, mt_tensor *const *tensors) {
-  const mt_optim_list list = {.op = "optim", .count = count, .operands = 1, .tensors = {tensors}, .names = {"parameter"}};
-  int64_t chunks;
-  MT_TRY(mt_optim_list_check(&list, &chunks));
-  *a = *b = 0;
-  for (int64_t i = 0; i < count; i++) {
-    for (int64_t j = i + 1; j < count; j++) {
-      if (tensors[i]->storage == tensors[j]->storage && mt_check_overlap("optim", tensors[i], tensors[j], false) != MT_OK) {
-        *a = i + 1;
-        *b = j + 1;
-        return MT_OK;
-      }
-    }
-  }
-  return MT_OK;
 }
 
 #endif

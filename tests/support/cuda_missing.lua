@@ -5,5 +5,4 @@ return {
   'shuffle',
   'upsample',
   'norm',
-  'optim',
 }
