@@ -359,7 +359,12 @@ function kinds.language_model(row)
     hits:item()
     return loss
   end)
-  return { inputs = { tokens = tokens, target = target, lengths = lengths }, ours = run }
+  local function step()
+    torch.set_float32_matmul_precision(row.precision or 'highest')
+    run()
+    torch.set_float32_matmul_precision 'highest'
+  end
+  return { inputs = { tokens = tokens, target = target, lengths = lengths }, ours = step }
 end
 
 --- ours.prepare(row): see above. The same row gets the same numbers in every run.

@@ -7,6 +7,7 @@
 --   flops     of one call, as if nothing was masked; 0: not counted
 --   goals     array of {against =, ratio =}: what we want. against: 'torch' (the strongest row of PyTorch), 'masked_torch',
 --             'ours plain'; no ratio: time in proportion to the valid area
+--   precision of the products of our linear layers: 'medium' is bfloat16; the peers stay at float32
 --   quick     part of QUICK=1
 --   compile   torch.compile is tried too (it takes its time, so few rows have it)
 
@@ -135,6 +136,8 @@ end
 add{ name = 'classifier step 128 pictures on a canvas of 28', kind = 'classifier', N = 128, canvas = 28, flops = 0, quick = true }
 add{ name = 'language model step, published', kind = 'language_model', N = 1024, L = 128, vocabulary = 50257, depth = 4, scale = 64,
   width = 128, flops = 238.6e9, goals = { { against = 'masked_torch', ratio = 1.9 } }, compile = true }
+add{ name = 'language model step, published, bfloat16 products', kind = 'language_model', N = 1024, L = 128, vocabulary = 50257,
+  depth = 4, scale = 64, width = 128, precision = 'medium', flops = 238.6e9, goals = { { against = 'masked_torch', ratio = 2.8 } } }
 add{ name = 'language model step, 64 windows, bytes', kind = 'language_model', N = 64, L = 128, vocabulary = 256, depth = 4, scale = 64,
   width = 128, flops = 5.1e9 }
 
