@@ -86,6 +86,20 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
     const int64_t o0 = task / chunks * WINO_LANES, n = MT_MIN(WINO_LANES, t->outputs - o0);
     const int64_t left = MT_MIN(WINO_LANES, s->padded - o0), c1 = task % chunks * PACK_CHANNELS;
     const int64_t after = MT_MIN(c1 + PACK_CHANNELS, t->channels);
+    // Panels may be narrower or wider than a vector.
+    struct {
+      int64_t panel, lanes, at, first, count;
+    } piece[WINO_LANES];
+    int pieces = 0;
+    for (int64_t l = 0; l < left; l += piece[pieces++].count) {
+      const int64_t panel = (o0 + l) / s->kernel->lanes[0] * s->kernel->lanes[0];
+      const int64_t lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - panel);
+      piece[pieces].panel = panel;
+      piece[pieces].lanes = lanes;
+      piece[pieces].at = o0 + l - panel;
+      piece[pieces].first = l;
+      piece[pieces].count = MT_MIN(left - l, panel + lanes - o0 - l);
+    }
     if (n > 0) {
       load_weights(s, all, (const float *)t->w + c1 * t->w_channel + o0 * t->w_output, after - c1, n);
     } else {
@@ -105,13 +119,13 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
       const int64_t c0 = c - c % MT_TILE_K, kn = block_length(t, c0);
       for (int64_t p = 0; p < s->l.points; p++) {
         float *block = s->weights + (p * t->channels + c0) * s->padded;
-        for (int64_t l = 0, first = o0; l < left;) {  // panels may be narrower or wider than a vector
-          const int64_t panel = first / s->kernel->lanes[0] * s->kernel->lanes[0];
-          const int64_t lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - panel);
-          const int64_t count = MT_MIN(left - l, panel + lanes - first);
-          memcpy(block + kn * panel + (c - c0) * lanes + (first - panel), (const float *)&u[p] + l, sizeof(float) * (size_t)count);
-          l += count;
-          first += count;
+        for (int k = 0; k < pieces; k++) {
+          float *to = block + kn * piece[k].panel + (c - c0) * piece[k].lanes + piece[k].at;
+          if (pieces == 1 && left == WINO_LANES) {
+            *(wino_lanes *)to = u[p];
+          } else {
+            memcpy(to, (const float *)&u[p] + piece[k].first, sizeof(float) * (size_t)piece[k].count);
+          }
         }
       }
     }
