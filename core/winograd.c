@@ -19,6 +19,7 @@ typedef struct {
   int64_t padded;            // lanes of all panels of outputs
   int64_t lanes;             // padded, up to whole vectors of the transforms
   int64_t together;          // points whose channels share a row of MT_TILE_K terms
+  int64_t kblock, point[WINO_IN * WINO_IN];  // of a tile's points: between blocks of channels; where they begin
   int64_t block;             // tiles of a block
   bool cleared;              // outputs that are not active are 0 already
   float *weights;            // [point][block of channels][panel][channel][lane]
@@ -134,10 +135,9 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
 
 // ---- tiles ------------------------------------------------------------------------------------------------------------------
 
-// Where the points of tile i of a block begin: point p of the channels from c0 on.
+// Where point p of tile i of a block begins, channels from c0 on.
 static inline int64_t pixel_point(const wino_plan *s, int64_t c0, int64_t p, int64_t i) {
-  const int64_t groups = (s->l.points + s->together - 1) / s->together, kb = c0 / MT_TILE_K;
-  return ((kb * groups + p / s->together) * s->block + i) * MT_TILE_STEP(float) + p % s->together * s->taps->channels;
+  return c0 / MT_TILE_K * s->kblock + s->point[p] + i * MT_TILE_STEP(float);
 }
 
 static WINO_CLONES void transform_pixels(const wino_plan *s, const mt_wino_tile *tile, int64_t i, float *to) {
@@ -210,10 +210,38 @@ MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bi
   }
 }
 
-static WINO_CLONES void transform_outputs(const wino_plan *s, const mt_wino_tile *tile, int64_t i, const float *from) {
+// The active outputs of a tile: their place in it and in y, and their factors.
+typedef struct {
+  int64_t place;
+  float *y, scale, gate;
+} wino_output_pixel;
+
+static int64_t find_outputs(const wino_plan *s, const mt_wino_tile *tile, wino_output_pixel *pixel) {
   const mt_taps *t = s->taps;
   const int32_t last = t->dims - 1;
-  const int64_t down = s->l.rows == 1 ? 1 : WINO_OUT;
+  int64_t count = 0;
+  for (int64_t r = 0; r < (s->l.rows == 1 ? 1 : WINO_OUT); r++) {
+    for (int64_t k = 0; k < WINO_OUT; k++) {
+      const int64_t at[MT_TAPS_DIMS] = {t->dims == 2 ? tile->at[0] + r : tile->at[1] + k, tile->at[1] + k};
+      if (at[0] < 0 || at[last] < 0 || at[0] >= t->grid[0] || at[last] >= t->grid[last] ||
+          (t->active.data && !((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, tile->sample, at)])) {
+        continue;
+      }
+      int64_t offset = tile->sample * t->y_sample;
+      for (int32_t d = 0; d < t->dims; d++) offset += at[d] * t->y_step[d];
+      pixel[count++] = (wino_output_pixel){
+          r * WINO_OUT + k, (float *)t->y + offset,
+          t->scale.data ? ((const float *)t->scale.data)[mt_taps_at(t, &t->scale, tile->sample, at)] : 1,
+          t->gate.data ? ((const float *)t->gate.data)[mt_taps_at(t, &t->gate, tile->sample, at)] : 1};
+    }
+  }
+  return count;
+}
+
+static WINO_CLONES void transform_outputs(const wino_plan *s, const mt_wino_tile *tile, int64_t i, const float *from) {
+  const mt_taps *t = s->taps;
+  wino_output_pixel pixel[WINO_OUT * WINO_OUT];
+  const int64_t pixels = find_outputs(s, tile, pixel);
   for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
     const int64_t n = MT_MIN(WINO_LANES, t->outputs - o);
     wino_lanes m[WINO_IN * WINO_IN], half[WINO_OUT * WINO_IN], y[WINO_OUT * WINO_OUT];
@@ -225,19 +253,8 @@ static WINO_CLONES void transform_outputs(const wino_plan *s, const mt_wino_tile
       for (int r = 0; r < WINO_OUT; r++) wino_output(y + r * WINO_OUT, 1, half + r * WINO_IN, 1);
     }
     const float *bias = t->bias ? (const float *)t->bias + o : NULL;
-    for (int64_t r = 0; r < down; r++) {
-      for (int64_t k = 0; k < WINO_OUT; k++) {
-        const int64_t at[MT_TAPS_DIMS] = {t->dims == 2 ? tile->at[0] + r : tile->at[1] + k, tile->at[1] + k};
-        if (at[0] < 0 || at[last] < 0 || at[0] >= t->grid[0] || at[last] >= t->grid[last] ||
-            (t->active.data && !((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, tile->sample, at)])) {
-          continue;
-        }
-        int64_t offset = tile->sample * t->y_sample + o * t->y_channel;
-        for (int32_t d = 0; d < t->dims; d++) offset += at[d] * t->y_step[d];
-        store(t, (float *)t->y + offset, y[r * WINO_OUT + k], bias, n,
-              t->scale.data ? ((const float *)t->scale.data)[mt_taps_at(t, &t->scale, tile->sample, at)] : 1,
-              t->gate.data ? ((const float *)t->gate.data)[mt_taps_at(t, &t->gate, tile->sample, at)] : 1);
-      }
+    for (int64_t k = 0; k < pixels; k++) {
+      store(t, pixel[k].y + o * t->y_channel, y[pixel[k].place], bias, n, pixel[k].scale, pixel[k].gate);
     }
   }
 }
@@ -318,7 +335,11 @@ static int run(wino_plan *s, const mt_taps *t) {
     s->block -= BLOCK_LEAST;
   }
   const int64_t groups = (s->l.points + s->together - 1) / s->together, kblocks = (t->channels + MT_TILE_K - 1) / MT_TILE_K;
-  s->pixels_size = kblocks * groups * s->block * MT_TILE_STEP(float);
+  s->kblock = groups * s->block * MT_TILE_STEP(float);
+  for (int64_t p = 0; p < s->l.points; p++) {
+    s->point[p] = p / s->together * s->block * MT_TILE_STEP(float) + p % s->together * t->channels;
+  }
+  s->pixels_size = kblocks * s->kblock;
   s->slot_size = s->pixels_size + s->l.points * s->block * s->lanes;
   s->slots = mt_threads_get();
   int64_t weights;
