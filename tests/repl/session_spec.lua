@@ -65,7 +65,7 @@ describe('a session', function()
       assert.is_true(session.incomplete(text), text)
     end
     for _, text in ipairs{ '1', 'x = 1', 'x y', 'x = "open', 'print(1))', 'end', '1 + * 2', ':time for', '?for', '$ for', '', 'return 1 x',
-      'for i = 1 do end end', '= 1' } do
+      'for i = 1 do end end', '= 1', 'local x = 1; x', 'x = 1\nx' } do
       assert.is_false(session.incomplete(text), text)
     end
   end)
@@ -78,10 +78,14 @@ describe('a session', function()
     assert.are.equal('f', answer.trace.frames[1].name)
     assert.are.equal('t', answer.trace.frames[1].locals[1].name)
     fails('\n\nerror "here"', ':3: here')
+    fails('1 + * 2', "unexpected symbol near '*'")
+    fails('foo bar', "'=' expected near 'bar'")
+    fails('local x = 1; y z', "'=' expected near 'z'")
+    fails('x.y.z -- what', ':1: attempt to index global')
     fails('error{ code = 3 }')
     assert.are.equal(3, s.last_error.error.code)
     fails 'error()'
-    fails('torch.ones(2) + torch.ones(3)', 'in[8]:1:', 'add')
+    fails('torch.ones(2) + torch.ones(3)', 'in[12]:1:', 'add')
   end)
 
   it('sees what ran inside a network when an error came', function()

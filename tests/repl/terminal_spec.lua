@@ -187,6 +187,26 @@ describe('the prompt at a terminal', function()
   it('holds it with everything compiled', function() leave((conversation{ '-Ohotloop=1,hotexit=1' })) end)
   it('holds it where the cursor cannot move', function() leave((conversation(nil, 'dumb'))) end)
 
+  it('takes what is pasted as one input, whatever its length, and draws long rows', function()
+    if not editing then return pending 'libedit is missing' end
+    local p = session{ '-q' }
+    p:prompt()
+    local rows = {}
+    for i = 1, 200 do rows[i] = ('\tlocal v%d = %d -- as in a file'):format(i % 150, i) end
+    p:send('\27[200~' .. table.concat(rows, '\r') .. '\27[201~')
+    p:wait_for 'local v50 = 200'
+    p:send '\r'
+    p:wait_until(function(text) return text:match '[^\n]*$' == '>' and p.screen.column == 3 end, 'the prompt')
+    assert.are.equal('200', p:enter 'v50')
+    -- A row longer than the terminal, completed and sent.
+    p:send(('local long = "%s"; torch.lins\t'):format(('é'):rep(200)))
+    p:wait_for 'torch.linspace('
+    p:send '1, 2, 2):sum():item() + #long\r'
+    p:wait_for '403'
+    p:prompt()
+    leave(p)
+  end)
+
   it('stops a long kernel', function()
     local p = session{ '-q' }
     p:prompt()

@@ -56,6 +56,7 @@ function vt:write(bytes)
     local c = text:sub(i, i)
     if c == '\27' then
       local parameters, code, after = text:match('^%[([%d;?]*)([@%a])()', i + 1)
+      if text:sub(i + 1, i + 1) == 'M' then parameters, code, after = '', 'A', i + 2 end
       if not code then
         assert(#text - i < 16, 'unknown escape ' .. ('%q'):format(text:sub(i, i + 16)))
         self.pending = text:sub(i)
@@ -72,8 +73,8 @@ function vt:write(bytes)
       elseif c == '\8' then
         self.column = math.max(1, self.column - 1)
       elseif c == '\t' then
-        repeat put(self, ' ') until self.column % 8 == 1
-      elseif c ~= '\7' then
+        self.column = self.column + 8 - (self.column - 1) % 8
+      elseif c ~= '\7' and c ~= '\0' then
         local whole = text:match('^[%z\1-\127\194-\244][\128-\191]*', i)
         local need = c:byte() >= 240 and 4 or c:byte() >= 224 and 3 or c:byte() >= 194 and 2 or 1
         if #whole < need and i + need - 1 > #text then

@@ -58,7 +58,7 @@ local function duration(seconds)
 end
 commands.duration = duration
 
-commands.time = { arguments = 'statement | on | off',
+commands.time = { arguments = 'code|on|off',
   text = 'how long it took and what memory it left; on: of every line',
   run = function(repl, rest)
   if rest == 'on' or rest == 'off' then
@@ -69,7 +69,7 @@ commands.time = { arguments = 'statement | on | off',
   repl:run(rest, true)
 end }
 
-commands.bench = { arguments = 'statement', text = 'runs it for about a second: fastest and median time', run = function(repl, rest)
+commands.bench = { arguments = 'code', text = 'runs it for about a second: fastest and median time', run = function(repl, rest)
   if rest == '' then fail ':bench needs a statement' end
   local fn, message = repl.session:compile(rest, 'bench')
   if not fn then return repl:show{ ok = false, syntax = true, error = message, text = rest } end
@@ -329,19 +329,33 @@ commands.quit = { arguments = '', text = 'leaves, as Ctrl-D does', run = functio
 local order = { 'map', 'hist', 'time', 'bench', 'mem', 'gc', 'who', 'reset', 'where', 'locals', 'up', 'down', 'forget', 'load', 'reload',
   'edit', 'save', 'history', 'help', 'quit' }
 
-commands.help = { arguments = '', text = 'this list', run = function(repl)
-  repl:print [[
-Lua, and its results: no `=` is needed, a `;` at the end prints nothing; _ is the last result, _2 and _3 those before.
-Locals of the prompt stay. Input goes on until it is whole; a blank line ends it. Tab completes, Up and Ctrl-R find
-earlier input, Ctrl-C stops what runs, Ctrl-D leaves.
-torch, nn, F (torch.nn.functional) and optim are there.
+local introduction = [[
+Type Lua and see its results: no `=` is needed, a `;` at the end prints nothing; _ is the last result, _2 and _3 those before. Locals of
+the prompt stay. Input goes on until it is whole; a blank line ends it. Tab completes, Up and Ctrl-R find earlier input, Ctrl-C stops
+what runs, Ctrl-D leaves. torch, nn, F (torch.nn.functional) and optim are there.]]
 
-  ?name                 documentation of a function, class or variable: ?nn.Conv2d, ?x:sum; help(x) does the same
-  ??word                where the documentation speaks of it
-  $ command             runs a command of the shell]]
+-- Words in lines as wide as the terminal; what stands before them is `indent` wide.
+local function wrapped(text, indent)
+  local width, lines, line = math.max(40, terminal.columns() - 1 - indent), {}, nil
+  for word in text:gmatch '%S+' do
+    if line and #line + #word + 1 > width then
+      lines[#lines + 1], line = line, nil
+    end
+    line = line and line .. ' ' .. word or word
+  end
+  lines[#lines + 1] = line
+  return table.concat(lines, '\n' .. (' '):rep(indent))
+end
+
+commands.help = { arguments = '', text = 'this list', run = function(repl)
+  repl:print(wrapped(introduction, 0) .. '\n')
+  local list = { { '?name', 'documentation of a function, class or variable: ?nn.Conv2d, ?x:sum; help(x) does the same' },
+    { '??word', 'where the documentation speaks of it' }, { '$ command', 'runs a command of the shell' } }
   for _, name in ipairs(order) do
-    local command = commands[name]
-    repl:print(('  %-21s %s'):format((':' .. name .. ' ' .. command.arguments):gsub('%s+$', ''), command.text))
+    list[#list + 1] = { ':' .. name .. ' ' .. commands[name].arguments, commands[name].text }
+  end
+  for _, entry in ipairs(list) do
+    repl:print(('  %-18s %s'):format(entry[1], wrapped(entry[2], 21)))
   end
 end }
 

@@ -38,6 +38,7 @@ if not pcall(ffi.typeof, 'struct mt_edit_line') then
     int el_cursor(mt_edit *, int);
     typedef char *(*mt_edit_prompt)(mt_edit *);
     int raise(int);
+    long mt_edit_read(int, void *, unsigned long) __asm__("read");
   ]]
 end
 local C = ffi.C
@@ -48,7 +49,7 @@ local SIGTSTP, CLOSED = 20, 0x38       -- POLLERR, POLLHUP, POLLNVAL
 local FAR = 2 ^ 24                     -- beyond every end
 
 local CTRL = { C = '\3', D = '\4', TAB = '\t', ENTER = '\31', N = '\14', P = '\16', R = '\18', Z = '\26',
-  PASTE = '\28', PASTED = '\29' }
+  PASTE = '\28' }
 local REPAINT = '\30'      -- bound to libedit's own redrawing; nobody types it
 local special = {}
 for _, c in pairs(CTRL) do special[c] = true end
@@ -100,7 +101,7 @@ function editor.open()
   for _, key in ipairs{
     { '\r', CTRL.ENTER }, { '\n', CTRL.ENTER },   -- not as itself: libedit loses count of its rows when a row break is typed
     { '\27[A', CTRL.P }, { '\27OA', CTRL.P }, { '\27[B', CTRL.N }, { '\27OB', CTRL.N },
-    { '\27[200~', CTRL.PASTE }, { '\27[201~', CTRL.PASTED } } do
+    { '\27[200~', CTRL.PASTE } } do
     call(el, BIND, '-s', key[1], key[2], NULL)
   end
   for _, key in ipairs{ { '\27[H', 'ed-move-to-beg' }, { '\27[F', 'ed-move-to-end' }, { '\27[1~', 'ed-move-to-beg' },
@@ -245,6 +246,21 @@ local function dedent(text, cursor, indent)
   return text:sub(1, start) .. wanted .. text:sub(start + #blank + 1), cursor - #blank + #wanted
 end
 
+-- The pasted text, up to the mark behind it. Read past libedit, whose drawing of every character would take its time; byte by byte,
+-- because what follows the mark is libedit's.
+local PASTED = '\27[201~'
+function Editor.pasted()
+  local parts, byte = {}, ffi.new 'char[1]'
+  local text
+  repeat
+    if C.mt_edit_read(0, byte, 1) <= 0 then break end
+    parts[#parts + 1] = ffi.string(byte, 1)
+    text = parts[#parts] == '~' and table.concat(parts, '', math.max(1, #parts - 5))
+  until text == PASTED
+  text = table.concat(parts, '', 1, text == PASTED and #parts - #PASTED or #parts)
+  return (text:gsub('\r\n?', '\n'):gsub('\t', '  '):gsub('[%z\1-\9\11-\31\127]', ''))
+end
+
 -- What Enter does: true when the input is done.
 function Editor:enter(text, cursor, hooks)
   local last = not text:find('\n', cursor + 1, true)
@@ -278,7 +294,7 @@ end
 function Editor:read(prompt, hooks)
   self.shown_text = prompt           -- C reads it
   self.shown = word(prompt)
-  self.recalled, self.recalling, self.pasting = nil, false, false
+  self.recalled, self.recalling = nil, false
   self:start()
   local text, what
   repeat
@@ -305,15 +321,12 @@ function Editor:key(hooks)
     self.recalling = false
     return
   end
-  if self.pasting and c ~= CTRL.PASTED and c ~= CTRL.C then return end
   text, cursor = text:sub(1, cursor - 1) .. text:sub(cursor + 1), cursor - 1
   self:set(text, cursor)
   local result, what, drawn
   if c == CTRL.PASTE then
-    self.pasting = true
-  elseif c == CTRL.PASTED then
-    self.pasting = false
-    self:set((text:gsub(CTRL.ENTER, '\n'):gsub('\t', '  ')))
+    local pasted = self.pasted()
+    self:set(text:sub(1, cursor) .. pasted .. text:sub(cursor + 1), cursor + #pasted)
   elseif c == CTRL.C then
     result, what = nil, 'interrupt'
   elseif c == CTRL.D then

@@ -105,6 +105,12 @@ function rewrite.last(text, compiles)
   end
 end
 
+--- rewrite.ends_in_comment(text)
+function rewrite.ends_in_comment(text)
+  local tokens = lexer.tokens(text)
+  return #tokens > 0 and tokens[#tokens].kind == 'comment'
+end
+
 --- rewrite.silenced(text): the text without a `;` at its end, and whether there was one.
 function rewrite.silenced(text)
   local tokens = code(text)

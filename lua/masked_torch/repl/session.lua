@@ -118,7 +118,7 @@ end
 function session.incomplete(text)
   if text:find '^%s*[:?$]' then return false end
   text = text:gsub('^%s*=', 'return ')
-  if compiles(text) or compiles('return ' .. text) then return false end
+  if compiles(text) or compiles('return ' .. text) or rewrite.last(text, compiles) then return false end
   return ends_early(text) or ends_early('return ' .. text)
 end
 
@@ -129,7 +129,11 @@ function Session:compile(text, name)
   -- In parentheses of a call, so that what is called is not a tail call: its caller has a line number.
   local before, expression = '', compiles('return ' .. given) and given
   if not expression then before, expression = rewrite.last(given, compiles) end
-  local source = expression and ('%sreturn __values(%s\n)'):format(before, expression) or text
+  local source = text
+  if expression then
+    -- A comment at the end must not swallow the parenthesis; without one the line numbers are simpler.
+    source = ('%sreturn __values(%s%s)'):format(before, expression, rewrite.ends_in_comment(expression) and '\n' or '')
+  end
   local declared
   source, declared = rewrite.locals(source)
   source = rewrite.polls(source, POLL)
@@ -138,7 +142,9 @@ function Session:compile(text, name)
     -- The message should speak of what was typed; of an expression, where it goes wrong rather than that it is no statement.
     local _, plainly = loadstring(text, '=' .. name)
     local _, returned = loadstring('return ' .. given, '=' .. name)
-    if plainly and plainly:find("'=' expected near", 1, true) and returned and not returned:find("'<eof>' expected", 1, true) then
+    local first = ("near '%s'"):format(given:match '^%s*([%w_]*)')
+    if plainly and (plainly:find("'=' expected near", 1, true) or plainly:find(first, 1, true)) and returned and
+      not returned:find("'<eof>' expected", 1, true) and not returned:find(first, 1, true) then
       plainly = returned
     end
     return nil, plainly or message
