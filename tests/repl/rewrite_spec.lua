@@ -32,8 +32,10 @@ describe('lexer', function()
             assert.is_nil(token.open, path)
           end
           assert.is_true(compiles(rewrite.polls(text, '__poll()')), path)
-          assert.is_true(compiles(rewrite.at_end(text, '__keep()')), path)
-          assert.is_true(compiles((rewrite.locals(text))), path)
+          if path:find '/nn/' then
+            assert.is_true(compiles(rewrite.at_end(text, '__keep()')), path)
+            assert.is_true(compiles((rewrite.locals(text))), path)
+          end
         elseif name:sub(1, 1) ~= '.' and lfs.attributes(path, 'mode') == 'directory' then
           each(path)
         end
