@@ -4,13 +4,15 @@
 -- mixed sizes, all tiny, each in a process of its own; validation and checkpoints at every sample. After the first half of
 -- the steps the tensor memory that lives must be the same to the byte at all 20 samples, what malloc has given out within 4 KiB of
 -- its first value, and the resident memory within 1 %. (Below 5000 steps 64 KiB and 10 %: the heap still takes its shape.) malloc's
--- caches per thread and size, which fill for ever more slowly, are off. Prints a table; exit status 1 if not.
+-- caches per thread and size, which fill for ever more slowly, are off. Each training runs twice, interpreted and compiled: compiled
+-- code comes and goes in LuaJIT's own heap, which grows in pieces of 128 KiB, 1 % of these processes each, so with it resident memory
+-- may rise by 5 %. Prints a table; exit status 1 if not.
 
 local root = arg[0]:match('^(.*)bench/soak%.lua$') or './'
 package.path = root .. 'lua/?.lua;' .. root .. 'lua/?/init.lua;' .. root .. 'experiments/?.lua;' .. package.path
 
 local steps, subject = tonumber(arg[1]) or 20000, arg[2]
-local ROW = '%-8s %8s %8s %12s %9s %7s %14s %8s %14s %8s %8s  %s'
+local ROW = '%-16s %8s %8s %12s %9s %7s %14s %8s %14s %8s %8s  %s'
 if steps < 50 or steps % 1 ~= 0 then
   io.stderr:write('soak: steps: expected a whole number of at least 50\n')
   os.exit(1)
@@ -20,13 +22,15 @@ if not subject then
     'resident, KiB', 'highest', 'change', ''))
   io.stdout:flush()
   local failed = false
+  -- The interpreter that runs this, with its options.
+  local words, first = {}, 0
+  while arg[first - 1] do first = first - 1 end
+  for i = first, 0 do words[#words + 1] = "'" .. arg[i]:gsub("'", "'\\''") .. "'" end
   for _, name in ipairs{ 'causal', 'window', 'images' } do
-    -- The interpreter that runs this, with its options.
-    local words, first = {}, 0
-    while arg[first - 1] do first = first - 1 end
-    for i = first, 0 do words[#words + 1] = "'" .. arg[i]:gsub("'", "'\\''") .. "'" end
-    failed = os.execute(('GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0 %s %d %s'):format(
-      table.concat(words, ' '), steps, name)) ~= 0 or failed
+    for _, mode in ipairs{ '-joff', '-jon' } do
+      failed = os.execute(('GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0 %s %s %s %d %s'):format(
+        words[1], mode, table.concat(words, ' ', 2), steps, name)) ~= 0 or failed
+    end
   end
   os.exit(failed and 1 or 0)
 end
@@ -166,9 +170,9 @@ os.remove(file)
 local change = resident_high / first.resident - 1
 local short = steps < 5000
 local ok = exact and given_high - first.given <= (short and 64 or 4) * 1024 and
-  resident_high - first.resident <= (short and 0.1 or 0.01) * first.resident
+  resident_high - first.resident <= (short and 0.1 or jit.status() and 0.05 or 0.01) * first.resident
 local function whole(n) return ('%d'):format(n) end
-print(ROW:format(subject, whole(steps), ('%.0f'):format(train.terminal.now() - began), whole(first.live), whole(live_high),
+print(ROW:format(subject .. (jit.status() and ', compiled' or ''), whole(steps), ('%.0f'):format(train.terminal.now() - began), whole(first.live), whole(live_high),
   whole(first.blocks), whole(first.given), whole(given_high),
   whole(first.resident), whole(resident_high), ('%.2f %%'):format(100 * change), ok and 'flat' or 'NOT FLAT'))
 os.exit(ok and 0 or 1)

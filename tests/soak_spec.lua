@@ -7,6 +7,9 @@ describe('a long training run', function()
     if os.getenv 'MASKED_TORCH_CONFIG' == 'sanitize' then return pending('resident memory is judged without sanitizers') end
     local how, out, err = process.run('bench/soak.lua', 300)
     assert.are.equal('exit 0', how, out .. err)
-    for _, subject in ipairs{ 'causal', 'window', 'images' } do assert.matches('\n' .. subject .. ' [^\n]* flat\n', out) end
+    for _, subject in ipairs{ 'causal', 'window', 'images' } do
+      assert.matches('\n' .. subject .. '  [^\n]* flat\n', out)
+      assert.matches('\n' .. subject .. ', compiled [^\n]* flat\n', out)
+    end
   end)
 end)
