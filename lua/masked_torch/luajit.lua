@@ -1,5 +1,9 @@
---- luajit: two things that releases of LuaJIT compile wrongly, switched off before anything else is loaded, for this library and for
--- the scripts that use it. Both are rare, silent and depend on where a trace happens to begin.
+--- luajit: how the compiler is set, for this library and for the scripts that use it, before anything else is loaded.
+--
+-- Room for compiled code. LuaJIT's default is 1000 traces in 512 KiB, after which it throws all away and begins again. A training step
+-- needs about 1 MiB: it was compiled anew every 60 steps, for ever, and ran 10 to 30 times slower than interpreted.
+--
+-- Two things that releases of LuaJIT compile wrongly; both are rare, silent, and depend on where a trace happens to begin.
 --
 -- Loops over a table literal inside hot loops (LuaJIT/LuaJIT#980; releases up to 2023): `for _, what in ipairs{ 'y', 'mask' }` gave
 -- 'y' twice, because loads are forwarded from the literal. Without that optimisation results are right; it costs nothing
@@ -15,7 +19,9 @@ local version = jit.version                                  -- 'LuaJIT 2.1.0-be
 local beta = version:find('beta', 1, true) ~= nil
 local date = tonumber(version:match('2%.1%.(%d%d%d%d%d%d%d%d%d+)$')) or math.huge
 
-if beta and jit.opt then jit.opt.start('-fwd') end
+local set = jit.opt and jit.opt.start or require('jit.opt').start
+set('maxmcode=16384', 'maxtrace=8000')
+if beta then set('-fwd') end
 
 if beta or date < 1787184000 then                            -- 20 August 2026
   local builtin_pairs, builtin_next, type, error, getmetatable = pairs, next, type, error, getmetatable

@@ -51,6 +51,13 @@ local own = {}
 function options.own(given) return setmetatable(given, own) end
 function options.is_own(given) return getmetatable(given) == own end
 
+--- A list or a table of options, not an object.
+function options.is_plain(value)
+  if type(value) ~= 'table' then return false end
+  local meta = getmetatable(value)
+  return meta == nil or meta == own
+end
+
 -- Tables of defaults as arrays: table traversals are not compiled (luajit.lua). Keys with a value come first.
 local lists = setmetatable({}, { __mode = 'k' })
 

@@ -74,6 +74,8 @@ for dims = 1, 3 do
   layer('Conv', dims, { 4, 6, 2, { padding = 'same' } }, { false, 'one', 'full' })
   layer('MaskedConv', dims, { 4, 6, 2, { padding = 1 } }, { 'full', 'all', 'one' })
   layer('Conv', dims, { 4, 6, 3, { padding = 'causal' } }, { false, 'one' })
+  layer('MaskedConv', dims, { 4, 6, 3, { padding = 'causal', dilation = 2 } }, { 'one', 'all' })
+  layer('HalfConv', dims, { 4, 6, 2, { padding = 'causal' } }, { 'one', 'all' })
   layer('ConvTranspose', dims, { 4, 6, 3, { stride = 2, padding = 1, output_padding = 1, groups = 2 } }, { false, 'one', 'soft_all' },
     { garbage = true })
   layer('ConvTranspose', dims, { 4, 6, 2, { stride = 3, mask_rule = 'grow' } }, { 'one', 'soft_all', 'full' })

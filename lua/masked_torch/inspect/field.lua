@@ -9,6 +9,7 @@
 -- Statistics of norm layers are not counted, as is usual. A field is a table {size per spatial axis} or 'all'; nil: not known.
 
 local autograd = require 'masked_torch.autograd'
+local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 
 local field = {}
@@ -26,7 +27,7 @@ local function merged(fields, ...)
   for i = 1, select('#', ...) do
     local x = select(i, ...)
     local own = type(x) == 'table' and (is_tensor(x) and fields[x])
-    if not own and type(x) == 'table' and not is_tensor(x) and getmetatable(x) == nil then     -- cat, stack, index
+    if not own and options.is_plain(x) then     -- cat, stack, index
       own = merged(fields, unpack(x))
     end
     if own then

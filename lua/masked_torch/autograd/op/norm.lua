@@ -130,10 +130,10 @@ local function named(op, names, defaults, ...)
   local given = {}
   for i = 1, select('#', ...) do
     local value = select(i, ...)
-    if type(value) == 'table' and options.is_own(value) then
+    if options.is_own(value) then
       for k = 1, #OWN do given[OWN[k]] = value[OWN[k]] end
       options.own(given)
-    elseif type(value) == 'table' and getmetatable(value) == nil then
+    elseif options.is_plain(value) then
       if i ~= select('#', ...) then fail('%s: the table of options must be the last argument', op) end
       for key, v in pairs(value) do given[key] = v end
     elseif value ~= nil then

@@ -9,6 +9,7 @@ local autograd = require 'masked_torch.autograd'
 local masks = require 'masked_torch.mask'
 local set_tracer = require('masked_torch.nn.module').set_tracer
 local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
 local size = require 'masked_torch.io.onnx.size'
 local Graph = require 'masked_torch.io.onnx.graph'
 local Tensor = require 'masked_torch.tensor'
@@ -108,7 +109,7 @@ local function involved(...)
     if type(a) == 'table' then
       local meta = getmetatable(a)
       if meta == Value then return true end
-      if meta == nil then
+      if options.is_plain(a) then
         for _, entry in next, a do
           if is_value(entry) or size.is(entry) then return true end
         end

@@ -13,7 +13,7 @@ local function named(names, ...)
   local given = {}
   for i = 1, select('#', ...) do
     local value = select(i, ...)
-    if type(value) == 'table' and (getmetatable(value) == nil or options.is_own(value)) then
+    if options.is_plain(value) then
       for key, v in pairs(value) do given[key] = v end
     elseif value ~= nil then
       given[names[i]] = value
