@@ -1,29 +1,13 @@
 // norm: see norm.h. Statistics per cell, then one elementwise pass over x; the backward pass likewise (norm_problem.h).
+#include "norm_check.h"
 #include "norm_problem.h"
 
 // ---- one weight per channel: batch, group and instance norm ---------------------------------------------------------
 
-static int check_channels(const char *op, const mt_tensor *x) {
-  MT_TRY(mt_check_real(op, "input", x));
-  if (x->ndim < 2) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: input: expected (N, C, ...), got %s", op, MT_SHAPE(x));
-  }
-  return MT_OK;
-}
-
-// A parameter that the kernel writes.
-static int check_written(const norm_problem *p, const char *argument, const mt_tensor *t, int32_t first, int32_t ndim) {
-  MT_TRY(norm_check_parameter(p, argument, t, first, ndim));
-  return t == NULL ? MT_OK : mt_check_output(p->op, argument, t);
-}
-
-static int channel_views(norm_problem *p, const mt_tensor *weight, const mt_tensor *bias) {
-  MT_TRY(norm_check_parameter(p, "weight", weight, 1, 1));
-  MT_TRY(norm_check_parameter(p, "bias", bias, 1, 1));
+static void channel_views(norm_problem *p, const mt_tensor *weight, const mt_tensor *bias) {
   p->per_channel = true;
   p->weight = norm_broadcast(weight, p->x, 1, true);
   p->bias = norm_broadcast(bias, p->x, 1, false);
-  return MT_OK;
 }
 
 static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
@@ -70,15 +54,8 @@ static int batch_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
                          const mt_tensor *weight, const mt_tensor *bias, int32_t flags, double momentum, double eps) {
   const bool compat = flags & MT_NORM_COMPAT;
   const int64_t channels = p->x->shape[1];
-  MT_TRY(channel_views(p, weight, bias));
-  MT_TRY(check_written(p, "running_mean", running_mean, 1, 1));
-  MT_TRY(check_written(p, "running_var", running_var, 1, 1));
-  MT_TRY(norm_check_stats(p, stats, 2, (const int64_t[]){channels, 3}));
+  channel_views(p, weight, bias);
   if (flags & MT_NORM_BATCH_STATISTICS) {
-    if (p->x->numel == channels && channels > 0 && !compat) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: input: expected more than 1 value per channel when training, got %s", p->op,
-                     MT_SHAPE(p->x));
-    }
     MT_TRY(norm_statistics(p, stats, eps, false, compat));
     for (int64_t c = 0; c < channels; c++) {
       if (norm_has_mean(p->group + c) || compat) {
@@ -88,8 +65,6 @@ static int batch_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
         norm_blend(running_var, c, momentum, compat ? p->group[c].variance : norm_unbiased(p->group + c));
       }
     }
-  } else if (running_mean == NULL || running_var == NULL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected running_mean and running_var when training is false", p->op);
   } else {
     double *s = stats->data;
     for (int64_t c = 0; c < channels; c++) {
@@ -102,46 +77,25 @@ static int batch_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
   return norm_normalise(p, y, p->masked && !compat);
 }
 
-static int check_compat(const mt_tensor *mask, int32_t flags) {
-  if ((flags & MT_NORM_COMPAT) && mask == NULL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "batch_norm: mask: expected a tensor in the compat mode, got NULL");
-  }
-  return MT_OK;
-}
-
 int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                           const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
                           int32_t flags, double momentum, double eps) {
   norm_problem p;
-  MT_TRY(check_channels("batch_norm", x));
-  MT_TRY(check_compat(mask, flags));
+  MT_TRY(mt_norm_check_batch_forward(y, stats, running_mean, running_var, x, mask, weight, bias, flags));
   int status = norm_open(&p, "batch_norm", x, mask, -1, 1);
-  if (status == MT_OK && (status = norm_check_output(&p, "output", y, NULL)) == MT_OK) {
+  if (status == MT_OK) {
     status = batch_forward(&p, y, stats, running_mean, running_var, weight, bias, flags, momentum, eps);
   }
   return norm_close(&p, status);
 }
 
-// What every backward checks: gradients of the right shape, parameters from dim `first` on.
-static int check_backward(norm_problem *p, const mt_tensor *dx, const mt_tensor *dweight, const mt_tensor *dbias,
-                          const mt_tensor *dy, int32_t first, int32_t ndim) {
-  MT_TRY(mt_check_like(p->op, "gradient", dy, p->x));
-  if (dx != NULL) {
-    MT_TRY(norm_check_output(p, "dx", dx, dy));
-  }
-  MT_TRY(check_written(p, "dweight", dweight, first, ndim));
-  return check_written(p, "dbias", dbias, first, ndim);
-}
-
 int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
                            const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, int32_t flags) {
   norm_problem p;
-  MT_TRY(check_channels("batch_norm", x));
-  MT_TRY(check_compat(mask, flags));
+  MT_TRY(mt_norm_check_batch_backward(dx, dweight, dbias, dy, x, mask, weight, stats, flags));
   int status = norm_open(&p, "batch_norm", x, mask, -1, 1);
-  if (status == MT_OK && (status = check_backward(&p, dx, dweight, dbias, dy, 1, 1)) == MT_OK &&
-      (status = channel_views(&p, weight, NULL)) == MT_OK &&
-      (status = norm_check_stats(&p, stats, 2, (const int64_t[]){x->shape[1], 3})) == MT_OK) {
+  if (status == MT_OK) {
+    channel_views(&p, weight, NULL);
     const bool batch = flags & MT_NORM_BATCH_STATISTICS, compat = flags & MT_NORM_COMPAT;
     const norm_pass how = {.masked = p.masked && (batch || !compat), .compat = compat, .statistics = batch};
     status = channel_backward(&p, dx, dweight, dbias, dy, stats->data, how);
@@ -173,28 +127,9 @@ static void blend_samples(const norm_problem *p, mt_tensor *running_mean, mt_ten
   }
 }
 
-static int group_members(int64_t *members, const mt_tensor *x, const mt_tensor *stats) {
-  MT_TRY(check_channels("group_norm", x));
-  MT_TRY(mt_check_ndim("group_norm", "stats", stats, 3));
-  const int64_t groups = stats->shape[1];
-  if (groups < 1 || x->shape[1] % groups != 0) {
-    return mt_fail(MT_ERROR_ARGUMENT, "group_norm: num_groups: expected a divisor of the %lld channels of %s, got %lld",
-                   (long long)x->shape[1], MT_SHAPE(x), (long long)groups);
-  }
-  *members = MT_MAX(1, x->shape[1] / groups);
-  return MT_OK;
-}
-
 static int group_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                          const mt_tensor *weight, const mt_tensor *bias, double momentum, double eps) {
-  MT_TRY(norm_check_output(p, "output", y, NULL));
-  MT_TRY(channel_views(p, weight, bias));
-  MT_TRY(check_written(p, "running_mean", running_mean, 1, 1));
-  MT_TRY(check_written(p, "running_var", running_var, 1, 1));
-  MT_TRY(norm_check_stats(p, stats, 3, (const int64_t[]){p->x->shape[0], stats->shape[1], 3}));
-  if ((running_mean != NULL || running_var != NULL) && p->members != 1) {
-    return mt_fail(MT_ERROR_ARGUMENT, "group_norm: running statistics need one group per channel");
-  }
+  channel_views(p, weight, bias);
   MT_TRY(norm_statistics(p, stats, eps, false, false));
   blend_samples(p, running_mean, running_var, momentum);
   return norm_normalise(p, y, p->masked);
@@ -205,7 +140,7 @@ int mt_norm_group_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mea
                           double momentum, double eps) {
   norm_problem p;
   int64_t members = 1;
-  MT_TRY(group_members(&members, x, stats));
+  MT_TRY(mt_norm_check_group_forward(&members, y, stats, running_mean, running_var, x, mask, weight, bias));
   int status = norm_open(&p, "group_norm", x, mask, 2, members);
   if (status == MT_OK) {
     status = group_forward(&p, y, stats, running_mean, running_var, weight, bias, momentum, eps);
@@ -217,11 +152,10 @@ int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, 
                            const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats) {
   norm_problem p;
   int64_t members = 1;
-  MT_TRY(group_members(&members, x, stats));
+  MT_TRY(mt_norm_check_group_backward(&members, dx, dweight, dbias, dy, x, mask, weight, stats));
   int status = norm_open(&p, "group_norm", x, mask, 2, members);
-  if (status == MT_OK && (status = check_backward(&p, dx, dweight, dbias, dy, 1, 1)) == MT_OK &&
-      (status = channel_views(&p, weight, NULL)) == MT_OK &&
-      (status = norm_check_stats(&p, stats, 3, (const int64_t[]){x->shape[0], stats->shape[1], 3})) == MT_OK) {
+  if (status == MT_OK) {
+    channel_views(&p, weight, NULL);
     const norm_pass how = {.masked = p.masked, .statistics = true};
     status = channel_backward(&p, dx, dweight, dbias, dy, stats->data, how);
   }
@@ -230,37 +164,21 @@ int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, 
 
 // ---- one weight per element: layer and RMS norm -----------------------------------------------------------------------
 
-// Opens the problem whose kept dims are the leading ones of stats.
-static int layer_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, const mt_tensor *stats) {
-  *p = (norm_problem){0};
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_tensor(op, "stats", stats));
-  const int32_t kept = stats->ndim - 1;
-  if (kept < 0 || kept >= x->ndim) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: normalized_shape: has more dimensions than the input %s", op, MT_SHAPE(x));
-  }
-  MT_TRY(norm_open(p, op, x, mask, kept, 1));
-  int64_t shape[MT_MAX_DIMS];
-  memcpy(shape, x->shape, sizeof(shape));
-  shape[kept] = 3;
-  return norm_check_stats(p, stats, kept + 1, shape);
-}
-
-static int layer_views(norm_problem *p, const mt_tensor *weight, const mt_tensor *bias, int32_t kept) {
-  MT_TRY(norm_check_parameter(p, "weight", weight, kept, p->x->ndim - kept));
-  MT_TRY(norm_check_parameter(p, "bias", bias, kept, p->x->ndim - kept));
+static void layer_views(norm_problem *p, const mt_tensor *weight, const mt_tensor *bias, int32_t kept) {
   p->weight = norm_broadcast(weight, p->x, kept, true);
   p->bias = norm_broadcast(bias, p->x, kept, false);
-  return MT_OK;
 }
 
 static int layer_forward(const char *op, mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
                          const mt_tensor *weight, const mt_tensor *bias, double eps, bool rms) {
   norm_problem p;
-  int status = layer_open(&p, op, x, mask, stats);
-  if (status == MT_OK && (status = norm_check_output(&p, "output", y, NULL)) == MT_OK &&
-      (status = layer_views(&p, weight, bias, stats->ndim - 1)) == MT_OK &&
-      (status = norm_statistics(&p, stats, eps, rms, false)) == MT_OK) {
+  MT_TRY(mt_norm_check_layer_forward(op, y, stats, x, mask, weight, bias));
+  int status = norm_open(&p, op, x, mask, stats->ndim - 1, 1);
+  if (status == MT_OK) {
+    layer_views(&p, weight, bias, stats->ndim - 1);
+    status = norm_statistics(&p, stats, eps, rms, false);
+  }
+  if (status == MT_OK) {
     status = norm_normalise(&p, y, p.masked);
   }
   return norm_close(&p, status);
@@ -292,10 +210,10 @@ static int layer_backward(const char *op, mt_tensor *dx, mt_tensor *dweight, mt_
                           const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats,
                           bool rms) {
   norm_problem p;
-  int status = layer_open(&p, op, x, mask, stats);
-  const int32_t kept = stats == NULL ? 0 : stats->ndim - 1;
-  if (status == MT_OK && (status = check_backward(&p, dx, dweight, dbias, dy, kept, x->ndim - kept)) == MT_OK &&
-      (status = layer_views(&p, weight, NULL, kept)) == MT_OK) {
+  MT_TRY(mt_norm_check_layer_backward(op, dx, dweight, dbias, dy, x, mask, weight, stats));
+  int status = norm_open(&p, op, x, mask, stats->ndim - 1, 1);
+  if (status == MT_OK) {
+    layer_views(&p, weight, NULL, stats->ndim - 1);
     norm_fill_cells(&p, stats->data);
     if (dweight != NULL || dbias != NULL) {
       status = layer_parameters(&p, dweight, dbias, dy);

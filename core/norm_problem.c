@@ -137,49 +137,8 @@ mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, 
   return view;
 }
 
-static int check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x) {
-  MT_TRY(mt_check_dtype(op, "mask", mask, x->dtype));
-  bool fits = mask->ndim == x->ndim;
-  for (int32_t d = 0; fits && d < x->ndim; d++) {
-    fits = mask->shape[d] == 1 || mask->shape[d] == x->shape[d];
-  }
-  if (!fits) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: mask: %s does not broadcast to the input %s", op, MT_SHAPE(mask), MT_SHAPE(x));
-  }
-  return MT_OK;
-}
-
-int norm_check_parameter(const norm_problem *p, const char *argument, const mt_tensor *t, int32_t first, int32_t ndim) {
-  if (t == NULL) {
-    return MT_OK;
-  }
-  MT_TRY(mt_check_dtype(p->op, argument, t, p->x->dtype));
-  return mt_check_shape(p->op, argument, t, ndim, p->x->shape + first);
-}
-
-int norm_check_stats(const norm_problem *p, const mt_tensor *stats, int32_t ndim, const int64_t *shape) {
-  MT_TRY(mt_check_dtype(p->op, "stats", stats, MT_FLOAT64));
-  MT_TRY(mt_check_shape(p->op, "stats", stats, ndim, shape));
-  if (!mt_tensor_is_contiguous(stats)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: stats: expected a row-major tensor", p->op);
-  }
-  return MT_OK;
-}
-
-int norm_check_output(const norm_problem *p, const char *argument, const mt_tensor *t, const mt_tensor *dy) {
-  MT_TRY(mt_check_like(p->op, argument, t, p->x));
-  MT_TRY(mt_check_output(p->op, argument, t));
-  if (dy != NULL) {
-    MT_TRY(mt_check_overlap(p->op, t, dy, false));
-  }
-  return mt_check_overlap(p->op, t, p->x, false);
-}
-
 int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members) {
   *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members};
-  if (mask != NULL) {
-    MT_TRY(check_mask(op, mask, x));
-  }
   p->mask = mask == NULL ? *x : *mask;
   for (int32_t d = x->ndim - 1; d >= 0; d--) {
     p->kept[d] = kept < 0 ? d == 1 : d < kept;

@@ -29,12 +29,6 @@ int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tens
 // Frees what norm_open took, also after it failed, and returns the status.
 int norm_close(norm_problem *p, int status);
 
-// A parameter may be NULL; it has x's dims from `first` on, ndim of them. An output looks like x and shares no memory
-// with x or dy (which may be NULL).
-int norm_check_parameter(const norm_problem *p, const char *argument, const mt_tensor *t, int32_t first, int32_t ndim);
-int norm_check_stats(const norm_problem *p, const mt_tensor *stats, int32_t ndim, const int64_t *shape);
-int norm_check_output(const norm_problem *p, const char *argument, const mt_tensor *t, const mt_tensor *dy);
-
 // v's dims placed at x's dims from `first` on; v = NULL: a constant, 1 or 0.
 mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, bool one);
 

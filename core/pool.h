@@ -36,8 +36,8 @@ int mt_pool_output_size(int64_t *out, const int64_t *in, const mt_pool *g);
 // y = largest valid x of the window; NaN wins; 0 without a valid element. index (int32): its 1-based position in the
 // image in raster order, the first of equal ones; 0 for none.
 int mt_pool_max_forward(mt_tensor *y, mt_tensor *index, const mt_tensor *x, const mt_tensor *mask, const mt_pool *g);
-// dx = dy at the positions of index, summed where windows overlap; 0 elsewhere
-int mt_pool_max_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *index);
+// dx = dy at the positions of index, summed where windows overlap; 0 elsewhere. index and g are forward's.
+int mt_pool_max_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *index, const mt_pool *g);
 
 // y = sum(m x) / sum(m) over the window, 0 where sum(m) is 0; with count_window sum(m x) / window size
 int mt_pool_avg_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, const mt_pool *g);

@@ -113,8 +113,8 @@ static void FN(coverage)(const mean_job *j, mt_spatial *out) {
 }
 
 #else
+#include "pool_check.h"
 #include "row.h"
-#include "spatial.h"
 
 typedef struct {
   mt_spatial x, y, mask;   // x also stands for dx, y for dy
@@ -147,36 +147,15 @@ static mean_job job_of(const mt_tensor *x, const mt_tensor *y, const mt_tensor *
   return j;
 }
 
-static int check_holes(int32_t holes) {
-  if (holes < MT_POOL_SELECT || holes > MT_POOL_ORIGINAL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_mean: holes: %d is no way to treat them", holes);
-  }
-  return MT_OK;
-}
-
 int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, const mt_tensor *mask, double eps,
                          int32_t holes) {
-  MT_TRY(mt_spatial_check("masked_mean", "input", x));
-  MT_TRY(mt_check_dtype("masked_mean", "output", y, x->dtype));
-  MT_TRY(mt_check_shape("masked_mean", "output", y, 2, x->shape));
-  MT_TRY(mt_check_output("masked_mean", "output", y));
-  MT_TRY(mt_check_overlap("masked_mean", y, x, false));
-  MT_TRY(check_holes(holes));
-  if (mask != NULL) {
-    MT_TRY(mt_spatial_check_mask("masked_mean", mask, x));
-  }
+  MT_TRY(mt_pool_check_mean_forward(y, coverage, x, mask, holes));
   mean_job j = job_of(x, y, mask, eps, holes);
   j.x_read = true;
   MT_TRY(mt_parallel(j.x.n * j.blocks, 1, MT_REAL_FN(x->dtype, mean_forward), &j));
   if (coverage == NULL) {
     return MT_OK;
   }
-  if (mask == NULL) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_mean: coverage: there is no mask");
-  }
-  MT_TRY(mt_check_dtype("masked_mean", "coverage", coverage, x->dtype));
-  MT_TRY(mt_check_shape("masked_mean", "coverage", coverage, 2, mask->shape));
-  MT_TRY(mt_check_output("masked_mean", "coverage", coverage));
   j.x_read = false;
   mt_spatial out = as_pixel(coverage);
   if (x->dtype == MT_FLOAT32) {
@@ -188,15 +167,7 @@ int mt_pool_mean_forward(mt_tensor *y, mt_tensor *coverage, const mt_tensor *x, 
 }
 
 int mt_pool_mean_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *mask, double eps, int32_t holes) {
-  MT_TRY(mt_spatial_check("masked_mean", "input's gradient", dx));
-  MT_TRY(mt_check_dtype("masked_mean", "gradient", dy, dx->dtype));
-  MT_TRY(mt_check_shape("masked_mean", "gradient", dy, 2, dx->shape));
-  MT_TRY(mt_check_output("masked_mean", "input's gradient", dx));
-  MT_TRY(mt_check_overlap("masked_mean", dx, dy, false));
-  MT_TRY(check_holes(holes));
-  if (mask != NULL) {
-    MT_TRY(mt_spatial_check_mask("masked_mean", mask, dx));
-  }
+  MT_TRY(mt_pool_check_mean_backward(dx, dy, mask, holes));
   mean_job j = job_of(dx, dy, mask, eps, holes);
   return mt_parallel(j.x.n * j.blocks, 1, MT_REAL_FN(dx->dtype, mean_backward), &j);
 }

@@ -11,7 +11,7 @@ typedef struct mt_spatial {
 
 // Axes of size 1 get step 0, so a mask is walked with x's indexes (broadcast).
 static inline mt_spatial mt_spatial_of(const mt_tensor *t) {
-  mt_spatial v = {.data = t->data, .n = t->shape[0], .c = t->shape[1], .size = {1, 1, 1}};
+  mt_spatial v = {t->data, t->shape[0], t->shape[1], {1, 1, 1}, 0, 0, {0, 0, 0}};  // C++ reads this too
   v.step_n = v.n == 1 ? 0 : t->stride[0];
   v.step_c = v.c == 1 ? 0 : t->stride[1];
   for (int32_t d = 2, a = 5 - t->ndim; d < t->ndim; d++, a++) {

@@ -128,7 +128,7 @@ for _, mask_shape in ipairs { { 2, 1, 4, 3 }, false } do
   case{ op = 'batch_norm', name = mask_shape and 'running statistics, soft mask' or 'running statistics',
     inputs = inputs_for({ x = { 2, 3, 4, 3 }, mask = mask_shape or nil, kind = 'soft' }, { { 3 }, { 3 } }),
     fn = function(x, w, b, mask)
-      local function row(values) return torch.Tensor.from_table('case', values, x.dtype) end
+      local function row(values) return torch.tensor(values, { dtype = x.dtype, device = x.device }) end
       return F.batch_norm(x, row(running.mean), row(running.var), w, b, { mask = mask })
     end,
     reference = function(x, w, b, mask)

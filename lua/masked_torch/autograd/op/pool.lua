@@ -41,7 +41,7 @@ local max_pool = autograd.op{
     local index = Tensor.empty_format('max_pool', x, shape, 'int32')
     check(x.K.mt_pool_max_forward(y._c, index._c, x._c, mask and mask._c, g))
     ctx:save(index)
-    ctx.shape, ctx.strides = x:size(), Tensor.layout_of(x)
+    ctx.g, ctx.shape, ctx.strides = g, x:size(), Tensor.layout_of(x)
     ctx:mark_non_differentiable(index)
     return y, index
   end,
@@ -49,7 +49,7 @@ local max_pool = autograd.op{
     if not dy then return nil end
     local index = ctx:saved()
     local dx = Tensor.empty('max_pool', ctx.shape, dy.dtype, dy.device, ctx.strides)
-    check(dy.K.mt_pool_max_backward(dx._c, dy._c, index._c))
+    check(dy.K.mt_pool_max_backward(dx._c, dy._c, index._c, ctx.g))
     return dx
   end,
 }
