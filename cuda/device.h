@@ -45,4 +45,8 @@ int mt_device_event_synchronize(mt_event *event);
 int mt_device_event_query(int32_t *done, mt_event *event);
 int mt_device_event_elapsed(double *milliseconds, mt_event *from, mt_event *to);
 
+// mt_loader_gather (core/loader.h) with out and source on one device, first and length on the CPU. Queued, not done.
+struct mt_gather;
+int mt_device_gather(const struct mt_gather *gather);
+
 #pragma GCC visibility pop

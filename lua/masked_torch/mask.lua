@@ -274,6 +274,27 @@ end
 -- equal, 3 where they differ. For kernels; computed once.
 function methods.kinds(m) return scan(m).kinds end
 
+--- m:to(device) -> the same mask there ('cuda', {device = 'cuda'}); itself where it is there already. What a scan says goes along, so
+-- that layers on a device need not wait for one.
+function methods.to(m, device)
+  if type(device) == 'table' then device = options.parse('mask.to', { device = m.device }, device).device end
+  device = Tensor.check_device('mask.to', device)
+  if device == m.device then return m end
+  if m.kind == 'full' then return (mask.full(m.shape, { device = device })) end
+  local there, s = { device = device }, scan(m)
+  local moved
+  if m.kind == 'tensor' then
+    moved = mask.wrap(m.origin:to(there))
+  else
+    moved = new{ kind = m.kind, align = m.align, sizes_of_samples = m.sizes_of_samples:to(there), shape = m:size(), device = device,
+      K = Tensor.namespace[device] }
+    moved.dense.source = m:tensor('bool'):to(there)
+    moved.dense.bool = moved.dense.source
+  end
+  moved.scanned = { valid = s.valid:to(there), kinds = s.kinds:to(there), counts = s.counts, all_ones = s.all_ones }
+  return moved
+end
+
 --- m:one_channel() -> the mask itself, or where it says the same in every channel, a mask of one channel that says it.
 function methods.one_channel(m)
   if m.shape[2] < 2 then return m end

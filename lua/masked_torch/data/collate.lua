@@ -123,8 +123,8 @@ end
 
 function Sequences:__init() self.is_sequences = true end
 
--- A batch with lengths and mask, and its sequence yet to be filled. lengths: int64 tensor.
-function Sequences:batch(lengths)
+-- A batch with lengths and mask, and its sequence yet to be filled. lengths: int64 tensor on the CPU; device: where the batch goes.
+function Sequences:batch(lengths, device)
   local n, most, least = lengths:numel(), 0, math.huge
   local values = lengths:totable()
   for r = 1, n do most, least = math.max(most, values[r]), math.min(least, values[r]) end
@@ -132,10 +132,11 @@ function Sequences:batch(lengths)
     fail('collate.sequences: a sequence has %d tokens, length is %d', most, self.length)
   end
   local L = self.length or round_up(most, self.multiple)
-  local sequence = Tensor.empty('collate.sequences', { n, L }, 'int64')
+  local sequence = Tensor.empty('collate.sequences', { n, L }, 'int64', device)
   -- A batch without padding needs no dense mask until somebody asks.
-  local mask = least == L and masks.full{ n, 1, L } or
+  local mask = least == L and masks.full({ n, 1, L }, { device = device }) or
     masks.lengths(lengths, L, { align = self.pad == 'left' and 'right' or 'left' })
+  if sequence.device ~= 'cpu' then lengths, mask = lengths:to{ device = device }, mask:to{ device = device } end
   return { sequence = sequence, lengths = lengths, mask = mask }, sequence
 end
 

@@ -44,7 +44,7 @@ local TensorDataset = class('TensorDataset', Dataset)
 dataset.TensorDataset = TensorDataset
 
 --- data.TensorDataset{x, y} or {image = x, label = y}: sample i is {x[i], y[i]} or {image = x[i], label = y[i]}. All tensors have
--- the same first size. A loader reads ahead: they must not change meanwhile.
+-- the same first size. A loader reads ahead: they must not change meanwhile. From tensors on a CUDA device batches are made there.
 function TensorDataset:__init(tensors)
   if type(tensors) ~= 'table' or Tensor.is_tensor(tensors) or next(tensors) == nil then
     fail('TensorDataset: expected a table of tensors, like {x, y} or {image = x, label = y}, got %s',
@@ -82,14 +82,14 @@ function TensorDataset:plan(indexes)
   if #self.names > 8 then return nil end
   for k, name in ipairs(self.names) do
     local t = self.tensors[name]
-    if t.device ~= 'cpu' or not t:is_contiguous() then return nil end
+    if t.device ~= self.tensors[self.names[1]].device or not t:is_contiguous() then return nil end
     local shape = t:size()
     shape[1] = n
     local row = self.count > 0 and t:numel() / self.count or 0
     local first = Tensor.empty('Loader', { n }, 'int64')
     local from, to = ffi.cast('const int64_t *', indexes._c.data), ffi.cast('int64_t *', first._c.data)
     for r = 0, n - 1 do to[r] = (from[r] - 1) * row + 1 end
-    batch[name] = Tensor.empty('Loader', shape, t.dtype)
+    batch[name] = Tensor.empty('Loader', shape, t.dtype, t.device)
     gathers[k] = { out = batch[name], source = t, type = Tensor.dtype_code[t.dtype], add = 0, first = first, pad = 0,
       align_right = 0 }
   end

@@ -5,8 +5,8 @@
 -- was given the state of another continues with the same batches, bit for bit, whatever `prefetch` is.
 --
 -- Datasets may have plan(indexes, collate, seed, epoch) -> batch, gathers: a batch with its tensors not yet filled and the
--- gathers (core/loader.h) that fill them; a thread does that ahead of time. nil, or a collate function of the user's, means that
--- samples are fetched one by one here.
+-- gathers (core/loader.h) that fill them; a thread does that ahead of time, or the device that the data lie on. nil, or a collate
+-- function of the user's, means that samples are fetched one by one here.
 --
 -- @usage
 -- local dataset = torch.data.TensorDataset{ x = torch.randn(10, 3), y = torch.randint(1, 2, { 10 }) }
@@ -133,7 +133,9 @@ end
 local function enqueue(self, epoch, k)
   local batch, gathers = plan(self, epoch, k)
   local entry = { epoch = epoch, k = k, batch = batch }
-  if gathers then
+  if gathers and gathers[1].out.device ~= 'cpu' then
+    for _, g in ipairs(gathers) do tokens.gather(g) end   -- the device has a queue of its own
+  elseif gathers then
     entry.job = submit(self, gathers)
   else
     self.no_thread = true   -- samples are fetched in Lua: nothing to gain from being early

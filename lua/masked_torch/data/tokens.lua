@@ -36,12 +36,13 @@ end
 
 --- data.Tokens(source, [{add =, dtype =}]): source is a 1-D tensor (uint8, int32 or int64), a table of whole numbers, or another
 -- Tokens; add (default 0) is added to every stored value. dtype = 'uint16' reads a uint8 tensor of even length as 16-bit values.
--- The tensor is shared, not copied; it must not change while a loader reads ahead.
+-- The tensor is shared, not copied; it must not change while a loader reads ahead. It may lie on a CUDA device: then slices and
+-- batches are made there, from tokens that never cross the bus again.
 function Tokens:__init(source, opts)
   opts = options.parse('Tokens', { add = options.none, dtype = options.none }, opts)
   if type(source) == 'table' and getmetatable(source) == Tokens then
     self.source, self.dtype, self.type, self.add = source.source, source.dtype, source.type, source.add
-    self.before, self.count = source.before, source.count
+    self.before, self.count, self.device = source.before, source.count, source.device
     if opts.add or opts.dtype then fail('Tokens: source: a Tokens keeps its add and dtype; expected no options') end
     return
   end
@@ -50,16 +51,15 @@ function Tokens:__init(source, opts)
     source = #source == 0 and Tensor.empty('Tokens', { 0 }, 'int64') or Tensor.from_table('Tokens', source, 'int64')
   end
   Tensor.check('Tokens', 'source', source)
-  if source:dim() ~= 1 or not STORED[source.dtype] or source.device ~= 'cpu' then
-    fail('Tokens: source: expected a 1-D tensor of uint8, int32 or int64 on the CPU, got %s %s', Tensor.shape_text(source),
-      source.dtype)
+  if source:dim() ~= 1 or not STORED[source.dtype] then
+    fail('Tokens: source: expected a 1-D tensor of uint8, int32 or int64, got %s %s', Tensor.shape_text(source), source.dtype)
   end
   local dtype = opts.dtype or source.dtype
   if dtype ~= source.dtype and not (dtype == 'uint16' and source.dtype == 'uint8' and source:numel() % 2 == 0) then
     fail("Tokens: dtype: expected '%s'%s, got %s", source.dtype,
       source.dtype == 'uint8' and ", or 'uint16' for an even number of bytes" or '', tostring(dtype))
   end
-  self.source = source:contiguous()
+  self.source, self.device = source:contiguous(), source.device
   self.dtype, self.type = dtype, dtype == 'uint16' and C.MT_UINT16 or Tensor.dtype_code[dtype]
   self.add = native.integer('Tokens', 'add', opts.add or 0)
   self.before, self.count = 0, dtype == 'uint16' and source:numel() / 2 or source:numel()
@@ -113,7 +113,7 @@ local one = ffi.new('mt_gather')
 function tokens.gather(g)
   one.out, one.source, one.first, one.length = g.out._c, g.source._c, g.first._c, g.length and g.length._c or nil
   one.add, one.pad, one.type, one.align_right = g.add, g.pad, g.type, g.align_right
-  check(C.mt_loader_gather(one))
+  if g.source.device == 'cpu' then check(C.mt_loader_gather(one)) else check(g.source.K.mt_device_gather(one)) end
   return g.out
 end
 
@@ -126,13 +126,23 @@ end
 function Tokens:slice(first, last)
   check_span(self, 'slice', first, last)
   local n = last - first + 1
-  local out = Tensor.empty('slice', { 1, n }, 'int64')
+  local out = Tensor.empty('slice', { 1, n }, 'int64', self.device)
   tokens.gather(self:gather(out, Tensor.from_table('slice', { first }, 'int64')))
   return Tensor.as_view('slice', out, { n }, { 1 }, 0)
 end
 
 --- tokens:tensor(): all of them, int64.
 function Tokens:tensor() return (self:slice(1, self.count)) end
+
+--- tokens:to(device): the same tokens there ('cuda', {device = 'cuda'}); itself where they are there already.
+function Tokens:to(device)
+  if type(device) == 'table' then device = options.parse('Tokens:to', { device = 'cpu' }, device).device end
+  device = Tensor.check_device('Tokens:to', device)
+  if device == self.device then return self end
+  local moved = Tokens(self)
+  moved.source, moved.device = self.source:to{ device = device }, device
+  return moved
+end
 
 --- tokens:narrow(first, last): the same storage, seen from first to last.
 function Tokens:narrow(first, last)

@@ -1,7 +1,8 @@
 --- window: pieces of token sequences as samples.
 --
 -- Samples are {sequence = int64 tensor, target = ...}. Loaders gather whole batches of them in C (`plan`), padded as
--- data.collate.sequences says, and with context lengths drawn anew in every epoch where lengths = 'random'.
+-- data.collate.sequences says, and with context lengths drawn anew in every epoch where lengths = 'random'. Where the tokens lie on
+-- a CUDA device (dataset:to('cuda')), whole batches are made there.
 
 local ffi = require 'ffi'
 local class = require 'masked_torch.class'
@@ -24,6 +25,12 @@ local function pointer(t) return ffi.cast('int64_t *', t._c.data) end
 local Windows = class('Windows', Dataset)
 
 function Windows:length() return self.count end
+
+--- dataset:to(device): moves the tokens there, in place; loaders make their batches there from then on. Returns the dataset.
+function Windows:to(device)
+  self.sequence = self.sequence:to(device)
+  return self
+end
 
 -- first and length of every window, int64 tensors; indexes is trusted (samplers count within 1..length).
 function Windows:spans(indexes, seed, epoch)
@@ -90,10 +97,10 @@ end
 local function plan_next(self, indexes, form, seed, epoch)
   local first, length = self:spans(indexes, seed, epoch)
   local n = indexes:numel()
-  local after, target = lines(n), lines(n)
+  local after, target = lines(n), Tensor.empty('Loader', { n }, 'int64', self.sequence.device)
   local f, l, a = pointer(first), pointer(length), pointer(after)
   for r = 0, n - 1 do a[r] = f[r] + l[r] end
-  local batch, sequence = form:batch(length)
+  local batch, sequence = form:batch(length, self.sequence.device)
   batch.target = target
   return batch, { self.sequence:gather(sequence, first, length, form.pad_value, form.pad == 'left'),
     self.sequence:gather(target, after) }
@@ -133,7 +140,7 @@ function Collection:__init(sequences, shortest, longest, opts)
   for k, sequence in ipairs(wrapped) do
     local n = sequence:length()
     local part = Tensor.as_view(op, all, { n }, { 1 }, self.starts[k])
-    check(all.K.mt_tensor_copy(part._c, sequence:tensor()._c))
+    check(all.K.mt_tensor_copy(part._c, sequence:to('cpu'):tensor()._c))
   end
   self.sequence, self.count = tokens.Tokens(all), count
   self.default_collate = collate.sequences()
@@ -183,7 +190,7 @@ end
 function MemoryMap:plan(indexes, form, seed, epoch)
   if not form.is_sequences then return nil end
   local first, length = self:spans(indexes, seed, epoch)
-  local batch, sequence = form:batch(length)
+  local batch, sequence = form:batch(length, self.sequence.device)
   return batch, { self.sequence:gather(sequence, first, length, form.pad_value, form.pad == 'left') }
 end
 
@@ -225,8 +232,8 @@ function NextTokenDataset:plan(indexes, form, seed, epoch)
   local after = lines(n)
   local f, a = pointer(first), pointer(after)
   for r = 0, n - 1 do a[r] = f[r] + 1 end
-  local batch, sequence = form:batch(length)
-  batch.target = Tensor.empty('Loader', sequence:size(), 'int64')
+  local batch, sequence = form:batch(length, self.sequence.device)
+  batch.target = Tensor.empty('Loader', sequence:size(), 'int64', sequence.device)
   local left = form.pad == 'left'
   return batch, { self.sequence:gather(sequence, first, length, form.pad_value, left),
     self.sequence:gather(batch.target, after, length, form.pad_value, left) }
