@@ -239,6 +239,19 @@ describe('the prompt at a terminal', function()
     leave(p)
   end)
 
+  it('comes back from a guarded training run', function()
+    local p = session{ '-q' }
+    p:prompt()
+    p:send "torch.train.interrupt(function(g) print 'training' while true do g:poll(7) end end, { save = function() print 'saved' end })\r"
+    p:wait_for '\ntraining'
+    p:send '\3'
+    p:wait_for 'Ctrl-C: stopping after step 7'
+    p:wait_for 'interrupted'
+    p:prompt()
+    assert.are.equal('2', p:enter '1 + 1')
+    leave(p)
+  end)
+
   it('has colours where the terminal has, and none where NO_COLOR is set', function()
     for _, no in ipairs{ '', '1' } do
       local p = session{ '-q', no_color = no }

@@ -57,6 +57,7 @@ local function marked(text, number, message)
 end
 
 function Repl:show_error(answer)
+  io.stdout:flush()
   local message, line = plain_message(answer)
   if answer.interrupted then
     local where = type(answer.error) == 'string' and answer.error:match '^(in%[%d+%]:%d+): ' or ''
@@ -65,7 +66,6 @@ function Repl:show_error(answer)
     io.stderr:write(color.paint('yellow', 'interrupted'), where, '\n')
     return
   end
-  io.stdout:flush()
   io.stderr:write(color.paint('red', 'error: '), message, '\n')
   if answer.syntax and answer.text then
     local mark = marked(answer.text, line or 1, message)
@@ -97,7 +97,8 @@ function Repl:show(answer)
   if values.n > 0 and values[1] ~= nil then
     local kept = self.session:keep(values[1])
     if not kept and not answer.silent then
-      self.not_kept = show.size(require('masked_torch.repl.weigh')(values[1]))
+      local bytes = require('masked_torch.repl.weigh')(values[1])
+      self.not_kept = bytes < math.huge and show.size(bytes) or 'many tables'
     end
   end
   if answer.silent then return end
@@ -255,7 +256,7 @@ end
 function repl.new(opts)
   opts = opts or {}
   local self = setmetatable({ timing = false, interactive = ffi.C.isatty(0) == 1 }, Repl)
-  color.on = opts.color ~= false and color.detect(1)
+  color.on = opts.color ~= false and color.detect(1) and color.detect(2)
   self.session = session_of.new{ help = function(value)
     if value == nil then return self:command ':help' end
     self:print(require('masked_torch.repl.help').text(value, type(value) == 'string' and value or nil))
