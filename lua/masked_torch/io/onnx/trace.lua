@@ -121,15 +121,21 @@ local function involved(...)
   return false
 end
 
--- What names an operation in messages: F.conv2d, torch.cat, x:add_.
+-- title names an operation in messages: F.conv2d, torch.cat, x:add_. Made once for each.
+local made = {}
+
 local function exchanged(title, form, original)
-  return function(...)
+  local known = made[title]
+  if known and known.original == original then return known.substitute end
+  local function substitute(...)
     if not involved(...) then return original(...) end
     if not form then
       fail('onnx.export: %s has no ONNX form%s', title, title:find('_$') and '; use the operation without the underscore' or '')
     end
     return form(active, ...)
   end
+  made[title] = { original = original, substitute = substitute }
+  return substitute
 end
 
 -- The changes as a list of { table, key, value }.
@@ -149,8 +155,8 @@ local function changes()
   all(Tensor.methods, 'x:', forms)
   all(masks, 'torch.mask.', mask_functions)
   for event, name in pairs(events) do
-    change(Tensor, event, exchanged(name, forms[name], Tensor[event]))
-    change(masks.Mask, event, exchanged(name, forms[name], masks.Mask[event]))
+    change(Tensor, event, exchanged('tensor ' .. name, forms[name], Tensor[event]))
+    change(masks.Mask, event, exchanged('mask ' .. name, forms[name], masks.Mask[event]))
   end
   local check, is_tensor, shape_of, shape_text = Tensor.check, Tensor.is_tensor, Tensor.shape_of, Tensor.shape_text
   local function tensor_or_value(v) return is_value(v) or is_tensor(v) end
