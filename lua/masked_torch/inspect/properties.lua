@@ -240,7 +240,7 @@ function properties.padding_invariant(net, x, opts)
     local name = report.class
     if report.what == 'its mask' then
       report.advice = "The mask grows into the padding. Masks of padding must be kept: { rule = 'keep' } for convolutions, " ..
-        "{ mask_rule = 'keep' } for pooling."
+        "{ mask_rule = 'keep' } for pooling and resampling."
     elseif not at.had_mask then
       report.advice = 'No mask reaches this layer: a layer before it drops the mask, or the network does not pass it on.'
     elseif masked_version(name) then
