@@ -204,6 +204,15 @@ describe('the prompt at a terminal', function()
     p:send '1, 2, 2):sum():item() + #long\r'
     p:wait_for '403'
     p:prompt()
+    -- The window becomes narrower while something is typed.
+    p:send '1 + '
+    p:wait_for '> 1 +'
+    p:resize(30)
+    p:send(('2 + '):rep(10) .. '3')
+    p:wait_for '> 1 + 2 + 2 + 2 + 2 + 2 + 2 +\n2 + 2 + 2 + 2 + 3'
+    p:send '\r'
+    p:wait_for '\n24\n>'
+    p:prompt()
     leave(p)
   end)
 

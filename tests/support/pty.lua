@@ -87,6 +87,12 @@ function Pty:send(text)
   end
 end
 
+--- p:resize(columns): the window's new width.
+function Pty:resize(columns)
+  self.screen.columns = columns
+  C.pty_ioctl(self.fd, TIOCSWINSZ, ffi.new('struct pty_size', { 24, columns, 0, 0 }))
+end
+
 --- p:wait_until(condition, what): reads until condition(text) holds.
 function Pty:wait_until(condition, what)
   for _ = 1, pty.seconds * 10 do

@@ -284,6 +284,7 @@ end
 
 function Editor:start()
   editor.library.el_resize(self.el)
+  self.columns = terminal.columns()
   io.stdout:write '\27[?2004h'
   io.stdout:flush()
   call(self.el, UNBUFFERED, ffi.new('int', 1))
@@ -317,6 +318,11 @@ function Editor:key(hooks)
   local text, cursor = self:line()
   local c = text:sub(cursor, cursor)
   local recall = c == CTRL.P or c == CTRL.N or c == CTRL.R
+  if terminal.columns() ~= self.columns then       -- the window has changed its size since the last key
+    self.columns = terminal.columns()
+    editor.library.el_resize(self.el)
+    if not special[c] then self:repaint() end
+  end
   if not special[c] then
     self.recalling = false
     return
