@@ -37,7 +37,8 @@ static std::map<char *, block> blocks;                       // by address
 static std::multimap<size_t, char *> holes;                  // freed ranges by size
 static std::map<void *, size_t> pinned;
 static size_t used[DEVICES];
-static int damaged, open_depth, device_now;
+static int damaged, open_depth, device_now, since_closed;
+static bool closed;
 static std::recursive_mutex lock;
 
 static size_t range_of(size_t bytes) { return (bytes + 2 * ZONE + 255) / 256 * 256; }
@@ -51,21 +52,26 @@ static void segv(int, siginfo_t *info, void *) {
   signal(SIGSEGV, SIG_DFL);
 }
 
-static void protect(int rights) {
-  const size_t bytes = (size_t)(arena_end - arena + PAGE - 1) / PAGE * PAGE;
-  if (bytes > 0) {
-    mprotect(arena, bytes, rights);
+static size_t arena_pages(void) { return (size_t)(arena_end - arena + PAGE - 1) / PAGE; }
+
+static void protect(bool close) {
+  closed = close;
+  if (arena_pages() > 0) {
+    mprotect(arena, arena_pages() * PAGE, close ? PROT_NONE : PROT_READ | PROT_WRITE);
   }
 }
 
-// While one lives, device memory may be touched.
+// While one lives, device memory may be touched. Closing costs time for every page, so with much memory it is done now and then.
 struct opened {
   opened() {
     lock.lock();
-    if (open_depth++ == 0) protect(PROT_READ | PROT_WRITE);
+    if (open_depth++ == 0 && closed) protect(false);
   }
   ~opened() {
-    if (--open_depth == 0) protect(PROT_NONE);
+    if (--open_depth == 0 && ++since_closed > (int)(arena_pages() / 16)) {
+      since_closed = 0;
+      protect(true);
+    }
     lock.unlock();
   }
 };
@@ -114,7 +120,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
     if (bytes > ARENA || range > (size_t)(arena + ARENA - arena_end)) return fail(cudaErrorMemoryAllocation);
     at = arena_end;
     arena_end += range;
-    mprotect(arena, (size_t)(arena_end - arena + PAGE - 1) / PAGE * PAGE, open_depth ? PROT_READ | PROT_WRITE : PROT_NONE);
+    protect(closed && open_depth == 0);
   }
   opened now;
   memset(at, POISON, range);
