@@ -85,7 +85,7 @@ static double FN(alpha_row)(double sum, char *const *p, const int64_t *step, int
 #else
 #include "common.h"
 #include "loop.h"
-#include "masked_conv_window.h"
+#include "masked_conv_check.h"
 #include "row.h"
 #define MT_SOURCE "masked_conv.c"
 #include "twice.h"
@@ -110,13 +110,8 @@ static int mask_of_windows(mt_windows *c, const mt_tensor *w, int32_t rule) {
 int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w, const mt_conv *g,
                         const mt_window *v, int32_t rule) {
   mt_windows c = {0};
-  if (rule < 0 || rule >= MT_RULES) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_conv: rule: expected 0 to %d, got %d", MT_RULES - 1, rule);
-  }
-  bool weighted = rule == MT_RULE_CONFIDENCE || rule == MT_RULE_CENTRE;
-  if (weighted) {
-    MT_TRY(mt_check_tensor("masked_conv", "weight", w));
-  }
+  MT_TRY(mt_masked_conv_check_rule(rule, w));
+  const bool weighted = rule == MT_RULE_CONFIDENCE || rule == MT_RULE_CENTRE;
   int status = mt_window_open(&c, "masked_conv", out, mask, kinds, weighted ? w : NULL, g, v);
   status = status == MT_OK ? mask_of_windows(&c, w, rule) : status;
   mt_window_close(&c);
@@ -126,13 +121,8 @@ int mt_masked_conv_mask(mt_tensor *out, const mt_tensor *mask, const mt_tensor *
 int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w, const mt_conv *g,
                          const mt_window *v, int32_t norm) {
   mt_windows c = {0};
-  if (norm < 0 || norm >= MT_NORMS) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_conv: reweight: expected 0 to %d, got %d", MT_NORMS - 1, norm);
-  }
-  bool weighted = norm != MT_NORM_COUNT;
-  if (weighted) {
-    MT_TRY(mt_check_tensor("masked_conv", "weight", w));
-  }
+  MT_TRY(mt_masked_conv_check_norm(norm, w));
+  const bool weighted = norm != MT_NORM_COUNT;
   int status = mt_window_open(&c, "masked_conv", q, mask, kinds, weighted ? w : NULL, g, v);
   c.finish = norm == MT_NORM_L2 ? MT_FINISH_ROOT : MT_FINISH_RATIO;
   c.multiplicity = weighted ? 1 : c.multiplicity;
@@ -146,11 +136,7 @@ int mt_masked_conv_ratio(mt_tensor *q, const mt_tensor *mask, const mt_tensor *k
 int mt_masked_conv_confidence(mt_tensor *out, mt_tensor *q, const mt_tensor *mask, const mt_tensor *kinds, const mt_tensor *w,
                               const mt_conv *g, const mt_window *v) {
   mt_windows c = {0};
-  MT_TRY(mt_check_tensor("masked_conv", "weight", w));
-  MT_TRY(mt_check_tensor("masked_conv", "output", out));
-  MT_TRY(mt_check_like("masked_conv", "ratio", q, out));
-  MT_TRY(mt_check_output("masked_conv", "ratio", q));
-  MT_TRY(mt_check_overlap("masked_conv", q, out, false));
+  MT_TRY(mt_masked_conv_check_confidence(out, q, w));
   int status = mt_window_open(&c, "masked_conv", out, mask, kinds, w, g, v);
   c.finish = MT_FINISH_CONFIDENCE;
   c.multiplicity = 1;
@@ -161,10 +147,7 @@ int mt_masked_conv_confidence(mt_tensor *out, mt_tensor *q, const mt_tensor *mas
 }
 
 int mt_masked_conv_power(mt_tensor *r, const mt_tensor *q, double alpha) {
-  MT_TRY(mt_check_real("masked_conv", "ratio", q));
-  MT_TRY(mt_check_like("masked_conv", "output", r, q));
-  MT_TRY(mt_check_output("masked_conv", "output", r));
-  MT_TRY(mt_check_overlap("masked_conv", r, q, true));
+  MT_TRY(mt_masked_conv_check_power(r, q));
   return mt_loop_run(2, (const mt_tensor *const[]){r, q}, MT_REAL_FN(q->dtype, power_row), &alpha);
 }
 
@@ -188,41 +171,14 @@ static mt_tensor neutral(const mt_tensor *y, bool one) {
   return constant(value, y->dtype, y->ndim);
 }
 
-// *out = t, or ones when t is NULL. t is (1 or N, 1 or O, *S').
-static int factor(const char *argument, mt_tensor *out, const mt_tensor *t, const mt_tensor *y) {
-  if (t == NULL) {
-    *out = neutral(y, true);
-    return MT_OK;
-  }
-  MT_TRY(mt_check_dtype("masked_conv", argument, t, y->dtype));
-  bool fits = t->ndim == y->ndim;
-  for (int32_t d = 0; d < y->ndim && fits; d++) {
-    fits = t->shape[d] == y->shape[d] || (d < 2 && t->shape[d] == 1);
-  }
-  if (!fits) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_conv: %s: %s does not fit the output %s", argument, MT_SHAPE(t), MT_SHAPE(y));
-  }
-  *out = *t;
-  return MT_OK;
-}
-
-static int check_finish(mt_tensor *y, const mt_tensor *x) {
-  MT_TRY(mt_check_real("masked_conv", "input", x));
-  MT_TRY(mt_check_like("masked_conv", "output", y, x));
-  MT_TRY(mt_check_output("masked_conv", "output", y));
-  MT_TRY(mt_check_overlap("masked_conv", y, x, true));
-  return y->ndim < 2 ? mt_fail(MT_ERROR_ARGUMENT, "masked_conv: input: expected (N, O, *S), got %s", MT_SHAPE(x)) : MT_OK;
-}
+// t, or ones when it is NULL
+static mt_tensor factor(const mt_tensor *t, const mt_tensor *y) { return t == NULL ? neutral(y, true) : *t; }
 
 int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m) {
-  mt_tensor ratios, gate, bias = {0};
-  MT_TRY(check_finish(y, raw));
-  MT_TRY(factor("ratio", &ratios, r, y));
-  MT_TRY(factor("mask", &gate, m, y));
+  MT_TRY(mt_masked_conv_check_finish(y, raw, r, b, m));
+  mt_tensor ratios = factor(r, y), gate = factor(m, y), bias = {0};
   bool has_bias = b != NULL;
   if (has_bias) {
-    MT_TRY(mt_check_dtype("masked_conv", "bias", b, y->dtype));
-    MT_TRY(mt_check_shape("masked_conv", "bias", b, 1, y->shape + 1));
     bias = constant(b->data, y->dtype, y->ndim);
     bias.shape[1] = b->shape[0];
     bias.stride[1] = b->stride[0];
@@ -234,10 +190,8 @@ int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r
 }
 
 int mt_masked_conv_finish_backward(mt_tensor *draw, const mt_tensor *dy, const mt_tensor *r, const mt_tensor *m) {
-  mt_tensor ratios, gate;
-  MT_TRY(check_finish(draw, dy));
-  MT_TRY(factor("ratio", &ratios, r, draw));
-  MT_TRY(factor("mask", &gate, m, draw));
+  MT_TRY(mt_masked_conv_check_finish(draw, dy, r, NULL, m));
+  mt_tensor ratios = factor(r, draw), gate = factor(m, draw);
   return mt_loop_run(4, (const mt_tensor *const[]){draw, dy, &ratios, &gate}, MT_REAL_FN(draw->dtype, finish_backward_row),
                      NULL);
 }
@@ -285,17 +239,8 @@ static void alpha_range(void *context, int64_t begin, int64_t end) {
 
 int mt_masked_conv_alpha_backward(mt_tensor *dalpha, const mt_tensor *dy, const mt_tensor *raw, const mt_tensor *r,
                                   const mt_tensor *q, const mt_tensor *m) {
-  mt_tensor ratios, bases, gate;
-  MT_TRY(mt_check_real("masked_conv", "gradient", dy));
-  MT_TRY(mt_check_like("masked_conv", "raw", raw, dy));
-  MT_TRY(mt_check_dtype("masked_conv", "alpha", dalpha, dy->dtype));
-  if (dalpha->numel != 1 || dy->ndim < 3 || dy->ndim > 5) {
-    return mt_fail(MT_ERROR_ARGUMENT, "masked_conv: alpha: expected one element and a gradient (N, O, *S), got %s and %s",
-                   MT_SHAPE(dalpha), MT_SHAPE(dy));
-  }
-  MT_TRY(factor("ratio", &ratios, r, dy));
-  MT_TRY(factor("ratio", &bases, q, dy));
-  MT_TRY(factor("mask", &gate, m, dy));
+  MT_TRY(mt_masked_conv_check_alpha(dalpha, dy, raw, r, q, m));
+  mt_tensor ratios = factor(r, dy), bases = factor(q, dy), gate = factor(m, dy);
   int64_t count = dy->shape[0] * dy->shape[1];
   MT_SCRATCH(double, partial, MT_MAX(1, count));
   if (partial == NULL) {

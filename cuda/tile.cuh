@@ -181,7 +181,7 @@ typedef struct mt_tile_plan {
   int64_t run;                     // groups of a run, after which sums begin anew, and after 32 groups of it
 } mt_tile_plan;
 
-// An element that came out as NaN, by plain arithmetic. Rare; apart from the kernel so that it costs no registers there.
+// An element that came out as NaN, by plain arithmetic. Rare: not inlined, called when the sums are stored and their registers free.
 template <class A, class B>
 static __device__ __noinline__ float mt_tile_plainly(const A &a, const B &b, int64_t m, int64_t n, int64_t from, int64_t to,
                                                      int64_t z) {
@@ -339,10 +339,14 @@ template <int HOW, int MT, int NT, class A, class B> struct mt_tile_shape {
   static const int BYTES = MT_TILE_STAGES * STAGE * (int)sizeof(T);
 };
 
+// Blocks that a processor holds at once: the compiler limits registers by it.
+static constexpr int mt_tile_blocks(int how, int results, bool totals) { return how == MT_TILE_3XTF32 && totals && results >= 8 ? 1 : 2; }
+
 // TOTALS: with fresh sums.
 template <int HOW, int MT, int NT, bool TOTALS, class A, class B, class OUT>
-static __global__ void __launch_bounds__(MT_TILE_THREADS, MT * NT >= 16 ? 1 : 2)
-    mt_tile_sum(const mt_tile_plan p, const A a, const B b, const OUT out) {
+static __global__ void __launch_bounds__(MT_TILE_THREADS, mt_tile_blocks(HOW, MT * NT, TOTALS))
+    mt_tile_sum(const __grid_constant__ mt_tile_plan p, const __grid_constant__ A a, const __grid_constant__ B b,
+                const __grid_constant__ OUT out) {
   typedef mt_tile_shape<HOW, MT, NT, A, B> shape;
   typedef typename mt_tile_of<HOW>::T T;
   static const int K = mt_tile_of<HOW>::K, STEP = mt_tile_of<HOW>::STEP;
@@ -420,7 +424,9 @@ static __global__ void __launch_bounds__(MT_TILE_THREADS, MT * NT >= 16 ? 1 : 2)
     if (!needed) {
       continue;
     }
+    static_assert(MT * NT * 4 <= 32, "a bit per result of a thread");
     const int g = threadIdx.x % MT_WARP / 4, t = threadIdx.x % 4;
+    unsigned bad = 0;
 #pragma unroll
     for (int i = 0; i < MT * 2; i++) {
       const int64_t m = m0 + row + 16 * (i / 2) + 8 * (i % 2) + g;
@@ -436,11 +442,16 @@ static __global__ void __launch_bounds__(MT_TILE_THREADS, MT * NT >= 16 ? 1 : 2)
           value = total[TOTALS ? i / 2 : 0][TOTALS ? j / 2 : 0][i % 2 * 2 + j % 2] + value;
         }
         if (n < p.n) {
-          if constexpr (HOW == MT_TILE_3XTF32) {
-            value = value == value ? value : mt_tile_plainly(a, b, m, n, from, to, part);
-          }
           out.store(to_row, n, value, z);
+          bad |= (unsigned)(value != value) << (i * NT * 2 + j);
         }
+      }
+    }
+    if constexpr (HOW == MT_TILE_3XTF32) {
+      for (; bad; bad &= bad - 1) {
+        const int e = __ffs((int)bad) - 1, i = e / (NT * 2), j = e % (NT * 2);
+        const int64_t m = m0 + row + 16 * (i / 2) + 8 * (i % 2) + g, n = n0 + column + 8 * (j / 2) + 2 * t + j % 2;
+        out.store(out.row(m, z), n, mt_tile_plainly(a, b, m, n, from, to, part), z);
       }
     }
   }
@@ -497,7 +508,7 @@ template <int HOW, int MT, int NT, bool TOTALS, class A, class B, class OUT>
 static int mt_tile_start(mt_device *device, const mt_tile_plan &p, const A &a, const B &b, const OUT &out) {
   typedef mt_tile_shape<HOW, MT, NT, A, B> shape;
   const int64_t work = ((p.m + shape::M - 1) / shape::M) * ((p.n + shape::N - 1) / shape::N) * p.parts * p.splits;
-  const int64_t most = (int64_t)device->processors * (MT * NT >= 16 ? 1 : 2);  // as many as run at once: each takes tile after tile
+  const int64_t most = (int64_t)device->processors * mt_tile_blocks(HOW, MT * NT, TOTALS);  // as many as run at once: each takes tile after tile
   MT_CUDA(cudaFuncSetAttribute(mt_tile_sum<HOW, MT, NT, TOTALS, A, B, OUT>, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::BYTES));
   MT_LAUNCH(device, (mt_tile_sum<HOW, MT, NT, TOTALS, A, B, OUT>), (unsigned)(work < most ? work : most), MT_TILE_THREADS,
             shape::BYTES, p, a, b, out);
