@@ -21,6 +21,7 @@ local function fail(format, ...) error(format:format(...), 0) end
 local function value_of(repl, rest, command)
   if rest == '' then fail(':%s needs an expression, as in :%s x', command, command) end
   local answer = repl.session:evaluate(rest)
+  repl.session.inputs[#repl.session.inputs].ok = nil      -- a look at something: :save leaves it out
   if not answer.ok then return nil, answer end
   return answer.values[1]
 end
