@@ -66,7 +66,7 @@ local function train_or_resume()
     text = corpus.load(o)
     config = training.config(o, text.tokenizer, text.checksum)
   end
-  local run = training.new(config, text)
+  local run = training.new(config, text, o.device)
   if o.profile then return print(training.profile(run)) end
   if resumed then
     local rest = folder:load('last', run.state)
@@ -197,8 +197,9 @@ local function profile()
   local bytes = tokenizers.bytes()
   local config = training.config(o, bytes)
   local function tokens(n) return torch.data.Tokens(torch.randint(1, bytes.vocab_size, { n }, { dtype = 'int64' })) end
-  local run = training.new(config, { tokenizer = bytes, train = tokens(4 * o.context * o.batch + 4), valid = tokens(2 * o.context + 2) })
-  local counts = train.count(run.model:eval(), torch.randint(1, bytes.vocab_size, 1, o.context, { dtype = 'int64' }))
+  local run = training.new(config, { tokenizer = bytes, train = tokens(4 * o.context * o.batch + 4), valid = tokens(2 * o.context + 2) },
+    o.device)
+  local counts = train.count(run.model:eval(), torch.randint(1, bytes.vocab_size, 1, o.context, { dtype = 'int64', device = o.device }))
   print(counts)
   print(('%d parameters in all: the embedding does not multiply and is not in the table'):format(counts.all_parameters))
   print(training.profile(run))

@@ -35,7 +35,7 @@ local function parser_of(argparse)
   p:flag('--overwrite', 'train: remove the run that is in --out.')
   p:option('--seed', 'Of weights, order of the data and samples.', '1337'):convert(number 'seed')
   p:option('--threads', 'Threads (default: one per core).'):convert(number 'threads')
-  p:option('--device', 'cpu or cuda.', 'cpu')
+  p:option('--device', 'cpu or cuda: of training; sampling and pictures are made on the CPU.', 'cpu')
   p:flag('--quick', 'A small model and a few steps, to see that everything works.')
   p:flag('--profile', 'train, resume: show where the time of a step goes, instead of training.')
   p:flag('--quiet', 'Plain lines instead of bars.')
@@ -143,7 +143,8 @@ function cli.parse(arguments)
   end
   if o.shortest > o.context then parser:error('--shortest is longer than --context') end
   if #o.prompt == 0 then o.prompt = { 'The', 'First Citizen:\nBefore we proceed any further, hear me' } end
-  if o.device ~= 'cpu' then parser:error('--device: this version runs on the CPU only') end
+  local ok, message = pcall(torch.zeros, 1, { device = o.device })
+  if not ok then parser:error('--device: ' .. tostring(message):gsub('^.-zeros: device: ', '')) end
   if o.threads then torch.set_num_threads(o.threads) end
   return o
 end

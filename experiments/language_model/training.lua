@@ -33,8 +33,8 @@ end
 
 -- ---- batches -----------------------------------------------------------------------------------------------------------
 
--- Windows are padded on the left: the masks of all batches differ.
-local function train_loader(c, tokens)
+-- Windows are padded on the left: the masks of all batches differ. The tokens lie on the device, and batches are made there.
+local function train_loader(c, tokens, device)
   local collate = data.collate.sequences{ pad = 'left', multiple = c.model == 'window' and 2 ^ c.depth or 1 }
   local windows
   if c.model == 'window' then
@@ -42,19 +42,19 @@ local function train_loader(c, tokens)
   else
     windows = data.NextTokenDataset(tokens, c.context, { lengths = 'random', shortest = c.shortest })
   end
-  return data.Loader(windows, { batch_size = math.min(c.batch, windows:length()), shuffle = true, drop_last = true, seed = c.seed,
-    collate = collate })
+  return data.Loader(windows:to(device), { batch_size = math.min(c.batch, windows:length()), shuffle = true, drop_last = true,
+    seed = c.seed, collate = collate })
 end
 
 -- causal: whole windows side by side; window: full contexts, the same random ones every time.
-local function valid_loader(c, tokens)
+local function valid_loader(c, tokens, device)
   if c.model == 'window' then
     local windows = data.SlidingWindowDataset(tokens, c.context, c.context)
-    return data.Loader(windows, { batch_size = math.min(c.batch, windows:length()), shuffle = true, drop_last = true,
+    return data.Loader(windows:to(device), { batch_size = math.min(c.batch, windows:length()), shuffle = true, drop_last = true,
       collate = data.collate.sequences{ pad = 'left', multiple = 2 ^ c.depth } })
   end
   local length = math.min(c.valid_context, tokens:length() - 1)
-  return data.Loader(data.NextTokenDataset(tokens, length, { stride = length }), { batch_size = 8 })
+  return data.Loader(data.NextTokenDataset(tokens, length, { stride = length }):to(device), { batch_size = 8 })
 end
 
 -- The mean loss of a batch in nats per token, how many tokens it is of, and of how many the model's first choice is right.
@@ -103,8 +103,10 @@ local function schedule(c)
   end
 end
 
---- training.new(config, corpus, [model]) -> everything a run consists of. Checkpoints hold the objects of run.state.
-function training.new(c, corpus)
+--- training.new(config, corpus, [device = 'cpu']) -> everything a run consists of. Checkpoints hold the objects of run.state. The
+-- first weights are the same on every device, and a checkpoint may go on on another.
+function training.new(c, corpus, device)
+  device = device or 'cpu'
   if corpus.tokenizer.vocab_size ~= c.vocabulary then
     native.fail('language_model: the checkpoint has a vocabulary of %d tokens, the tokenizer %d', c.vocabulary,
       corpus.tokenizer.vocab_size)
@@ -113,7 +115,7 @@ function training.new(c, corpus)
     native.fail('language_model: %s is not the text that the run began with (its checksum is %s, now it is %s)', corpus.name,
       tostring(c.checksum), tostring(corpus.checksum))
   end
-  local model = training.build(c)
+  local model = training.build(c):to{ device = device }
   local parameters = {}
   for _, p in ipairs(model:parameters()) do
     if p.requires_grad then parameters[#parameters + 1] = p end
@@ -122,9 +124,9 @@ function training.new(c, corpus)
   local optimizer = Optimizer(parameters, { lr = c.lr, weight_decay = c.weight_decay,
     betas = { 0.9, c.model == 'window' and 0.999 or 0.99 } })
   local run = { config = c, model = model, parameters = parameters, step = 0, best = math.huge, seconds = 0, validated = 0,
-    valid = valid_loader(c, corpus.valid) }
+    valid = valid_loader(c, corpus.valid, device) }
   run.state = { model = model, optimizer = optimizer, scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(c)),
-    loader = train_loader(c, corpus.train), means = train.means() }
+    loader = train_loader(c, corpus.train, device), means = train.means() }
   return run
 end
 

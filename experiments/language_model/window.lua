@@ -54,8 +54,8 @@ function Window:forward(tokens, lengths)
   end
   local missing = -tokens:size(2) % self.unit
   if missing > 0 then
-    lengths = lengths or torch.full({ tokens:size(1) }, tokens:size(2), { dtype = 'int64' })
-    tokens = torch.cat({ torch.ones(tokens:size(1), missing, { dtype = 'int64' }), tokens }, 2)
+    lengths = lengths or torch.full({ tokens:size(1) }, tokens:size(2), { dtype = 'int64', device = tokens.device })
+    tokens = torch.cat({ torch.ones(tokens:size(1), missing, { dtype = 'int64', device = tokens.device }), tokens }, 2)
   end
   return self:run((self.embedding(tokens)), lengths)
 end
@@ -65,7 +65,7 @@ function Window:run(x, lengths)
   local n, length = x:size(1), x:size(2)
   x = x:transpose(2, 3) + self.pe:narrow(2, self.context - length + 1, length):unsqueeze(1)
   local mask = lengths and torch.mask.lengths(lengths, length, { align = 'right' })
-  if self.opts.compat then mask = (mask or torch.mask.full{ n, 1, length }):expand(n, x:size(2)) end
+  if self.opts.compat then mask = (mask or torch.mask.full({ n, 1, length }, { device = x.device })):expand(n, x:size(2)) end
   local features = self.sequential(x, mask)
   return (self.head(features))
 end

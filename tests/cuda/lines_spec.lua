@@ -55,7 +55,8 @@ describe('long lines', function()
       local t = torch.tensor({ 1, n, 7, 20, 31 }, { dtype = 'int64' })
       local _, best = x[2]:max(1)
       t[2] = best:item()
-      for _, opts in ipairs { { metric = true }, { label_smoothing = 0.1 }, { ignore_index = 7, reduction = 'none' }, { inplace = true } } do
+      local settings = { { metric = true }, { label_smoothing = 0.1 }, { ignore_index = 7, reduction = 'none' }, { inplace = true } }
+      for _, opts in ipairs(settings) do
         local here, there = x:clone():requires_grad_(), x:to{ device = device }:requires_grad_()
         local y, hits = F.cross_entropy(here * 2, t, opts)
         local z, more = F.cross_entropy(there * 2, t:to{ device = device }, opts)
