@@ -113,10 +113,13 @@ SIMULATOR_FLAGS := -std=c++17 -O1 -g -fPIC -fvisibility=hidden -ffp-contract=off
   $(if $(werror),-Werror) -DMT_SIMULATOR -DMT_CUDA_LIBRARY -Itests/cuda_simulator -Icore
 
 .PHONY: cuda-simulator
-cuda-simulator: $(SIMULATOR_LIBRARY)  ## build the CUDA kernels for the processor, to test them without a GPU
+cuda-simulator: $(SIMULATOR_LIBRARY) $(SIMULATOR)/bad_kernels  ## build the CUDA kernels for the processor, to test them without a GPU
 
 $(SIMULATOR_LIBRARY): $(SIMULATOR_OBJECTS) $(CUDA_SHARED_OBJECTS) $(BUILD)/cuda/exports.map
 	$(CXX) $(LDFLAGS) -Wl,--version-script=$(BUILD)/cuda/exports.map -o $@ $(filter %.o,$^) -lpthread -lm
+
+$(SIMULATOR)/bad_kernels: tests/cuda_simulator/bad_kernels.cc $(SIMULATOR)/simulator.o tests/cuda_simulator/cuda_runtime.h
+	$(CXX) $(SIMULATOR_FLAGS) -o $@ $(filter-out %.h,$^) -lpthread
 
 $(SIMULATOR)/simulator.o: tests/cuda_simulator/simulator.cc VERSION Makefile
 	@mkdir -p $(@D)
