@@ -163,6 +163,17 @@ test:  ## install what is missing, build, run the tests (OP=softmax: one operati
 	@sh scripts/install_dependencies test
 	@$(MAKE) --no-print-directory -s all
 	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(TESTS)
+	$(if $(TESTS)$(ARGS)$(filter-out release debug,$(config)),,@$(MAKE) --no-print-directory -s test-cuda-simulated)
+
+.PHONY: test-cuda-build
+test-cuda-build:  ## where nvcc is found: build the CUDA library for one GPU, check what it exports and what it says without one
+ifeq ($(NVCC),)
+	@echo "test-cuda-build: nvcc not found: skipped"
+else
+	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) --no-print-directory -s cuda CUDA_ARCHS=90
+	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda/library_spec.lua
+endif
 
 .PHONY: test-cuda
 test-cuda: all cuda  ## the op table on a GPU, against the CPU (OP=softmax: one operation); fails without one

@@ -1,5 +1,6 @@
 // elementwise: add with a factor, clamp, where, comparison of whole tensors, and the gradient of broadcasting.
 // See core/elementwise.h; the formulas are in core/elementwise_rows.h.
+#include "fold.cuh"
 #include "row.cuh"
 
 extern "C" {
@@ -61,62 +62,42 @@ extern "C" int mt_elementwise_where(mt_tensor *y, const mt_tensor *condition, co
 
 // ---- the gradient of broadcasting ---------------------------------------------------------------------------------------
 
-// One warp for each output. Lane l adds the elements l, l + 32, ... of every row, rows in order; then the lanes' sums are added as a
-// tree. So zeros at the end of rows, or further rows of zeros, change no bit.
-template <typename T> static __global__ void sum_to(const mt_elementwise_sum_plan plan, int64_t outputs) {
-  const int lane = threadIdx.x % MT_WARP;
-  const int64_t warps = (int64_t)gridDim.x * (blockDim.x / MT_WARP);
-  for (int64_t o = (int64_t)blockIdx.x * (blockDim.x / MT_WARP) + threadIdx.x / MT_WARP; o < outputs; o += warps) {
-    int64_t rest = o / plan.inner;
-    const T *g = (const T *)plan.g + o % plan.inner * plan.inner_from;
-    T *out = (T *)plan.out + o % plan.inner * plan.inner_to;
-    for (int d = plan.kept - 1; d >= 0; d--) {
-      g += rest % plan.keep_size[d] * plan.keep_from[d];
-      out += rest % plan.keep_size[d] * plan.keep_to[d];
-      rest /= plan.keep_size[d];
-    }
-    int64_t index[MT_MAX_DIMS] = {0};
-    double sum = 0;
-    for (int64_t r = 0; r < plan.rows; r++) {
-      for (int64_t i = lane; i < plan.row; i += MT_WARP) {
-        sum += (double)g[i * plan.row_step];
-      }
-      for (int d = plan.summed - 1; d >= 0; d--) {
-        g += plan.sum_step[d];
-        if (++index[d] < plan.sum_size[d]) {
-          break;
-        }
-        g -= plan.sum_size[d] * plan.sum_step[d];
-        index[d] = 0;
-      }
-    }
-    sum = mt_warp_sum(sum);
-    if (lane == 0) {
-      *out = (T)sum;
-    }
+template <typename T> struct store_sum {
+  mt_reduction r;
+  T *out;
+  MT_INSIDE void operator()(int64_t o, double v) const {
+    int64_t in_g, in_out;
+    mt_fold_output(r, o, &in_g, &in_out);
+    out[in_out] = (T)v;
   }
+};
+
+template <typename T> static int sum_to(mt_device *device, const mt_reduction *r, mt_tensor *out, const mt_tensor *g) {
+  const store_sum<T> end = {*r, (T *)out->data};
+  return mt_fold<T>(device, r, g, NULL, mt_fold_sum<T, MT_MAP_IDENTITY>(), end);
 }
 
 extern "C" int mt_elementwise_sum_to(mt_tensor *out, const mt_tensor *g) {
   mt_device *device;
-  mt_elementwise_sum_plan plan;
+  mt_reduction r;
   MT_TRY(mt_elementwise_check_sum_to(out, g));
   MT_TRY(mt_check_together("sum_to", out, 1, &g));
   if (g->numel == 0) {
     return mt_tensor_fill(out, 0);
   }
-  mt_elementwise_plan_sum(&plan, out, g);
-  if (out->numel == 0) {
-    return MT_OK;
+  // The output with g's number of dims; the new ones in front have size 1.
+  mt_tensor wide = *out;
+  int32_t dims = 0;
+  const int32_t missing = g->ndim - out->ndim;
+  wide.ndim = g->ndim;
+  for (int32_t d = 0; d < g->ndim; d++) {
+    wide.shape[d] = d < missing ? 1 : out->shape[d - missing];
+    wide.stride[d] = d < missing ? 1 : out->stride[d - missing];
+    dims |= (wide.shape[d] == 1 && g->shape[d] != 1) << d;
   }
+  MT_TRY(mt_reduction_plan("sum_to", &r, &wide, g, dims, true));
   MT_TRY(mt_enter(&device, g));
-  const unsigned grid = mt_grid(device, out->numel, MT_BLOCK / MT_WARP);
-  if (g->dtype == MT_FLOAT32) {
-    MT_LAUNCH(device, sum_to<float>, grid, MT_BLOCK, 0, plan, out->numel);
-  } else {
-    MT_LAUNCH(device, sum_to<double>, grid, MT_BLOCK, 0, plan, out->numel);
-  }
-  return MT_OK;
+  return MT_REAL_TEMPLATE(g->dtype, sum_to, device, &r, out, g);
 }
 
 // ---- comparison -----------------------------------------------------------------------------------------------------------
