@@ -522,10 +522,11 @@ def main():
                 answer = {"contenders": list(row.contenders), "missing": row.missing or {"none": ""}}
             elif command == "run":
                 run = row.contenders[request["contender"]]
-                begin = time.perf_counter()
+                clock = time.process_time if request.get("cpu") else time.perf_counter
+                begin = clock()
                 for _ in range(request["count"]):
                     run()
-                answer = {"seconds": (time.perf_counter() - begin) / request["count"]}
+                answer = {"seconds": (clock() - begin) / request["count"]}
             elif command == "compare":
                 expected = row.expected() if row.expected else {}
                 errors = {name: deviation(load(request["folder"], "out" + str(i), names), expected)

@@ -1,6 +1,6 @@
 --- run: the benchmark.
 --
---     luajit bench/run.lua [--quick] [--rows PATTERN] [--threads 1,2] [--rounds 7] [--save NAME] [--no-peer] [--profile] [--list]
+--     luajit bench/run.lua [--quick] [--rows PATTERN] [--threads 1,2] [--rounds 7] [--save NAME] [--no-peer] [--profile] [--list] [--cpu]
 --
 -- For every row and number of threads: both sides prepare the same work; then, round by round, every contender runs once (often
 -- enough to last some milliseconds), one after the other. The first round is thrown away. Ratios are taken within a round, their
@@ -8,6 +8,8 @@
 -- below the best one
 -- ever seen in this checkout (build/best_peak.txt), something else was running: the row is measured again, and marked if that
 -- happens each time.
+-- --cpu: the processor's time of either side instead of the clock's, with one thread: for a machine that is busy with other things,
+-- where no row is rejected. (What they do to caches and memory still shows.)
 -- PEERS names the folder that scripts/install_peers made (build/peers). --profile: where our time went (torch.profile).
 -- rows.lua: what is measured; ours.lua: our side; peer.py: PyTorch's; statistics.lua: what is computed from the times.
 
@@ -52,6 +54,7 @@ do
     elseif name == '--no-peer' then o.no_peer = true
     elseif name == '--profile' then o.profile = true
     elseif name == '--list' then o.list = true
+    elseif name == '--cpu' then o.cpu, o.threads = true, { 1 }
     else
       io.stderr:write('bench: unknown option ', name, '; the head of bench/run.lua lists them\n')
       os.exit(2)
@@ -59,6 +62,7 @@ do
     i = i + 1
   end
 end
+if o.cpu then now = os.clock end
 local chosen = rows.select(o)
 if o.list or #chosen == 0 then
   if #chosen == 0 then io.stderr:write('bench: no row matches; all of them:\n') end
@@ -146,7 +150,7 @@ local function contenders_of(row, work, threads)
   return order, function(name, count)
     settle()
     if work[name] then return timed(work[name], count) end
-    return peer:ask{ command = 'run', contender = name, count = count }.seconds
+    return peer:ask{ command = 'run', contender = name, count = count, cpu = o.cpu or false }.seconds
   end, missing
 end
 
@@ -193,7 +197,7 @@ local function measure(row, threads)
   local times, before, after, rejected
   for _ = 1, o.attempts do
     times, before, after = rounds_of(order, run, threads)
-    rejected = statistics.rejected(before, after, statistics.reference(best_peak, threads))
+    rejected = not o.cpu and statistics.rejected(before, after, statistics.reference(best_peak, threads))
     if not rejected then break end
   end
   local errors = compare(work)
@@ -236,6 +240,7 @@ local function header()
     say('peak, %d thread%s: %.0f GF/s now, %.0f GF/s the best in this checkout', threads, threads > 1 and 's' or '', value,
       best_peak[threads])
   end
+  if o.cpu then say('times are the processor\'s, not the clock\'s: the machine may be busy') end
   say('%d rounds; ratio: time of the other / time of ours, above 1 we are faster', o.rounds)
   say('')
   say(statistics.head())
