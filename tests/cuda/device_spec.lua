@@ -241,3 +241,36 @@ describe('an event', function()
     assert.fails(function() return cuda.Event():elapsed_time(second) end, 'enable_timing')
   end)
 end)
+
+describe('sums on a device', function()
+  it('do not change by a bit when zeros are added at the end of rows, as rows or as samples', function()
+    for _, case in ipairs { { 3, 5, 7, 9, 4, 30 }, { 2, 70, 66, 33, 70, 40 }, { 70, 2, 1, 5, 3, 6 }, { 1, 3, 2, 4099, 2, 9000 } } do
+      local N, C, H, W, H2, W2 = unpack(case)
+      local x = torch.randn(N, C, H, W)
+      local wide = torch.zeros(N + 2, C, H + H2, W + W2)
+      wide[{ { 1, N }, { 1, C }, { 1, H }, { 1, W } }] = x
+      for _, format in ipairs { { 1, 2, 3, 4 }, { 1, 3, 4, 2 } } do   -- row-major, channels-last
+        local back = format[2] == 2 and { 1, 2, 3, 4 } or { 1, 4, 2, 3 }
+        local function there(t) return t:permute(unpack(format)):contiguous():permute(unpack(back)):cuda() end
+        for _, dims in ipairs { { 1, 3, 4 }, { 3, 4 }, { 4 } } do
+          local plain, padded = there(x):sum(dims), there(wide):sum(dims)
+          local kept = padded:dim() == 1 and padded or padded[{ { 1, N }, { 1, C } }]
+          if kept:dim() == 3 then kept = kept[{ { 1, N }, { 1, C }, { 1, H } }] end
+          assert.same_bits(plain:cpu(), kept:contiguous():cpu())
+        end
+      end
+    end
+  end)
+
+  it('of many elements agree with the CPU', function()
+    for _, shape in ipairs { { 300000 }, { 40, 3, 900 }, { 3, 40, 70, 5 }, { 5000, 33 } } do
+      local x = torch.randn(shape)
+      for d = 1, #shape do
+        local e, g = x:double():sum(d), x:cuda():sum(d):cpu():double()
+        assert.is_true((e - g):abs():max():item() <= 1e-6 * math.sqrt(shape[d]) * 4)
+      end
+      assert.is_true(math.abs(x:double():sum():item() - x:double():cuda():sum():item()) <= 1e-9)
+      assert.are.equal(x:argmax():item(), x:cuda():argmax():item())
+    end
+  end)
+end)
