@@ -176,5 +176,6 @@ local ok = exact and given_high - first.given <= (short and 64 or 4) * 1024 and
 local function whole(n) return ('%d'):format(n) end
 print(ROW:format(subject .. (jit.status() and ', compiled' or ''), whole(steps),
   ('%.0f'):format(train.terminal.now() - began), whole(first.live), whole(live_high), whole(first.blocks),
-  whole(first.given), whole(given_high), whole(first.resident), whole(resident_high), ('%.2f %%'):format(100 * change), ok and 'flat' or 'NOT FLAT'))
+  whole(first.given), whole(given_high), whole(first.resident), whole(resident_high), ('%.2f %%'):format(100 * change),
+  ok and 'flat' or 'NOT FLAT'))
 os.exit(ok and 0 or 1)
