@@ -175,13 +175,16 @@ else
 	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda/library_spec.lua
 endif
 
+# The promises and the golden vectors run on the device too; with OP= the op table alone.
+CUDA_TESTS = tests/cuda $(if $(OP),,tests/promises_spec.lua $(wildcard tests/golden_*_spec.lua))
+
 .PHONY: test-cuda
 test-cuda: all cuda  ## the op table on a GPU, against the CPU (OP=softmax: one operation); fails without one
-	OP=$(OP) MASKED_TORCH_TEST_DEVICE=cuda $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda
+	OP=$(OP) MASKED_TORCH_TEST_DEVICE=cuda $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(CUDA_TESTS)
 
 .PHONY: test-cuda-simulated
 test-cuda-simulated: all cuda-simulator  ## the same with the kernels executed by the processor: no GPU needed, and no proof that one agrees
-	OP=$(OP) MASKED_TORCH_CUDA=simulator MASKED_TORCH_CACHE=0 MASKED_TORCH_TEST_DEVICE=cuda $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda
+	OP=$(OP) MASKED_TORCH_CUDA=simulator MASKED_TORCH_CACHE=0 MASKED_TORCH_TEST_DEVICE=cuda $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(CUDA_TESTS)
 
 .PHONY: test-jit
 test-jit: all  ## the tests without the JIT compiler, and with one that compiles everything at once
@@ -250,6 +253,10 @@ $(BUILD)/bench/libonednn.so: bench/onednn.c
 .PHONY: bench
 bench: all $(PEAK) $(ONEDNN)  ## measure against PyTorch and masked_torch (scripts/install_peers first; QUICK=1, ROWS=pattern, THREADS=1,2, SAVE=name)
 	$(LUAJIT) bench/run.lua $(BENCH_OPTIONS)
+
+.PHONY: bench-cuda
+bench-cuda:  ## build, test, sanitise and time the CUDA library on a GPU, beside PyTorch; text in bench/results (PARTS="test time")
+	bench/cuda.sh $(or $(PARTS),all)
 
 .PHONY: bench-soak
 bench-soak: all  ## 20,000 small training steps of three networks: memory must not grow (STEPS=)

@@ -71,8 +71,7 @@ elseif not (options.overwrite or options.profile) and io.open(options.out) then
 end
 if options.threads then try(torch.set_num_threads, options.threads) end
 try(torch.manual_seed, config.seed)
-local device = { device = options.device }
-try(torch.zeros, 1, device)
+local device = try(train.device, options.device)
 
 -- ---- data ------------------------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ local function load_model(name)
   local content = saved(name)
   local model = training.build(content.config)
   train.checkpoint.load(folder:path(name), { model = model })
-  return model:eval(), content.config, tokenizer_of(content.config)
+  return model:to(o.device):eval(), content.config, tokenizer_of(content.config)
 end
 
 local function prompt_tokens(tokenizer, prompt)

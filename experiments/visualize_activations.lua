@@ -87,8 +87,7 @@ end
 if #rows == 0 then parser:error('--operators: expected at least one of ' .. table.concat(operator_names, ', ')) end
 if options.threads then from_option('threads', torch.set_num_threads, options.threads) end
 from_option('seed', torch.manual_seed, options.seed)
-local device = { device = options.device }
-from_option('device', torch.zeros, 1, device)
+local device = from_option('device', torch.train.device, options.device)
 
 -- ---- image and mask --------------------------------------------------------------------------------------------
 

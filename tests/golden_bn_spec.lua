@@ -41,7 +41,7 @@ local function call(case, layer, number)
 end
 
 local function run(case, compat)
-  local layer = build(case, compat)
+  local layer = build(case, compat):to(golden.device)
   if case.mode == 'eval' then
     layer:eval()
     local number = case.tensors['in.x'] and '' or '1'

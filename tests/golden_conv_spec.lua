@@ -11,7 +11,7 @@ local function layer_of(case, compat)
     compat = compat, dtype = case.dtype == 'F64' and 'float64' or 'float32' }
   if a.multichannel ~= nil then opts.multichannel = a.multichannel end
   local layer = nn[case.layer](a.in_channels, a.out_channels, a.kernel_size, opts)
-  layer:load_state_dict(golden.fields(case, 'param.'))
+  layer:to(golden.device):load_state_dict(golden.fields(case, 'param.'))
   return layer
 end
 

@@ -12,7 +12,7 @@ local function build(case, compat)
     downscale_factor = a.downscale_factor, context = a.sequence_dim, width = a.embedding_dim, compat = compat }
   if case.dtype == 'F64' then net:double() end
   net:load_state_dict(golden.fields(case, 'param.'))
-  return net
+  return net:to(golden.device)
 end
 
 -- The files count tokens and classes from 0.
@@ -69,14 +69,14 @@ describe('the golden language model', function()
       net:eval()
       local tokens, lengths = batch(case, 1)
       golden.check(case, 'out.logits_eval', net(tokens, lengths))
-      local more = torch.cat({ torch.ones(tokens:size(1), case.extra_pad, { dtype = 'int64' }), tokens }, 2)
+      local more = torch.cat({ torch.ones(tokens:size(1), case.extra_pad, { dtype = 'int64', device = tokens.device }), tokens }, 2)
       golden.check(case, 'out.logits_eval_morepad', net(more, lengths))
     end)
 
     it(case.name .. ': by default padding changes no bit', function()
       local net = build(case, false):eval()
       local tokens, lengths = batch(case, 1)
-      local more = torch.cat({ torch.ones(tokens:size(1), 16, { dtype = 'int64' }), tokens }, 2)
+      local more = torch.cat({ torch.ones(tokens:size(1), 16, { dtype = 'int64', device = tokens.device }), tokens }, 2)
       local a, b = net(tokens, lengths), net(more, lengths)
       assert.is_true(torch.equal(a, b))
       assert.is_true(Tensor.is_tensor(a))

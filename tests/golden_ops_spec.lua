@@ -18,7 +18,7 @@ local function one_based(t)
     for i, e in ipairs(v) do out[i] = walk(e) end
     return out
   end
-  return torch.tensor(walk(t:totable()), { dtype = t.dtype })
+  return torch.tensor(walk(t:totable()), { dtype = t.dtype, device = t.device })
 end
 
 local function windowed(name)

@@ -4,6 +4,10 @@ local torch = require 'masked_torch'
 
 local nn, F = torch.nn, torch.nn.functional
 
+-- make test-cuda runs this file too.
+local device = os.getenv 'MASKED_TORCH_TEST_DEVICE' or 'cpu'
+if device == '' then device = 'cpu' end
+
 -- Networks that keep their mask. Each entry: spatial dims, builder, multiple that sizes must have.
 local networks = {
   { 'convolution, batch norm, ReLU, mean, linear (2-D)', 2, function()
@@ -81,9 +85,9 @@ local function batch(dims, canvas, boxes, junk, seed)
   if dims == 1 then
     local lengths = {}
     for n, box in ipairs(boxes) do lengths[n] = box[1] end
-    return x, torch.mask.lengths(lengths, canvas[1])
+    return x:to(device), torch.mask.lengths(lengths, canvas[1], { device = device })
   end
-  return x, torch.mask.boxes(boxes, canvas)
+  return x:to(device), torch.mask.boxes(boxes, canvas, { device = device })
 end
 
 local boxes = { { { 8 }, { 4 }, { 12 } }, { { 8, 12 }, { 12, 4 }, { 4, 8 } }, { { 4, 8, 12 }, { 12, 4, 8 }, { 8, 8, 4 } } }
@@ -92,7 +96,7 @@ local large = { { 24 }, { 16, 20 }, { 16, 12, 20 } }
 
 local function build(builder, seed)
   torch.manual_seed(seed or 3)
-  return builder()
+  return builder():to(device)
 end
 
 -- Output, then every parameter's gradient, under a fixed upstream gradient.
@@ -100,7 +104,7 @@ local function run(net, x, mask)
   net:zero_grad()
   local y = net(x, mask)
   torch.manual_seed(5)
-  y:backward(torch.randn(y:size(), { dtype = y.dtype }))
+  y:backward(torch.randn(y:size(), { dtype = y.dtype, device = y.device }))
   local results = { y:detach() }
   for name, p in net:named_parameters() do
     assert.is_not_nil(p.grad, name)
@@ -118,7 +122,7 @@ local function same(a, b)
 end
 
 for _, entry in ipairs(networks) do
-  for _, algorithm in ipairs { 'auto', 'winograd' } do
+  for _, algorithm in ipairs(device == 'cpu' and { 'auto', 'winograd' } or { 'auto' }) do
     local name, dims, builder = unpack(entry)
     describe(('%s, convolution: %s'):format(name, algorithm), function()
       before_each(function() torch.conv_algorithm(algorithm) end)
@@ -158,7 +162,8 @@ for _, entry in ipairs(networks) do
         same(run(build(builder), x), run(build(builder), x, mask:tensor('float32'):clone()))
       end)
 
-      it('gives the same bits on 1 to 4 threads, in float32 and float64', function()
+      local each_count = device == 'cpu' and it or function() end
+      each_count('gives the same bits on 1 to 4 threads, in float32 and float64', function()
         local before = torch.get_num_threads()
         for _, dtype in ipairs { 'float32', 'float64' } do
           local results = {}
@@ -190,7 +195,7 @@ describe('sequences aligned to the right', function()
     for _, L in ipairs { 12, 20, 32 } do
       local x = torch.full({ 3, 3, L }, 0 / 0)
       for n, length in ipairs(lengths) do x[{ n, {}, { L - length + 1, L } }] = values[{ n, {}, { 1, length } }] end
-      results[#results + 1] = run(net(), x, torch.mask.lengths(lengths, L, { align = 'right' }))
+      results[#results + 1] = run(net(), x:to(device), torch.mask.lengths(lengths, L, { align = 'right', device = device }))
     end
     same(results[1], results[2])
     same(results[1], results[3])
@@ -200,14 +205,14 @@ end)
 describe('masked layers under a full mask', function()
   it('equal the plain ones bit for bit', function()
     torch.manual_seed(1)
-    local x = torch.randn(2, 4, 7, 9)
-    local plain = nn.Conv2d(4, 6, 3, { padding = 1, stride = 2, groups = 2 })
+    local x = torch.randn(2, 4, 7, 9):to(device)
+    local plain = nn.Conv2d(4, 6, 3, { padding = 1, stride = 2, groups = 2 }):to(device)
     local expected = plain(x)
     for _, name in ipairs { 'MaskedConv2d', 'MaskConv2d' } do
-      local layer = nn[name](4, 6, 3, { padding = 1, stride = 2, groups = 2 })
+      local layer = nn[name](4, 6, 3, { padding = 1, stride = 2, groups = 2 }):to(device)
       layer:load_state_dict(plain:state_dict())
-      assert.same_bits(expected:detach(), (layer(x, torch.ones(2, 1, 7, 9))):detach())
-      assert.same_bits(expected:detach(), (layer(x, torch.ones(2, 4, 7, 9, { dtype = 'bool' }))):detach())
+      assert.same_bits(expected:detach(), (layer(x, torch.ones(2, 1, 7, 9, { device = device }))):detach())
+      assert.same_bits(expected:detach(), (layer(x, torch.ones(2, 4, 7, 9, { dtype = 'bool', device = device }))):detach())
       assert.same_bits(expected:detach(), (layer(x)):detach())
     end
   end)
@@ -217,8 +222,8 @@ describe('images smaller than the kernel', function()
   it('give the bits that they give in a canvas: taps nobody needs leave the order of the others', function()
     for _, C in ipairs { 3, 48, 100, 300 } do
       torch.manual_seed(C)
-      local x, w = torch.randn(2, C, 1, 2), torch.randn(5, C, 3, 3)
-      local canvas = torch.zeros(2, C, 6, 7)
+      local x, w = torch.randn(2, C, 1, 2):to(device), torch.randn(5, C, 3, 3):to(device)
+      local canvas = torch.zeros(2, C, 6, 7, { device = device })
       canvas[{ {}, {}, { 1, 1 }, { 1, 2 } }] = x
       local alone, within = F.conv2d(x, w, nil, { padding = 1 }), F.conv2d(canvas, w, nil, { padding = 1 })
       assert.same_bits(alone, within[{ {}, {}, { 1, 1 }, { 1, 2 } }]:contiguous())
@@ -238,8 +243,8 @@ describe('losses over padded positions', function()
         x[{ n, {}, { 1, lengths[n] } }] = values[{ n, {}, { 1, lengths[n] } }]
         for i = 1, lengths[n] do target[{ n, i }] = labels[n][i] end
       end
-      x:requires_grad_()
-      local loss = F.cross_entropy(x, target, { mask = torch.mask.lengths(lengths, L) })
+      x, target = x:to(device):requires_grad_(), target:to(device)
+      local loss = F.cross_entropy(x, target, { mask = torch.mask.lengths(lengths, L, { device = device }) })
       loss:backward()
       results[#results + 1] = { loss:detach(), x.grad[{ {}, {}, { 1, 2 } }]:contiguous() }
     end

@@ -143,8 +143,9 @@ function cli.parse(arguments)
   end
   if o.shortest > o.context then parser:error('--shortest is longer than --context') end
   if #o.prompt == 0 then o.prompt = { 'The', 'First Citizen:\nBefore we proceed any further, hear me' } end
-  local ok, message = pcall(torch.zeros, 1, { device = o.device })
-  if not ok then parser:error('--device: ' .. tostring(message):gsub('^.-zeros: device: ', '')) end
+  local ok, device = pcall(torch.train.device, o.device)
+  if not ok then parser:error('--device: ' .. tostring(device):gsub('^.-train: device: ', '')) end
+  o.device = device
   if o.threads then torch.set_num_threads(o.threads) end
   return o
 end

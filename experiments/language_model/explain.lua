@@ -12,18 +12,19 @@ local function embed(model, tokens)
   for i = 1, -#tokens % (model.unit or 1) do padded[i] = 1 end
   local skipped = #padded
   for i = 1, #tokens do padded[skipped + i] = tokens[i] end
-  return model.embedding(torch.tensor({ padded }, { dtype = 'int64' })):detach():requires_grad_(true), skipped
+  local x = torch.tensor({ padded }, { dtype = 'int64', device = model.embedding.weight.device })
+  return model.embedding(x):detach():requires_grad_(true), skipped
 end
 
 -- The logits (1, vocabulary) of the token after n tokens.
 local function predict(model, x, n)
   if model.blocks then return (model:run(x):select(2, n)) end
-  return (model:run(x, torch.tensor({ n }, { dtype = 'int64' })))
+  return (model:run(x, torch.tensor({ n }, { dtype = 'int64', device = x.device })))
 end
 
 -- Gradient x input of each token, and the probability of the target.
 local function contributions_of(x, skipped, logits, target)
-  local loss = F.cross_entropy(logits, torch.tensor({ target }, { dtype = 'int64' }))
+  local loss = F.cross_entropy(logits, torch.tensor({ target }, { dtype = 'int64', device = x.device }))
   loss:backward()
   local values = (x.grad * x:detach()):sum(3):reshape(x:size(2)):totable()
   local result = {}

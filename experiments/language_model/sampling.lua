@@ -75,16 +75,16 @@ local function recompute(model, context)
   return function(token)
     tokens[#tokens + 1] = token
     if #tokens > context then table.remove(tokens, 1) end
-    local x = torch.tensor({ tokens }, { dtype = 'int64' })
+    local x = torch.tensor({ tokens }, { dtype = 'int64', device = model.embedding.weight.device })
     local logits = torch.no_grad(model, x)
     return logits:dim() == 3 and logits:select(2, #tokens):squeeze(1) or logits:squeeze(1)
   end
 end
 
 --- sampling.predictor(model, {cache = true, context = 128}) -> push(token) -> logits (vocabulary). With the cache, which only causal
--- models have, every earlier token within the receptive field counts; without, the last `context` tokens.
+-- models on the CPU have, every earlier token within the receptive field counts; without, the last `context` tokens.
 function sampling.predictor(model, o)
-  if model.blocks and o.cache ~= false then
+  if model.blocks and o.cache ~= false and model.embedding.weight.device == 'cpu' then
     local state = cached.new(model)
     return function(token) return (state:push(token)) end
   end

@@ -91,12 +91,19 @@ local function integer_tensor(op, argument, value, ndim)
   return Tensor.from_table(op, value, 'int64')
 end
 
---- torch.mask.lengths(lengths, L, {align = 'left'}): sequences of the given lengths (a table or an int64 tensor (N)) on L
--- positions; align = 'right' puts the padding in front. Shape (N, 1, L).
+-- A tensor stays where it is unless a device is asked for; a table goes there, to the CPU by default.
+local function placed(op, value, ndim, argument, device)
+  local t = integer_tensor(op, argument, value, ndim)
+  if device ~= nil then t = t:to{ device = Tensor.check_device(op, device) } end
+  return t
+end
+
+--- torch.mask.lengths(lengths, L, {align = 'left', device = where lengths is}): sequences of the given lengths (a table or an int64
+-- tensor (N)) on L positions; align = 'right' puts the padding in front. Shape (N, 1, L).
 function mask.lengths(lengths, L, opts)
-  opts = options.parse('mask.lengths', { align = 'left' }, opts)
+  opts = options.parse('mask.lengths', { align = 'left', device = options.none }, opts)
   options.choice('mask.lengths', 'align', opts.align, { 'left', 'right' })
-  lengths = integer_tensor('mask.lengths', 'lengths', lengths, 1)
+  lengths = placed('mask.lengths', lengths, 1, 'lengths', opts.device)
   native.integer('mask.lengths', 'L', L, 0)
   local m = new{ kind = 'lengths', align = opts.align, sizes_of_samples = lengths, shape = { lengths:size(1), 1, L },
     device = lengths.device, K = lengths.K }
@@ -104,10 +111,11 @@ function mask.lengths(lengths, L, opts)
   return m
 end
 
---- torch.mask.boxes(sizes, canvas): images of the given sizes ({{h, w}, ...} or an int64 tensor (N, dims)) in the corner of a
--- canvas {H, W}. Shape (N, 1, *canvas).
-function mask.boxes(sizes, canvas)
-  sizes = integer_tensor('mask.boxes', 'sizes', sizes, 2)
+--- torch.mask.boxes(sizes, canvas, {device = where sizes is}): images of the given sizes ({{h, w}, ...} or an int64 tensor
+-- (N, dims)) in the corner of a canvas {H, W}. Shape (N, 1, *canvas).
+function mask.boxes(sizes, canvas, opts)
+  opts = options.parse('mask.boxes', { device = options.none }, opts)
+  sizes = placed('mask.boxes', sizes, 2, 'sizes', opts.device)
   if type(canvas) ~= 'table' then fail('mask.boxes: canvas: expected a table of sizes, got %s', type(canvas)) end
   if sizes:size(1) > 0 and sizes:size(2) ~= #canvas then
     fail('mask.boxes: sizes: expected %d sizes per sample as in the canvas, got %s', #canvas, Tensor.shape_text(sizes))
@@ -355,6 +363,10 @@ function methods.bool(m) return m:tensor('bool') end
 function methods.float(m) return m:tensor('float32') end
 function methods.double(m) return m:tensor('float64') end
 function methods.totable(m) return m:tensor():totable() end
+
+--- m:cuda(), m:cpu(): to(device).
+function methods.cuda(m, device) return (m:to{ device = device or 'cuda' }) end
+function methods.cpu(m) return (m:to{ device = 'cpu' }) end
 
 --- m:derived(key, make): make(m), once per key. Layers keep here what follows from the mask and a geometry alone (their output
 -- mask, counts), so the key must name rule and geometry completely. nil is not kept.

@@ -17,6 +17,10 @@ local golden = {}
 
 local drawn = os.getenv('GOLDEN')
 local committed = debug.getinfo(1, 'S').source:match('^@(.*)support/golden%.lua$') .. 'golden/'
+-- make test-cuda: tensors are made there.
+local device = os.getenv 'MASKED_TORCH_TEST_DEVICE' or 'cpu'
+if device == '' then device = 'cpu' end
+golden.device = device
 local root = drawn and drawn:gsub('/*$', '/') or committed
 golden.root = committed
 --- True when the cases are those of tests/golden, whose number is known.
@@ -70,7 +74,7 @@ function golden.tensor(case, field)
   local t = Tensor.empty('golden', entry.shape, dtypes[entry.dtype])
   local bytes = file.text:sub(file.start + from + 1, file.start + to)
   native.check(t.K.mt_tensor_write_bytes(t._c, ffi.cast('const void *', bytes), #bytes))
-  return t
+  return t:to(device)
 end
 
 --- The fields of a case that begin with prefix ('param.' gives {weight = tensor, ...}).

@@ -49,6 +49,7 @@ end
 --- build.check(case, module): outputs, gradients and buffers of a case with one input x and an optional mask.
 function build.check(case, module)
   if case.dtype == 'F64' then module:double() end
+  module:to(golden.device)
   local state = golden.fields(case, 'param.')
   if next(state) then module:load_state_dict(state) end
   module:train(case.mode ~= 'eval')

@@ -19,7 +19,7 @@ local where = {
   SlidingWindowDataset = 'window', CollectionSlidingWindowDataset = 'window', MemoryMapSlidingWindowDataset = 'window',
   NextTokenDataset = 'window',
   SequentialSampler = 'sampler', RandomSampler = 'sampler', BatchSampler = 'sampler', BucketSampler = 'sampler',
-  Loader = 'loader', FashionMNIST = 'fashion_mnist',
+  Loader = 'loader', to = 'move', FashionMNIST = 'fashion_mnist',
 }
 local modules = { collate = true, text = true, tokenizer = true }
 

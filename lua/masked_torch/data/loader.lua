@@ -25,9 +25,11 @@ local ffi = require 'ffi'
 local class = require 'masked_torch.class'
 local collate = require 'masked_torch.data.collate'
 local dataset = require 'masked_torch.data.dataset'
+local move = require 'masked_torch.data.move'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local sampler = require 'masked_torch.data.sampler'
+local Tensor = require 'masked_torch.tensor'
 local tokens = require 'masked_torch.data.tokens'
 
 local C, check, fail = native.cpu, native.check, native.fail
@@ -35,7 +37,7 @@ local C, check, fail = native.cpu, native.check, native.fail
 local Loader = class('Loader')
 
 local OPTIONS = { batch_size = 1, shuffle = false, drop_last = false, seed = 0, prefetch = 2, sampler = options.none,
-  batch_sampler = options.none, collate = options.none, transform = options.none }
+  batch_sampler = options.none, collate = options.none, transform = options.none, device = options.none }
 
 local opened = ffi.new('mt_loader *[1]')
 local ticket = ffi.new('int64_t[1]')
@@ -65,7 +67,8 @@ end
 --   shuffle = false, seed = 0     a new random order in every epoch; the seed also draws random context lengths
 --   sampler, batch_sampler        an order of one's own, instead of shuffle (data.RandomSampler, data.BucketSampler, ...)
 --   collate                       function(samples) -> batch; default: the dataset's own, or data.collate.default
---   transform                     function(batch) -> batch, applied to every batch
+--   device                        where batches go (data.to); default: where the dataset's tensors are
+--   transform                     function(batch) -> batch, applied to every batch, on its device
 --   prefetch = 2                  how many batches the thread makes ahead; 0: none, each batch is made when it is asked for
 function Loader:__init(source, opts)
   opts = options.parse('Loader', OPTIONS, opts)
@@ -83,6 +86,7 @@ function Loader:__init(source, opts)
   self.custom = opts.collate ~= nil and not (type(opts.collate) == 'table' and opts.collate.is_sequences)
   self.collate = opts.collate or source.default_collate or collate.default
   self.transform = opts.transform
+  self.device = opts.device and Tensor.check_device('Loader', opts.device)
   if source:length() == 0 then fail('Loader: the dataset is empty') end
   self.batches = batch_sampler(self, opts)
   if self.batches:length() == 0 then
@@ -186,6 +190,7 @@ function Loader:__call()
     return nil
   end
   local batch = (self.ahead > 0 and from_thread or here)(self, self.epoch, self.next)
+  if self.device then batch = move.to(batch, self.device) end
   if self.transform then
     batch = self.transform(batch)
     if batch == nil then fail('Loader: transform returned nil') end

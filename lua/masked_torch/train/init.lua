@@ -7,13 +7,14 @@
 --     train.steps                  for step, batch in ...   train.check_loss    a loss that is not finite stops the run
 --     train.count                  parameters and MACs      train.manifest      what ran where, as JSON
 --     train.profile                where the time goes (also torch.profile)
+--     train.device                 where --device says to run
 --     train.command                how to run this again    train.quit_on_interrupt   Ctrl-C outside a guard
 
 local functions = {
   progress = 'progress', bar = 'progress', log = 'log', logger = 'log', means = 'means', epoch_lines = 'means',
   guard = 'guard', interrupt = 'guard', quit_on_interrupt = 'guard', command = 'guard',
   csv = 'table_log', jsonl = 'table_log', steps = 'loop', check_loss = 'loop',
-  count = 'count', manifest = 'manifest', profile = 'profile',
+  count = 'count', device = 'device', manifest = 'manifest', profile = 'profile',
 }
 local modules = { checkpoint = true, tensorboard = true, terminal = true, wire = true }
 
