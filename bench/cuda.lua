@@ -63,7 +63,9 @@ local rows = {
     local x, net = image(), nn.BatchNorm2d(C):to(device)
     return function() return torch.no_grad(net, x) end
   end },
-  { 'batch norm, training, with backward', bytes = 28 * elements, make = function() return both(nn.BatchNorm2d(C):to(device), image()) end },
+  { 'batch norm, training, with backward', bytes = 28 * elements, make = function()
+    return both(nn.BatchNorm2d(C):to(device), image())
+  end },
   { 'RMS norm 16384 x 1024, with backward', bytes = 28 * 2 ^ 24, make = function()
     return both(nn.RMSNorm(1024):to(device), torch.randn(16384, 1024, device))
   end },

@@ -64,7 +64,7 @@ end
 local function from_option(name, fn, ...)
   local ok, result = pcall(fn, ...)
   if ok then return result end
-  parser:error(('--%s: %s'):format(name, (tostring(result):gsub('^[^\n]-:%d+: ', ''))))
+  parser:error(('--%s: %s'):format(name, (tostring(result):gsub('^[^\n]-:%d+: ', ''):gsub('^%-%-device: ', ''))))
 end
 local factor, base, width_factor = whole('factor', 1, 16), whole('base', 1, 16), whole('width', 1, 1024)
 local unit = factor ^ depth

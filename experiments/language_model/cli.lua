@@ -144,7 +144,7 @@ function cli.parse(arguments)
   if o.shortest > o.context then parser:error('--shortest is longer than --context') end
   if #o.prompt == 0 then o.prompt = { 'The', 'First Citizen:\nBefore we proceed any further, hear me' } end
   local ok, device = pcall(torch.train.device, o.device)
-  if not ok then parser:error('--device: ' .. tostring(device):gsub('^.-train: device: ', '')) end
+  if not ok then parser:error((tostring(device):gsub('^.-(%-%-device: )', '%1'))) end
   o.device = device
   if o.threads then torch.set_num_threads(o.threads) end
   return o
