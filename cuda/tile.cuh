@@ -404,7 +404,7 @@ static __global__ void __launch_bounds__(MT_TILE_THREADS, mt_tile_blocks(HOW, MT
         continue;
       }
       const T *left = stages + s % MT_TILE_STAGES * shape::STAGE, *right = left + shape::OA::COUNT;
-#pragma unroll 2
+#pragma unroll (HOW == MT_TILE_3XTF32 ? 1 : 2)
       for (int k = 0; k < K; k += STEP) {
         if (TOTALS) {
           const int64_t group = (from + s * K + k) / STEP;

@@ -1,0 +1,84 @@
+--- Products on a device: which sums depend on what, long sums, NaN. The values are in the op tables of matmul and linear.
+local torch = require 'masked_torch'
+local native = require 'masked_torch.native'
+
+local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
+if device == '' then device = nil end
+local check = native.check
+
+local function same(a, b, what) assert.is_true(torch.equal(a:cpu(), b:cpu()), what) end
+local function difference(a, b) return (a:cpu():double() - b):abs():max():item() / b:abs():max():item() end
+
+local function product(a, b)
+  a, b = a:to(device), b:to(device)
+  local y = torch.full({ a:size(1), b:size(2) }, 7, { dtype = a.dtype, device = a.device })
+  check(y.K.mt_matmul(y._c, a._c, b._c))
+  return y
+end
+
+local function weight_gradient(dy, x)
+  dy, x = dy:to(device), x:to(device)
+  local dw = torch.full({ dy:size(-1), x:size(-1) }, 7, { device = x.device })
+  local db = torch.full({ dy:size(-1) }, 7, { device = x.device })
+  check(dw.K.mt_linear_backward_weight(dw._c, dy._c, x._c))
+  check(dw.K.mt_linear_backward_bias(db._c, dy._c))
+  return dw, db
+end
+
+describe('products on ' .. (device or 'no device'), function()
+  if not device then
+    it('run under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
+    return
+  end
+  before_each(function() torch.manual_seed(5) end)
+
+  it('have elements that depend on their row and column alone, whatever the layout and the tile', function()
+    local a, b = torch.randn(150, 40), torch.randn(40, 90)
+    local all = product(a, b)
+    same(all[{ { 70, 72 }, { 60, 61 } }], product(a[{ { 70, 72 } }], b[{ {}, { 60, 61 } }]), 'alone')
+    same(all, product(a:t():contiguous():t(), b), 'a by columns')
+    same(all, product(a, b:t():contiguous():t()), 'b by columns')
+    same(all, product(a:t():contiguous():t(), b:t():contiguous():t()), 'both by columns')
+  end)
+
+  it('are exact to float32 in long sums too', function()
+    local a, b = torch.randn(3, 20000), torch.randn(20000, 2)
+    local want = torch.matmul(a:double(), b:double())
+    assert.is_true(difference(product(a, b), want) <= 2e-6, tostring(difference(product(a, b), want)))
+    assert.is_true(difference(product(a:double(), b:double()), want) <= 1e-13)
+    -- zeros at the end are no terms
+    local wide, tall = torch.zeros(3, 20011), torch.zeros(20011, 2)
+    wide[{ {}, { 1, 20000 } }], tall[{ { 1, 20000 } }] = a, b
+    same(product(a, b), product(wide, tall))
+  end)
+
+  it('of gradients do not see positions of zeros, nor further rows of them', function()
+    for _, shape in ipairs { { 3, 5 }, { 2, 11 }, { 70, 3 } } do
+      local n, l = unpack(shape)
+      local x, dy = torch.randn(n, l, 12), torch.randn(n, l, 9)
+      local dw, db = weight_gradient(dy, x)
+      for _, larger in ipairs { { n, l + 1 }, { n, l + 20 } } do
+        local wx, wdy = torch.randn(larger[1], larger[2], 12), torch.zeros(larger[1], larger[2], 9)
+        wx[{ { 1, n }, { 1, l } }], wdy[{ { 1, n }, { 1, l } }] = x, dy
+        local got, bias = weight_gradient(wdy, wx)
+        same(dw, got, ('%d x %d'):format(unpack(larger)))
+        same(db, bias, 'bias')
+      end
+    end
+    local x, dy = torch.randn(30, 12), torch.randn(30, 9)
+    local wx, wdy = torch.randn(47, 12), torch.zeros(47, 9)
+    wx[{ { 1, 30 } }], wdy[{ { 1, 30 } }] = x, dy
+    same((weight_gradient(dy, x)), (weight_gradient(wdy, wx)))
+  end)
+
+  it('let NaN and Inf through', function()
+    local a, b = torch.ones(70, 8), torch.ones(8, 70)
+    a[{ 3, 2 }], a[{ 4, 2 }] = 1 / 0, 0 / 0
+    b[{ 2, 5 }] = 0
+    local y = product(a, b):cpu()
+    assert.are.equal(1 / 0, y[{ 3, 1 }])
+    assert.is_true(y[{ 3, 5 }] ~= y[{ 3, 5 }] and y[{ 4, 1 }] ~= y[{ 4, 1 }])
+    assert.are.equal(8, y[{ 5, 1 }])
+    assert.are.equal(7, y[{ 70, 5 }])
+  end)
+end)
