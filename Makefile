@@ -65,10 +65,9 @@ $(BUILD)/core/tile_bf16.o: CFLAGS += $(if $(filter avx512,$(TILES)),$(TILE_FLAGS
 # Three kinds of objects: the kernels (cuda/*.cu), and the C files that hold no kernel (checks, shapes, tensors' handles), compiled
 # again for this library. It links neither the CPU library nor libcuda, which comes with the driver.
 
-NVCC_VERSION := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\).*/\1/p'))
 # CUDA_ARCHS=90 builds for one GPU, quickly. By default: what the toolkit knows of these, and PTX of the last for later ones.
 CUDA_ARCHS ?= $(filter $(patsubst sm_%,%,$(if $(NVCC),$(shell $(NVCC) --list-gpu-code))),80 90 100 120)
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo --fmad=false --threads 0 -Wno-deprecated-gpu-targets -diag-suppress 186 \
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo --fmad=false --threads 0 -Wno-deprecated-gpu-targets -diag-suppress 186 \
   $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
   $(foreach arch,$(lastword $(CUDA_ARCHS)),-gencode arch=compute_$(arch),code=compute_$(arch)) \
   -Xcompiler -fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wno-unknown-pragmas -DMT_CUDA_LIBRARY -Icore $(if $(werror),-Werror all-warnings)
@@ -86,7 +85,14 @@ $(CUDA_LIBRARY): $(CUDA_OBJECTS) $(CUDA_SHARED_OBJECTS) $(BUILD)/cuda/exports.ma
 	$(NVCC) -shared -cudart static -o $@ $(filter %.o,$^) -lcublas -lcublasLt -lpthread \
 	  -Xlinker -z,nodelete,-z,defs,-Bsymbolic,--as-needed,--exclude-libs,ALL,--version-script=$(BUILD)/cuda/exports.map,-rpath,$(dir $(NVCC))../lib64
 
-$(CUDA_OBJECTS): $(BUILD)/cuda/%.o: cuda/%.cu VERSION Makefile
+# Other architectures: everything anew.
+$(BUILD)/cuda/archs: FORCE
+	@mkdir -p $(@D)
+	@echo "$(CUDA_ARCHS)" | cmp -s - $@ || echo "$(CUDA_ARCHS)" > $@
+.PHONY: FORCE
+FORCE:
+
+$(CUDA_OBJECTS): $(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda/archs VERSION Makefile
 	@test -n "$(NVCC)" || { echo "cuda: nvcc not found; install the CUDA toolkit, or say where: make cuda NVCC=" >&2; exit 1; }
 	@mkdir -p $(@D)
 	$(CUDA_CACHE) $(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
@@ -171,7 +177,7 @@ ifeq ($(NVCC),)
 	@echo "test-cuda-build: nvcc not found: skipped"
 else
 	@$(MAKE) --no-print-directory -s all
-	@$(MAKE) --no-print-directory -s cuda CUDA_ARCHS=90
+	@$(MAKE) --no-print-directory -s cuda CUDA_ARCHS="$$(cat $(BUILD)/cuda/archs 2>/dev/null || echo 90)"
 	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda/library_spec.lua
 endif
 
