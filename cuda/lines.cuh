@@ -88,6 +88,7 @@ struct mt_block_team {
   static __device__ __forceinline__ int rank() { return threadIdx.x; }
   static __device__ __forceinline__ void wait() { __syncthreads(); }
   template <typename F> __device__ __forceinline__ void each(const F &f) const {
+#pragma unroll 4
     for (int64_t i = threadIdx.x; i < length; i += MT_SLOTS) {
       f(i);
     }

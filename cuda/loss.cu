@@ -134,10 +134,8 @@ template <typename T, typename Team> static __global__ void loss_forward(const l
       const bool plain = p.probabilities == NULL && w.smoothing == 0;
       const T *line = w.cached ? tile : x;
       const int64_t step = w.cached ? 1 : w.x.stride;
-      if (w.cached) {
-        team.each([&](int64_t c) { tile[c] = x[c * w.x.stride]; });
-      }
-      const T largest = team.largest(-(T)INFINITY, [&](int64_t c) { return line[c * step]; });
+      const T largest = w.cached ? team.largest(-(T)INFINITY, [&](int64_t c) { return tile[c] = x[c * w.x.stride]; })
+                                 : team.largest(-(T)INFINITY, [&](int64_t c) { return x[c * w.x.stride]; });
       const T own = w.labels ? line[p.label * step] : (T)0;
       if (w.hits && (largest == largest ? own == largest : own != own)) {  // argmax: the first of the largest, or the first NaN
         bool earlier = false;

@@ -1,16 +1,21 @@
 // staging: bytes between host and device through pinned memory. See common.cuh.
 //
 // The driver copies ordinary memory through a buffer of its own while the caller waits; with two pinned halves, filling one goes
-// on beside the transfer of the other, and what leaves for the device needs no wait at all.
+// on beside the transfer of the other, and what leaves for the device needs no wait at all. Small things that leave (lists of a batch's
+// rows, masks) take turns in slots of their own: a half is free only when the device has come to its transfer, behind all work queued
+// before, and the host would wait for that.
 #include <mutex>
 
 #include "common.cuh"
 
-enum { HALF = 4 << 20 };
+enum { HALF = 4 << 20, SLOT = 64 << 10, SLOTS = 64 };
 
 typedef struct staging {
   char *half[2];
   cudaEvent_t done[2];   // the transfer from or to that half
+  char *slots;
+  cudaEvent_t left[SLOTS];
+  int next;
 } staging;
 
 static staging stagings[MT_MAX_DEVICES];
@@ -38,6 +43,23 @@ static bool is_pinned(const void *memory) {
   return known && attributes.type == cudaMemoryTypeHost;
 }
 
+static int send_small(staging *s, mt_device *device, void *to, const void *from, size_t bytes) {
+  if (s->slots == NULL) {
+    MT_CUDA(cudaHostAlloc((void **)&s->slots, (size_t)SLOT * SLOTS, cudaHostAllocPortable));
+  }
+  const int i = s->next;
+  s->next = (i + 1) % SLOTS;
+  if (s->left[i] == NULL) {
+    MT_CUDA(cudaEventCreateWithFlags(&s->left[i], cudaEventDisableTiming));
+  }
+  char *slot = s->slots + (size_t)i * SLOT;
+  MT_CUDA(cudaEventSynchronize(s->left[i]));
+  memcpy(slot, from, bytes);
+  MT_CUDA(cudaMemcpyAsync(to, slot, bytes, cudaMemcpyHostToDevice, device->stream));
+  MT_CUDA(cudaEventRecord(s->left[i], device->stream));
+  return MT_OK;
+}
+
 int mt_copy_to_device(mt_device *device, void *to, const void *from, int64_t bytes) {
   staging *s;
   if (bytes > HALF && is_pinned(from)) {
@@ -47,6 +69,9 @@ int mt_copy_to_device(mt_device *device, void *to, const void *from, int64_t byt
   }
   std::lock_guard<std::mutex> hold(lock);
   MT_TRY(prepare(&s, device));
+  if (bytes <= SLOT) {
+    return send_small(s, device, to, from, (size_t)bytes);
+  }
   for (int64_t at = 0, i = 0; at < bytes; at += HALF, i = 1 - i) {
     const size_t n = (size_t)MT_MIN(bytes - at, (int64_t)HALF);
     MT_CUDA(cudaEventSynchronize(s->done[i]));
