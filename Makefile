@@ -27,6 +27,9 @@ override CFLAGS += -std=c11 -D_GNU_SOURCE $(WARNINGS) $(if $(werror),-Werror) -f
 override LDFLAGS += -shared -Wl,-z,nodelete -Wl,-z,defs -Wl,-Bsymbolic $(filter -fsanitize% --coverage,$(CFLAGS_$(config)))
 LDLIBS := -lopenblas -lpthread -lm
 
+# The targets that install, build and test in one go build on all cores, whatever -j says.
+JOBS := --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
+
 # ---- build -----------------------------------------------------------------------------------------------------------
 
 # The micro-kernels and the sums of norms are built once per instruction set; the library picks one at run time (core/isa.c).
@@ -142,7 +145,7 @@ $(CUDA_SOURCES:cuda/%.cu=$(SIMULATOR)/%.o): $(SIMULATOR)/%.o: cuda/%.cu VERSION 
 .PHONY: run
 run:  ## install what is missing, build, draw the activation figure
 	@sh scripts/install_dependencies run
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) $(JOBS) -s all
 	$(LUAJIT) experiments/visualize_activations.lua $(ARGS)
 
 .PHONY: repl
@@ -167,17 +170,19 @@ TESTS := $(if $(OP),tests/op/$(OP)_spec.lua,$(FILE))
 .PHONY: test
 test:  ## install what is missing, build, run the tests (OP=softmax: one operation; FILE=tests/x_spec.lua; ARGS=: options of busted)
 	@sh scripts/install_dependencies test
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) $(JOBS) -s all $(SIMULATED:%=cuda-simulator)
 	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(TESTS)
-	$(if $(TESTS)$(ARGS)$(filter-out release debug,$(config)),,@$(MAKE) --no-print-directory -s test-cuda-simulated)
+	$(SIMULATED:%=@$(MAKE) --no-print-directory -s test-cuda-simulated)
+# All tests of a release or debug build include the kernels of the GPU, in the simulator.
+SIMULATED := $(if $(TESTS)$(ARGS)$(filter-out release debug,$(config)),,yes)
 
 .PHONY: test-cuda-build
 test-cuda-build:  ## where nvcc is found: build the CUDA library for one GPU, check what it exports and what it says without one
 ifeq ($(NVCC),)
 	@echo "test-cuda-build: nvcc not found: skipped"
 else
-	@$(MAKE) --no-print-directory -s all
-	@$(MAKE) --no-print-directory -s cuda CUDA_ARCHS="$$(cat $(BUILD)/cuda/archs 2>/dev/null || echo 90)"
+	@$(MAKE) $(JOBS) -s all
+	@$(MAKE) $(JOBS) -s cuda CUDA_ARCHS="$$(cat $(BUILD)/cuda/archs 2>/dev/null || echo 90)"
 	$(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) tests/cuda/library_spec.lua
 endif
 

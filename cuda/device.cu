@@ -205,7 +205,7 @@ int mt_wait(mt_device *device) {
 }
 
 extern "C" int mt_device_synchronize(int32_t number) {
-  mt_device *device;
+  mt_device *device = NULL;
   MT_TRY(mt_enter_number(&device, number));
   return mt_wait(device);
 }
@@ -243,14 +243,14 @@ extern "C" void mt_device_event_free(mt_event *event) {
 }
 
 extern "C" int mt_device_event_record(mt_event *event) {
-  mt_device *device;
+  mt_device *device = NULL;
   MT_TRY(mt_enter_number(&device, event->number));
   MT_CUDA(cudaEventRecord(event->event, device->stream));
   return MT_OK;
 }
 
 extern "C" int mt_device_event_wait(mt_event *event, int32_t number) {
-  mt_device *device;
+  mt_device *device = NULL;
   MT_TRY(mt_enter_number(&device, number));
   MT_CUDA(cudaStreamWaitEvent(device->stream, event->event, 0));
   return MT_OK;

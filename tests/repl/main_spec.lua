@@ -79,7 +79,7 @@ os.exit(tonumber(arg[3]))
   it('explains itself', function()
     local status, out = run('', '--help')
     assert.are.equal(0, status)
-    for _, word in ipairs{ '-e CODE', '-i', '-l MODULE', '--plain', 'MASKED_TORCH_HISTORY', 'Exit status' } do
+    for _, word in ipairs{ '-e CODE', '-i', '-l MODULE', '--device D', '--plain', 'MASKED_TORCH_HISTORY', 'Exit status' } do
       assert.is_truthy(out:find(word, 1, true), word)
     end
     local _, version = run('', '--version')
@@ -88,6 +88,14 @@ os.exit(tonumber(arg[3]))
     assert.are.equal(2, wrong)
     assert.is_truthy(err:find('unknown option --wrong', 1, true))
     assert.are.equal(2, (run('', '-e')))
+  end)
+
+  it('names a device', function()
+    assert.are.same({ 0, 'cpu\n', '' }, { run('print(device)\n', '--device', 'cpu') })
+    local status, _, err = run('', '--device', 'cpu:1')
+    assert.are.equal(2, status)
+    assert.matches("^masked%-torch: %-%-device: expected 'cpu', 'cuda' or 'cuda:<n>', got \"cpu:1\"", err)
+    assert.are.equal(2, (run('', '--device')))
   end)
 
   it('is the same through luajit -l', function()

@@ -10,6 +10,7 @@ Without a script: a Lua prompt with torch, nn, F and optim. With one: runs it, a
   -e CODE      runs CODE as the prompt would, and prints its results (several times: one after the other)
   -i           the prompt after -e or the script, also when it failed; its variables are there
   -l MODULE    requires a module into a variable of its name
+  --device D   checks that cpu, cuda or cuda:<n> can be used, and names it in the variable `device`
   -q           no greeting
   --plain      no line editing
   --no-color   no colours (as does the variable NO_COLOR)
@@ -38,6 +39,10 @@ local function parse(arguments)
       options.plain = true
     elseif word == '--no-color' then
       options.no_color = true
+    elseif word == '--device' then
+      i = i + 1
+      if not arguments[i] then return nil, word .. ' needs an argument' end
+      options.device = arguments[i]
     elseif word == '-e' or word == '-l' then
       i = i + 1
       if not arguments[i] then return nil, word .. ' needs an argument' end
@@ -115,7 +120,17 @@ return function(repl, arguments)
     return run_script(options.script, set_arg(arguments, options))
   end
 
+  local device
+  if options.device then
+    local ok, found = pcall(require('masked_torch.train.device').device, options.device)
+    if not ok then
+      io.stderr:write('masked-torch: ', (found:gsub('^.-(%-%-device: )', '%1')), '\n')
+      return 2
+    end
+    device = found
+  end
   local self = repl.new{ color = not options.no_color }
+  self.session.env.device = device
   self:guard()
   local status = 0
   local function finish(answer)
