@@ -1,5 +1,35 @@
--- The JIT compiler under this library: what releases of LuaJIT get wrong stays off (masked_torch/luajit.lua).
+-- The JIT compiler under this library (masked_torch/luajit.lua): it has room, and what releases of LuaJIT get wrong stays off.
 require 'masked_torch'
+local process = require 'support.process'
+local scratch = require 'support.scratch'
+
+local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/jit_spec%.lua$')
+if root == '' then root = './' end
+
+describe('compiled code', function()
+  it('of a training step is kept', function()
+    -- In a process of its own: options of this one's compiler, and its traces, are not a user's.
+    local how, out, err = process.run(scratch.file([[
+      package.path = arg[1] .. 'lua/?.lua;' .. arg[1] .. 'lua/?/init.lua;' .. package.path
+      local torch = require 'masked_torch'
+      local nn, F, flushes = torch.nn, torch.nn.functional, 0
+      jit.attach(function(what) flushes = flushes + (what == 'flush' and 1 or 0) end, 'trace')
+      local net = nn.Sequential{ nn.MaskedConv1d(4, 8, 3, { padding = 'causal' }), nn.GELU(), nn.MaskedBatchNorm1d(8),
+        nn.PartialConv1d(8, 8, 3, { padding = 1 }), nn.ReLU(), nn.GroupNorm(2, 8), nn.HalfConv1d(8, 8, 3, { padding = 1 }),
+        nn.SiLU(), nn.MaxPool1d(2), nn.Conv1d(8, 8, 3, { padding = 1 }), nn.Tanh(), nn.Dropout(0.1), nn.MaskedSpatialMean(),
+        nn.Linear(8, 10) }
+      local optimizer = torch.optim.AdamW(net:parameters())
+      for i = 1, 300 do
+        optimizer:zero_grad()
+        local x, mask = torch.rand(4, 4, 12), torch.mask.lengths({ i % 12 + 1, 12, 3, 7 }, 12)
+        F.cross_entropy(net(x, mask), torch.ones(4, { dtype = 'int64' })):backward()
+        optimizer:step()
+      end
+      print((jit.status()), flushes)
+    ]], '.lua'), root)
+    assert.are.same({ 'exit 0', 'true\t0\n' }, { how, out }, err)
+  end)
+end)
 
 describe('loops over table literals', function()
   it('see every constant, however the loops are compiled', function()

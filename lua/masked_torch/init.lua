@@ -9,7 +9,6 @@
 -- local y, mask = nn.MaskedConv2d(3, 8, 3)(torch.randn(1, 3, 8, 8), torch.mask.boxes({ { 6, 8 } }, { 8, 8 }))
 -- print(mask)      --> mask (1, 1, 6, 6): tensor, 83.3 % covered, valid per sample 30
 
-require 'masked_torch.luajit'
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 local autograd = require 'masked_torch.autograd'

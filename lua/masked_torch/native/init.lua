@@ -7,7 +7,7 @@
 -- Environment: MASKED_TORCH_CONFIG names the build folder (release, debug, sanitize, coverage; default release). The CUDA library
 -- is loaded at its first use, by native/cuda.lua.
 
-require 'masked_torch.luajit'
+require 'masked_torch.luajit'     -- first of all
 local ffi = require 'ffi'
 
 local native = {}

@@ -124,22 +124,20 @@ local rms_norm = autograd.op{
 -- ---- arguments -------------------------------------------------------------------------------------------------
 
 -- Values by position, the last of them perhaps a table of named ones, as one table.
-local OWN = { 'mask', 'channels', 'compat' }     -- what layers pass by name
-
 local function named(op, names, defaults, ...)
-  local given = {}
-  for i = 1, select('#', ...) do
+  local n = select('#', ...)
+  local last = n > 0 and select(n, ...)
+  local given = options.is_own(last) and last or {}     -- a layer makes its table for this call
+  for i = 1, options.is_plain(last) and n - 1 or n do
     local value = select(i, ...)
-    if options.is_own(value) then
-      for k = 1, #OWN do given[OWN[k]] = value[OWN[k]] end
-      options.own(given)
-    elseif options.is_plain(value) then
-      if i ~= select('#', ...) then fail('%s: the table of options must be the last argument', op) end
-      for key, v in pairs(value) do given[key] = v end
-    elseif value ~= nil then
+    if options.is_plain(value) then fail('%s: the table of options must be the last argument', op) end
+    if value ~= nil then
       if names[i] == nil then fail('%s: too many arguments: %s', op, native.show(value)) end
       given[names[i]] = value
     end
+  end
+  if options.is_plain(last) and last ~= given then
+    for key, value in pairs(last) do given[key] = value end
   end
   return options.parse(op, defaults, given)
 end
