@@ -4,6 +4,7 @@
 local ffi = require 'ffi'
 local bit = require 'bit'
 local native = require 'masked_torch.native'
+local system = require 'masked_torch.native.system'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 local file = require 'masked_torch.io.file'
@@ -51,11 +52,8 @@ local C = ffi.C
 
 local library
 local function lib(op)
-  if library then return library end
-  -- Only this version: another one's structures may differ.
-  local ok, found = pcall(ffi.load, 'libgif.so.7')
-  if not ok then fail('%s: libgif 5 was not found; on Debian and Ubuntu: apt install libgif7', op) end
-  library = found
+  library = library or system.open{ 'libgif.so.7' }      -- only this version: another one's structures may differ
+  if not library then fail('%s: libgif 5 was not found; on Debian and Ubuntu: apt install libgif7', op) end
   return library
 end
 

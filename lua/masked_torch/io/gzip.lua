@@ -6,6 +6,7 @@
 local ffi = require 'ffi'
 local file = require 'masked_torch.io.file'
 local native = require 'masked_torch.native'
+local system = require 'masked_torch.native.system'
 
 local gzip = {}
 
@@ -26,15 +27,9 @@ end
 
 local library
 local function lib(op)
-  if library then return library end
-  for _, name in ipairs{ 'libz.so.1', 'z' } do
-    local ok, found = pcall(ffi.load, name)
-    if ok then
-      library = found
-      return library
-    end
-  end
-  native.fail('%s: zlib was not found; on Debian and Ubuntu: apt install zlib1g', op)
+  library = library or system.open{ 'libz.so.1', 'z' }
+  if not library then native.fail('%s: zlib was not found; on Debian and Ubuntu: apt install zlib1g', op) end
+  return library
 end
 
 local OK, STREAM_END, NEED_DICT, MEM_ERROR, BUF_ERROR = 0, 1, 2, -4, -5

@@ -2,6 +2,7 @@
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
+local system = require 'masked_torch.native.system'
 local file = require 'masked_torch.io.file'
 local pixels = require 'masked_torch.io.pixels'
 
@@ -22,16 +23,12 @@ end
 
 local library
 local function lib()
-  if library then return library end
-  for _, name in ipairs{ 'libturbojpeg.so.0', 'turbojpeg' } do
-    local ok, found = pcall(ffi.load, name)
-    if ok then
-      library = found
-      return library
-    end
+  library = library or system.open{ 'libturbojpeg.so.0', 'turbojpeg' }
+  if not library then
+    native.fail('jpeg.load: libturbojpeg was not found; on Debian and Ubuntu: apt install libturbojpeg0 (or convert the ' ..
+      'picture to PNG)')
   end
-  native.fail('jpeg.load: libturbojpeg was not found; on Debian and Ubuntu: apt install libturbojpeg0 (or convert the ' ..
-    'picture to PNG)')
+  return library
 end
 
 local RGB, GRAY, GRAY_SPACE = 0, 6, 2

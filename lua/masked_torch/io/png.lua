@@ -2,6 +2,7 @@
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
+local system = require 'masked_torch.native.system'
 local file = require 'masked_torch.io.file'
 local pixels = require 'masked_torch.io.pixels'
 
@@ -22,15 +23,9 @@ end
 
 local library
 local function lib(op)
-  if library then return library end
-  for _, name in ipairs{ 'libpng16.so.16', 'png16', 'png' } do
-    local ok, found = pcall(ffi.load, name)
-    if ok then
-      library = found
-      return library
-    end
-  end
-  native.fail('%s: libpng 1.6 was not found; on Debian and Ubuntu: apt install libpng16-16', op)
+  library = library or system.open{ 'libpng16.so.16', 'png16', 'png' }
+  if not library then native.fail('%s: libpng 1.6 was not found; on Debian and Ubuntu: apt install libpng16-16', op) end
+  return library
 end
 
 local ALPHA, COLOR = 1, 2

@@ -2,6 +2,7 @@
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
+local system = require 'masked_torch.native.system'
 
 local cairo = {}
 
@@ -71,14 +72,10 @@ local library
 function cairo.open(names)
   if library and not names then return library end
   if not pcall(ffi.typeof, 'cairo_surface_t') then ffi.cdef(declarations) end
-  local reason
-  for _, name in ipairs(names or { 'libcairo.so.2', 'cairo' }) do
-    local ok, result = pcall(ffi.load, name)
-    if ok then
-      library = result
-      return library
-    end
-    reason = reason or tostring(result)
+  local found, reason = system.open(names or { 'libcairo.so.2', 'cairo' })
+  if found then
+    library = found
+    return library
   end
   native.fail('plot: the graphics library Cairo could not be loaded (%s). Figures need it, everything else works without. ' ..
     'Debian, Ubuntu: apt install libcairo2; Fedora: dnf install cairo; Arch: pacman -S cairo', reason)

@@ -15,6 +15,7 @@ jit.off(true, true)
 
 local ffi = require 'ffi'
 local poll = require('masked_torch.repl.prompt').poll
+local system = require 'masked_torch.native.system'
 local terminal = require 'masked_torch.train.terminal'
 
 local editor = {}
@@ -64,13 +65,6 @@ local function call(el, op, ...)
 end
 local NULL = ffi.cast('void *', nil)
 
-local function load_library()
-  for _, name in ipairs{ 'libedit.so.2', 'libedit.so.0', 'libedit.3.dylib' } do
-    local ok, library = pcall(ffi.load, name)
-    if ok then return library end
-  end
-end
-
 -- libedit decodes the keyboard with the locale; a session in the C locale gets one that knows UTF-8.
 local function set_locale()
   os.setlocale('', 'ctype')
@@ -84,7 +78,7 @@ function editor.open()
   local term = os.getenv 'TERM'
   if C.isatty(0) == 0 or C.isatty(1) == 0 then return nil, 'not a terminal' end
   if not term or term == '' or term == 'dumb' then return nil, 'the terminal cannot move its cursor' end
-  editor.library = editor.library or load_library()
+  editor.library = editor.library or system.open{ 'libedit.so.2', 'libedit.so.0', 'libedit.3.dylib' }
   if not editor.library then return nil, 'libedit is missing' end
   local L = editor.library
   set_locale()
