@@ -177,7 +177,7 @@ return {
   { 'a layer with kernel 0', function() return nn.Conv2d(3, 4, 0) end, 'Conv2d', '0' },
   { 'an unknown padding mode', function() return nn.Conv2d(3, 4, 3, { padding_mode = 'mirror' }) end, 'Conv2d', 'padding_mode' },
   { 'a layer with an unknown option', function() return nn.Conv2d(3, 4, 3, { stirde = 2 }) end, 'Conv2d', 'stirde', "'stride'" },
-  { 'a linear input of other width', function() return nn.Linear(3, 4)(x2(2, 5)) end, 'linear', '(2, 5)' },
+  { 'a linear input of other width', function() return nn.Linear(3, 4)(x2(2, 5)) end, 'Linear: input', 'in_features = 3', '(2, 5)' },
   { 'a transposed weight for other channels',
     function() return F.conv_transpose2d(image(), x2(4, 3, 3, 3)) end, 'conv_transpose2d', 'weight' },
   { 'output padding as large as the stride', function()

@@ -226,7 +226,7 @@ describe('onnx.export refuses', function()
     local hooked = nn.Sequential{ nn.ReLU() }
     hooked[1]:register_forward_hook(function() end)
     refused(hooked, { inputs = { x } }, 'ReLU', 'hooks')
-    refused(nn.Sequential{ nn.MaskedConv1d(4, 3, 3) }, { inputs = { x } }, 'onnx.export', 'Sequential[1]', '4 channels')
+    refused(nn.Sequential{ nn.MaskedConv1d(4, 3, 3) }, { inputs = { x } }, 'onnx.export', 'Sequential[1]', 'in_channels = 4')
   end)
 
   it('wrong arguments', function()

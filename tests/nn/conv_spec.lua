@@ -66,7 +66,7 @@ describe('convolution layers', function()
     assert.fails(function() lazy:parameters() end, 'parameters: LazyConv2d has no parameters yet')
     assert.same({ 1, 6, 3, 3 }, lazy(torch.zeros(1, 4, 5, 5)):size())
     assert.same({ 6, 2, 3, 3 }, lazy.weight:size())
-    assert.fails(function() lazy(torch.zeros(1, 6, 5, 5)) end, 'conv2d: weight:')
+    assert.fails(function() lazy(torch.zeros(1, 6, 5, 5)) end, 'Conv2d: input:')
     local other = nn.LazyConv2d(6, 3, { groups = 2 })
     other:load_state_dict(lazy:state_dict())
     assert.same_bits(lazy.weight:detach(), other.weight:detach())
@@ -95,6 +95,14 @@ describe('convolution layers', function()
     assert.fails(function() nn.ConvTranspose2d(3, 4, 3, { padding = 'same' }) end, 'ConvTranspose2d: padding:')
     assert.fails(function() nn.ConvTranspose2d(1, 1, 3)(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3)) end,
       'ConvTranspose2d: mask:', '(1, 1, 2, 3)')
+    for _, layer in ipairs{ nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(3, 4, 3), nn.MaskedConv2d(3, 4, 3) } do
+      local mine = layer:__tostring():match '^%w+' .. ': input: expected (N, in_channels = 3, H, W), got '
+      assert.fails(function() layer(torch.zeros(1, 28, 28, 3)) end, mine .. '(1, 28, 28, 3) float32')
+      assert.fails(function() layer(torch.zeros(3, 28, 28), torch.ones(1, 28, 28)) end, mine .. '(3, 28, 28) float32')
+      assert.fails(function() layer 'image' end, 'input: expected a tensor, got string')
+    end
+    assert.fails(function() nn.Linear(16, 2)(torch.zeros(1, 8)) end,
+      'Linear: input: expected in_features = 16 in the last dim, got (1, 8) float32')
     assert.fails(function() nn.ConvTranspose2d(1, 1, 3, { mask_rule = 'erode' }) end, 'ConvTranspose2d: mask_rule:')
     assert.fails(function() nn.Linear(2.5, 3) end, 'Linear: in_features:', '2.5')
     assert.fails(function() nn.Linear(2, 3, { biass = false }) end, 'Linear:', "'bias'")

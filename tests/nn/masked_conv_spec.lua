@@ -272,7 +272,7 @@ describe('layers refuse', function()
   refuses('an integer dtype', { 'MaskConv1d: dtype', 'int64' }, function() nn.MaskConv1d(3, 2, 3, { dtype = 'int64' }) end)
   refuses('an input of other dimensions', { 'MaskedConv2d: input', '(2, 3, 8)' },
     function() nn.MaskedConv2d(3, 2, 3)(torch.randn(2, 3, 8)) end)
-  refuses('another number of channels', { 'MaskedConv1d: input', '4 channels', '(2, 3, 8)' },
+  refuses('another number of channels', { 'MaskedConv1d: input', 'in_channels = 4', '(2, 3, 8)' },
     function() nn.MaskedConv1d(4, 2, 3)(torch.randn(2, 3, 8)) end)
   refuses('a mask that does not fit', { 'MaskedConv1d: mask', '(2, 1, 7)', '(2, 3, 8)' },
     function() nn.MaskedConv1d(3, 2, 3)(torch.randn(2, 3, 8), torch.mask.full { 2, 1, 7 }) end)

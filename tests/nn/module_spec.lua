@@ -177,6 +177,10 @@ describe('Module', function()
     local net = nn.Sequential{ nn.Identity(), nn.Sequential{ Block() } }
     assert.fails(function() net('bad') end, 'module_spec.lua:', ': Sequential[2][1].first (Scale): scale: input')
     assert.fails(function() net('bad') end, 'module_spec.lua:', ': Sequential[2][1].first (Scale): scale: input')
+    -- The name of a chunk may have spaces.
+    local line = loadstring('local net, x = ... local y = net(x) return y', '=(command line)')
+    local _, named = pcall(line, nn.Sequential{ nn.Softmax(3) }, torch.zeros(2))
+    assert.matches('(command line):1: Sequential[1] (Softmax): softmax: dim', named, 1, true)
     local ok, message = pcall(function() Scale(1)('bad') end)
     assert.is_false(ok)
     assert.is_nil(message:find('Scale', 1, true))

@@ -90,7 +90,7 @@ describe('a session', function()
 
   it('sees what ran inside a network when an error came', function()
     run 'net = nn.Sequential{ nn.Conv2d(3, 4, 3), nn.Sequential{ nn.ReLU(), nn.Linear(7, 2) } }'
-    local answer = fails('net(torch.zeros(1, 3, 8, 8))', 'Sequential[2][2] (Linear)')
+    local answer = fails('net(torch.zeros(1, 3, 8, 8))', 'Sequential[2][2]: Linear')
     local names = {}
     for _, frame in ipairs(answer.trace.frames) do names[#names + 1] = frame.file end
     assert.is_truthy(table.concat(names, ' '):find('nn/linear.lua', 1, true))

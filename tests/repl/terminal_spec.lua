@@ -90,7 +90,7 @@ local function conversation(luajit, term)
   p:wait_until(function(text) return text:match '[^\n]*$' == '>' and p.screen.column == 3 end, 'the prompt after Ctrl-C')
   -- 15-18: an error inside a network, and what stood there
   says('local net = nn.Sequential{ nn.Conv2d(3, 4, 3), nn.Sequential{ nn.ReLU(), nn.Linear(7, 2) } }', '')
-  says_of('net(torch.zeros(1, 3, 8, 8))', 'error: Sequential[2][2] (Linear): linear: weight: expected (out, 6)', ':locals shows')
+  says_of('net(torch.zeros(1, 3, 8, 8))', 'error: Sequential[2][2]: Linear: input: expected in_features = 7', ':locals shows')
   says_of(':locals', 'nn/linear.lua', 'x            float32  (1, 4, 6, 6)')
   says_of(':where all', 'nn/linear.lua')
   says_of(":locals x", 'float32 (1, 4, 6, 6) cpu')

@@ -124,6 +124,13 @@ function native.fail(format, ...)
   error(user_position() .. (select('#', ...) > 0 and format:format(...) or format), 0)
 end
 
+--- native.split_position(message) -> the "script.lua:12: " it begins with ('' where it has none), and the rest. A file's name may have
+-- spaces ("(command line)"), the message colons.
+function native.split_position(message)
+  local position, text = message:match('^([^:\n]*:%d+: )(.*)$')
+  return position or '', text or message
+end
+
 local fail = native.fail
 
 local device_library   -- CUDA's, once it is loaded

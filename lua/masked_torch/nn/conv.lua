@@ -18,6 +18,7 @@ local fail = native.fail
 
 local ConvNd = class('ConvNd', Module)
 
+local axes = { 'L', 'H, W', 'D, H, W' }
 local modes = { 'zeros', 'reflect', 'replicate', 'circular' }
 
 --- ConvNd.defaults: options of every convolution; a subclass adds its own.
@@ -101,6 +102,16 @@ function ConvNd:reset_parameters()
   end
 end
 
+--- Fails unless x is (N, in_channels, *S). The functions below see only that x and weight differ, and would blame the weight.
+function ConvNd:check_input(x)
+  local name = getmetatable(self).__name
+  Tensor.check(name, 'input', x)
+  if x:dim() ~= self.dims + 2 or x:size(2) ~= self.in_channels then
+    fail('%s: input: expected (N, in_channels = %d, %s), got %s %s', name, self.in_channels, axes[self.dims], Tensor.shape_text(x),
+      x.dtype)
+  end
+end
+
 --- The options that F.conv takes.
 function ConvNd:functional_options()
   return { stride = self.stride, padding = self.padding, dilation = self.dilation, groups = self.groups }
@@ -161,6 +172,7 @@ end
 -- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
 -- the output is masked by it; that is the masked operator without re-weighting.
 local function forward(self, x, mask)
+  self:check_input(x)
   local opts, dims = self:functional_options(), self.dims
   if mask == nil then
     opts.padding_mode = self.padding_mode
@@ -265,10 +277,10 @@ for dims = 1, 3 do
     return { self.in_channels, self.out_channels / self.groups, unpack(self.kernel_size) }
   end
   function Conv:forward(x, mask)
+    self:check_input(x)
     local opts = self:functional_options()
     opts.output_padding = self.output_padding
     if mask ~= nil then
-      Tensor.check(name, 'input', x)
       mask = masks.of(name, mask, x)
       if not mask:all_valid() then x = x:select_valid(mask) end
     end

@@ -143,11 +143,7 @@ end
 
 function Base:forward(x, mask)
   local name, call, preset = name_of(self), options.own{}, self.preset
-  Tensor.check(name, 'input', x)
-  if x:dim() ~= self.dims + 2 or x:size(2) ~= self.in_channels then
-    fail('%s: input: expected %d dimensions with %d channels, got %s %s', name, self.dims + 2, self.in_channels,
-      Tensor.shape_text(x), x.dtype)
-  end
+  self:check_input(x)
   mask = masks.of(name, mask, x)
   for i = 1, #preset.fixed do call[preset.fixed[i][1]] = preset.fixed[i][2] end
   for i = 1, #preset.chosen do call[preset.chosen[i]] = self[preset.chosen[i]] end

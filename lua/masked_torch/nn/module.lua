@@ -418,11 +418,10 @@ local function outermost(ok, ...)
   for i = 1, depth do running[i] = nil end
   depth = 0
   if path and type(message) == 'string' then
-    local position, text = message:match('^(%S-:%d+: )(.*)$')
-    text = text or message
+    local position, text = native.split_position(message)
     -- The layers begin their own messages with their name.
     local class_text = text:sub(1, #class_name) == class_name and '' or ' (' .. class_name .. ')'
-    message = (position or '') .. path .. class_text .. ': ' .. text
+    message = position .. path .. class_text .. ': ' .. text
   end
   error(message, 0)
 end

@@ -168,7 +168,7 @@ end
 function Session:trace_of(message)
   local inner = self.observed
   if inner and type(message) == 'string' and type(inner.message) == 'string' then
-    local text = inner.message:gsub('^%S-:%d+: ', '')
+    local _, text = native.split_position(inner.message)
     if message:sub(-#text) == text then
       inner.message = message
       return inner

@@ -211,7 +211,8 @@ function checkpoint.load(path, targets, opts)
     local ok, message = pcall(restore, item.object, snapshot(item.state))
     if not ok then
       for k = i, 1, -1 do pcall(restore, work[k].object, work[k].before) end
-      fail('%s: %s: %s: %s', op, path, item.name, (tostring(message):gsub('^[^:\n]*:%d+: ', '')))
+      local _, text = native.split_position(tostring(message))
+      fail('%s: %s: %s: %s', op, path, item.name, text)
     end
   end
   local isa = ffi.string(C.mt_isa())

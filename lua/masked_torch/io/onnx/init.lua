@@ -224,9 +224,8 @@ local function export(net, path, opts)
   for module, flag in pairs(modes) do rawset(module, 'training', flag) end
   restore()
   if not ok then
-    local position, text = tostring(graph):match('^(%S-:%d+: )(.*)$')
-    text = text or tostring(graph)
-    error((position or '') .. (text:find(OP, 1, true) and '' or OP .. ': ') .. text, 0)
+    local position, text = native.split_position(tostring(graph))
+    error(position .. (text:find(OP, 1, true) and '' or OP .. ': ') .. text, 0)
   end
 
   local outputs = outputs_of(graph, results, opts)
