@@ -105,9 +105,19 @@ describe('the other norm layers', function()
     assert.same_bits(F.layer_norm(x, 2, { channels = true }), (nn.LayerNorm(2, { channels = true })(x)))
   end)
 
+  it('return a Mask', function()
+    for _, layer in ipairs{ nn.GroupNorm(2, 2), nn.InstanceNorm1d(2), nn.LayerNorm(3), nn.LayerNorm(2, { channels = true }),
+      nn.RMSNorm(3) } do
+      local _, kept = layer(x, mask)
+      assert.is_true(torch.mask.is_mask(kept))
+      assert.equal(kept, (select(2, layer(x, mask))))      -- the same one: what layers derived from it is shared
+    end
+  end)
+
   it('take a mask of tokens', function()
     local tokens = tensor{ { { 1 }, { 0 } }, { { 1 }, { 1 } } }
-    local y = nn.LayerNorm(3)(x, tokens)
+    local y, kept = nn.LayerNorm(3)(x, tokens)
+    assert.equal(tokens, kept)
     assert.near_tensor({ 0, 0, 0 }, y:select(1, 1):select(1, 2))
     assert.same_bits((nn.LayerNorm(3)(x)):select(1, 2), y:select(1, 2))
   end)

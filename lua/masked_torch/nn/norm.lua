@@ -251,9 +251,10 @@ local by_shape = { position = 1, field = 'normalized_shape', input = trailing_si
   return t:dim() > 0 and t:size() or nil
 end } }
 
--- A mask (N, C, *S) becomes a Mask; one with size 1 elsewhere, as for tokens (N, L, 1), passes as it is.
+-- A mask (N or 1, C or 1, *S) becomes a Mask, as in every layer. One with size 1 elsewhere, as of tokens (N, L, 1), cannot be one: it
+-- passes as it is.
 local function mask_of(self, mask, x)
-  if Tensor.is_tensor(mask) and mask:dim() == x:dim() then return mask end
+  if Tensor.is_tensor(mask) and mask:dim() == x:dim() and not Mask.fits(mask, x) then return mask end
   return Mask.of(name_of(self), mask, x)
 end
 
