@@ -2,9 +2,9 @@
 local torch = require 'masked_torch'
 local geometry = require 'masked_torch.nn.geometry'
 local native = require 'masked_torch.native'
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 local check = native.check
 
 local function run(name, y, ...)
@@ -56,11 +56,7 @@ local function problem(shape, kernel, opts, groups)
   return t, g
 end
 
-describe('convolution on ' .. (device or 'no device'), function()
-  if not device then
-    it('runs under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
+devices.describe('convolution', function()
   before_each(function() torch.manual_seed(3) end)
   after_each(function() torch.set_float32_matmul_precision('highest') end)
 

@@ -2,12 +2,11 @@
 -- (make test-cuda, make test-cuda-simulated).
 local torch = require 'masked_torch'
 local native = require 'masked_torch.native'
+local devices = require 'support.device'
 local Tensor = torch.Tensor
 
-if (os.getenv 'MASKED_TORCH_TEST_DEVICE' or '') == '' then
-  describe('tensors on a device', function()
-    it('are tested under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-  end)
+if not devices.name then
+  devices.describe 'tensors'
   return
 end
 

@@ -2,8 +2,7 @@
 local torch = require 'masked_torch'
 local F = torch.nn.functional
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = require('support.device').name
 
 describe('dropout on a device', function()
   it('drops what the CPU drops', function()

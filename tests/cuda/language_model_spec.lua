@@ -1,8 +1,7 @@
 --- The language model's script trains on a device: the curve of the CPU, from data that lie there; the CPU goes on with its run.
 local process = require 'support.process'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = require('support.device').name
 
 local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/cuda/language_model_spec%.lua$')
 if root == '' then root = './' end

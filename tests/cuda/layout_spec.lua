@@ -2,9 +2,9 @@
 -- changes no bit, and the CPU's float64 result is the measure.
 local torch = require 'masked_torch'
 local F = torch.nn.functional
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 
 -- Outputs of fn(x, mask, parameters ...) and the gradients of x and of the parameters, for one format, dtype and place.
 local function run(fn, x, mask, parameters, dtype, where, last)
@@ -61,11 +61,7 @@ local function cases()
   return list
 end
 
-describe('on ' .. (device or 'no device'), function()
-  if not device then
-    it('runs under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
+devices.describe('layouts', function()
   for _, case in ipairs(cases()) do
     local name, shape, fn, mask, parameters = unpack(case)
     it(('%s, (%s)'):format(name, table.concat(shape, ', ')), function()

@@ -1,9 +1,9 @@
 --- Lines longer than those of the op table, on a device: one warp, several elements each; a block; more than a block.
 local torch = require 'masked_torch'
 local F = torch.nn.functional
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 
 -- The largest difference, relative to the largest value.
 local function apart(a, b)
@@ -18,12 +18,7 @@ end
 
 local function near(a, b, limit) assert.is_true(apart(a, b) <= limit) end
 
-describe('long lines', function()
-  if not device then
-    it('runs under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
-
+devices.describe('long lines', function()
   for _, n in ipairs { 33, 200, 1000, 1500, 3100 } do
     it(('softmax over %d elements'):format(n), function()
       torch.manual_seed(n)

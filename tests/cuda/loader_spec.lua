@@ -1,9 +1,9 @@
 --- Batches from data that lie on a device are the batches of data on the CPU.
 local torch = require 'masked_torch'
 local data = torch.data
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 
 local function same(here, there)
   for name, value in pairs(here) do
@@ -31,12 +31,7 @@ local function check(make, options)
   end
 end
 
-describe('loaders on a device', function()
-  if not device then
-    it('run under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
-
+devices.describe('loaders', function()
   local text = ('the quick brown fox jumps over the lazy dog; '):rep(3)
   for _, pad in ipairs { 'left', 'right' } do
     for _, lengths in ipairs { 'full', 'random' } do

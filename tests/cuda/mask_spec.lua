@@ -2,9 +2,9 @@
 local torch = require 'masked_torch'
 local native = require 'masked_torch.native'
 local ffi = require 'ffi'
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 
 local function scan(t)
   local shape = t:size()
@@ -37,12 +37,7 @@ local function soft(n, c, h, w)
   return t
 end
 
-describe('masks on ' .. (device or 'no device'), function()
-  if not device then
-    it('run under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
-
+devices.describe('masks', function()
   it('hold what they hold on the CPU', function()
     for _, shape in ipairs { { 2, 1, 5, 7 }, { 3, 5, 3, 33 }, { 1, 40, 4, 3 }, { 2, 64, 1, 65 }, { 0, 1, 3, 3 }, { 2, 0, 3, 3 } } do
       local t = soft(unpack(shape))

@@ -6,9 +6,9 @@ local lfs = require 'lfs'
 local torch = require 'masked_torch'
 local Random = require 'support.random'
 local op_case = require 'support.op_case'
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 local only = os.getenv 'OP'
 if only == '' then only = nil end
 
@@ -59,11 +59,7 @@ local function compare(case, number, pending)
   error(message, 0)
 end
 
-describe('on ' .. (device or 'no device'), function()
-  if not device then
-    it('runs under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
+devices.describe('the op table', function()
   local folder = debug.getinfo(1, 'S').source:match('^@(.*)cuda/op_table_spec%.lua$') .. 'op/'
   local stems = {}
   for entry in lfs.dir(folder) do stems[#stems + 1] = entry:match('^(.*)_cases%.lua$') end

@@ -1,9 +1,9 @@
 --- Optimisers on a device: the CPU's bits, step after step; norms and looks at gradients.
 local torch = require 'masked_torch'
 local optim = torch.optim
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 
 local cases = {
   { 'SGD', { lr = 0.1 } },
@@ -38,12 +38,7 @@ local function build(where, strided)
   return list
 end
 
-describe('optimisers on a device', function()
-  if not device then
-    it('run under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
-
+devices.describe('optimisers', function()
   for _, case in ipairs(cases) do
     it(case[1] .. ' has the CPU\'s bits', function()
       local here, there = build('cpu'), build(device)

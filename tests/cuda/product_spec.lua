@@ -1,9 +1,9 @@
 --- Products on a device: which sums depend on what, long sums, NaN. The values are in the op tables of matmul and linear.
 local torch = require 'masked_torch'
 local native = require 'masked_torch.native'
+local devices = require 'support.device'
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = devices.name
 local check = native.check
 
 local function same(a, b, what) assert.is_true(torch.equal(a:cpu(), b:cpu()), what) end
@@ -25,11 +25,7 @@ local function weight_gradient(dy, x)
   return dw, db
 end
 
-describe('products on ' .. (device or 'no device'), function()
-  if not device then
-    it('run under make test-cuda and make test-cuda-simulated', function() pending('no MASKED_TORCH_TEST_DEVICE') end)
-    return
-  end
+devices.describe('products', function()
   before_each(function() torch.manual_seed(5) end)
 
   it('have elements that depend on their row and column alone, whatever the layout and the tile', function()

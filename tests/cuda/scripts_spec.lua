@@ -4,8 +4,7 @@ local torch = require 'masked_torch'
 local process = require 'support.process'
 local nn, F = torch.nn, torch.nn.functional
 
-local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
-if device == '' then device = nil end
+local device = require('support.device').name
 local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/cuda/scripts_spec%.lua$')
 if root == '' then root = './' end
 
