@@ -14,14 +14,6 @@ local function folder()
   return path
 end
 
-local function same_values(expected, got, path)
-  if torch.is_tensor(expected) then return assert.same_bits(expected, got) end
-  assert.are.equal(type(expected), type(got), path)
-  if type(expected) ~= 'table' then return assert.are.equal(expected, got, path) end
-  for key, value in pairs(expected) do same_values(value, got[key], path .. '.' .. tostring(key)) end
-  for key in pairs(got) do assert.is_not_nil(expected[key], path .. '.' .. tostring(key)) end
-end
-
 describe('a run that is killed', function()
   it('leaves whole checkpoints, never goes back, and ends with the bits of one that was not', function()
     local path = folder()
@@ -56,7 +48,7 @@ describe('a run that is killed', function()
     local whole = folder()
     assert.are.same({ 'exit', 0 }, { process.wait(process.start('tests/support/train_child.lua', whole, step, step), 120) })
     local a, b = checkpoint.verify(keep:path 'last'), checkpoint.verify(whole .. '/last.safetensors')
-    same_values(b, a, 'checkpoint')
+    assert.same_values(b, a, 'checkpoint')
     -- At most the temporary file of the last kill is left; the next run removes it.
     checkpoint.folder(path)
     local names = {}

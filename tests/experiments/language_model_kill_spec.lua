@@ -28,14 +28,6 @@ local function start(model, data, out)
     '--batch', 16, '--dropout', 0.1, '--seed', 21, '--threads', 1, '--quiet')
 end
 
-local function same_values(expected, got, path)
-  if torch.is_tensor(expected) then return assert.same_bits(expected, got) end
-  assert.are.equal(type(expected), type(got), path)
-  if type(expected) ~= 'table' then return assert.are.equal(expected, got, path) end
-  for key, value in pairs(expected) do same_values(value, got[key], path .. '.' .. tostring(key)) end
-  for key in pairs(got) do assert.is_not_nil(expected[key], path .. '.' .. tostring(key)) end
-end
-
 -- The rows without their times.
 local function curve(path)
   return (scratch.content(path .. '/curve.csv'):gsub(',[^,\n]*,[^,\n]*\n', '\n'))
@@ -98,7 +90,7 @@ describe('the language model, killed', function()
       local a, b = checkpoint.verify(path .. '/last.safetensors'), checkpoint.verify(whole .. '/last.safetensors')
       assert.are.equal(steps, a.step)
       a.seconds, b.seconds = nil, nil
-      same_values(b, a, 'checkpoint')
+      assert.same_values(b, a, 'checkpoint')
       assert.are.equal(curve(whole), curve(path))
       assert.are.same(scalars(whole), scalars(path))
       assert.are.equal(3 * steps, #scalars(path))

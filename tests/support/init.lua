@@ -59,6 +59,31 @@ end
 say:set('assertion.same_bits.positive', 'expected the same bits:\n%s')
 assert:register('assertion', 'same_bits', same_bits, 'assertion.same_bits.positive', 'assertion.same_bits.positive')
 
+-- assert.same_values(expected, got, where): nested tables with the same keys and values, tensors to the bit. The message says where
+-- they part.
+local function parting(expected, got, where)
+  if torch.is_tensor(expected) and torch.is_tensor(got) then
+    return not torch.Tensor.same_bits(expected, got) and where .. ': bits differ' or nil
+  elseif type(expected) ~= 'table' or type(got) ~= 'table' then
+    return expected ~= got and ('%s: %s, expected %s'):format(where, tostring(got), tostring(expected)) or nil
+  end
+  for key, value in pairs(expected) do
+    local found = parting(value, got[key], where .. '.' .. tostring(key))
+    if found then return found end
+  end
+  for key in pairs(got) do
+    if expected[key] == nil then return ('%s.%s: not expected'):format(where, tostring(key)) end
+  end
+end
+
+local function same_values(state, arguments)
+  local problem = parting(arguments[1], arguments[2], arguments[3])
+  state.failure_message = problem
+  return problem == nil
+end
+say:set('assertion.same_values.positive', 'expected the same values:\n%s')
+assert:register('assertion', 'same_values', same_values, 'assertion.same_values.positive', 'assertion.same_values.positive')
+
 -- assert.fails(fn, ...): fn raises an error whose message holds every one of the plain texts.
 local function fails(state, arguments)
   local ok, message = pcall(arguments[1])
