@@ -187,7 +187,7 @@ else
 endif
 
 # The promises and the golden vectors run on the device too; with OP= the op table alone.
-CUDA_TESTS = tests/cuda $(if $(OP),,tests/promises_spec.lua $(wildcard tests/golden_*_spec.lua))
+CUDA_TESTS = tests/cuda $(if $(OP),,tests/promises_spec.lua tests/bench/ours_spec.lua $(wildcard tests/golden_*_spec.lua))
 
 .PHONY: test-cuda
 test-cuda: all cuda  ## the op table on a GPU, against the CPU (OP=softmax: one operation); fails without one
@@ -247,9 +247,9 @@ test-onnx: all  ## exported networks in onnxruntime (part of test-peers; scripts
 	  python3 tests/peers/onnx_check.py $(PEERS)/onnx; \
 	done
 
-# QUICK=1: a few rows; ROWS=pattern, THREADS=1,2: only these; SAVE=name: the output to bench/results/<date>-name.txt.
-BENCH_OPTIONS = $(if $(QUICK),--quick) $(if $(ROWS),--rows "$(ROWS)") $(if $(THREADS),--threads $(THREADS)) \
-  $(if $(or $(SAVE),$(QUICK)$(ROWS)$(THREADS)),$(if $(SAVE),--save $(SAVE)),--save all) $(ARGS)
+# QUICK=1: a few rows; ROWS=pattern, THREADS=1,2: only these; DEVICE=cuda: on a GPU; SAVE=name: the output to bench/results/<date>-name.txt.
+BENCH_OPTIONS = $(if $(QUICK),--quick) $(if $(ROWS),--rows "$(ROWS)") $(if $(THREADS),--threads $(THREADS)) $(if $(DEVICE),--device $(DEVICE)) \
+  $(if $(or $(SAVE),$(QUICK)$(ROWS)$(THREADS)$(DEVICE)),$(if $(SAVE),--save $(SAVE)),--save all) $(ARGS)
 PEAK := $(BUILD)/bench/libpeak.so
 $(PEAK): bench/peak.c
 	@mkdir -p $(@D)

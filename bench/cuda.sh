@@ -4,11 +4,11 @@
 #
 #   bench/cuda.sh [build|test|sanitize|time|all]...      (make bench-cuda is `all`)
 #
-# Needs nvcc, a driver and a GPU, and fails without one of them: nothing is passed over. PyTorch's column needs a python3 whose torch
-# sees the GPU (scripts/install_peers, or PYTHON=); without it the column is empty and says so. ARCHS=90 builds for one GPU alone.
+# Needs nvcc, a driver and a GPU, and fails without one of them: nothing is passed over. The times are those of
+# `make bench DEVICE=cuda` (ROWS= chooses); PyTorch and masked_torch need scripts/install_peers. ARCHS=90 builds for one GPU alone.
 set -u
 cd "$(dirname "$0")/.."
-: "${LUAJIT:=luajit}" "${PYTHON:=python3}"
+: "${LUAJIT:=luajit}"
 fail() {
   echo "bench-cuda: $*" >&2
   exit 1
@@ -24,7 +24,6 @@ done
 [ -n "${NVCC:-}" ] || NVCC=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || fail "nvcc not found; install the CUDA toolkit or set NVCC="
 command -v nvidia-smi >/dev/null || fail "nvidia-smi not found: there is no NVIDIA driver here"
 nvidia-smi -L >/dev/null 2>&1 || fail "no GPU: $(nvidia-smi -L 2>&1 | head -1)"
-[ ! -e build/peers/environment ] || . build/peers/environment
 
 archs=${ARCHS:-$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d '. ')}
 result() { echo "bench/results/$(date -u +%Y-%m-%d)-cuda-$1.txt"; }
@@ -67,6 +66,6 @@ if has sanitize; then
   done
 fi
 if has time; then
-  run time "$LUAJIT" bench/cuda.lua "$PYTHON"
+  run time make -s bench DEVICE=cuda LUAJIT="$LUAJIT" ${ROWS:+ROWS="$ROWS"}
 fi
 [ -z "$failed" ] || fail "failed:$failed"

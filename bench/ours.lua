@@ -1,9 +1,11 @@
 --- ours: our side of every kind of row.
 --
--- ours.prepare(row) -> { inputs = {name = tensor}     what the peer needs to do the same work
---                        ours = function              the contender that all ratios are against; one call is one measurement
---                        ['ours plain'] = function    the same layer without a mask, where there is one
---                        outputs = function           runs ours once -> {name = tensor}, compared with float64 by the peer }
+-- ours.prepare(row, [device = 'cpu']) -> {
+--   inputs = {name = tensor}     what the peer needs to do the same work
+--   ours = function              the contender that all ratios are against; one call is one measurement. On a GPU its work is queued
+--   ['ours plain'] = function    the same layer without a mask, where there is one
+--   outputs = function           runs ours once -> {name = tensor}, compared with float64 by the peer
+--   area = number                the share that the masks of this row really have }
 -- Only the C contract and the Lua API are used. Activations are channels-last, as between our layers; masks are made anew
 -- in every call from what a loader has (lengths, boxes or a tensor), so nothing derived from a mask is shared between calls.
 
@@ -13,23 +15,27 @@ local native = require 'masked_torch.native'
 local Tensor = torch.Tensor
 local nn, F = torch.nn, torch.nn.functional
 
-local C, check = native.cpu, native.check
+local check = native.check
 local ours = {}
+local device                -- of the row that is prepared
 
 -- ---- helpers -----------------------------------------------------------------------------------------------------------
 
 local function empty(shape, channels_last)
-  return Tensor.empty('bench', shape, 'float32', 'cpu', channels_last and Tensor.channels_last(shape) or nil)
+  return Tensor.empty('bench', shape, 'float32', device, channels_last and Tensor.channels_last(shape) or nil)
 end
 
--- N(0, 1), channels-last from three dims on.
-local function normal(shape, scale)
-  local t = torch.randn(shape) * (scale or 1)
-  if #shape < 3 then return t end
-  local y = empty(shape, true)
-  check(C.mt_tensor_copy(y._c, t._c))
+-- Drawn on the processor, so that all devices get the same numbers: N(0, 1), row by row or (image) channels-last.
+local function normal(shape, scale) return (torch.randn(shape) * (scale or 1)):to(device) end
+
+local function image(shape)
+  local t, y = torch.randn(shape):to(device), empty(shape, true)
+  check(y.K.mt_tensor_copy(y._c, t._c))
   return y
 end
+
+-- int64, from 1 to high.
+local function whole(high, shape) return torch.randint(1, high, shape):to(device) end
 
 local function concat(...)
   local out = {}
@@ -56,7 +62,7 @@ local function from_tensor(t)
   return { fresh = function() return torch.mask.wrap(t) end, dense = t }
 end
 
-function masks.full(row) return from_tensor(torch.ones(concat(row.N, 1, row.size))) end
+function masks.full(row) return from_tensor(torch.ones(concat(row.N, 1, row.size)):to(device)) end
 
 -- Pictures of different sizes in the corner of a canvas; areas spread around the share.
 function masks.rect(row, share)
@@ -67,7 +73,8 @@ function masks.rect(row, share)
       sizes[{ n, d }] = math.max(1, math.min(size, math.floor(math.min(1, area) ^ (1 / #row.size) * size + 0.5)))
     end
   end
-  local function fresh() return torch.mask.boxes(sizes, row.size) end
+  local on = { device = device }
+  local function fresh() return torch.mask.boxes(sizes, row.size, on) end
   return { fresh = fresh, dense = fresh():tensor() }
 end
 
@@ -75,7 +82,8 @@ local function left(row, draw)
   local L = row.size[1]
   local lengths = torch.empty(row.N, { dtype = 'int64' })
   for n = 1, row.N do lengths[n] = math.max(1, math.min(L, math.floor(draw(L)))) end
-  local function fresh() return torch.mask.lengths(lengths, L, { align = 'right' }) end
+  local on = { align = 'right', device = device }
+  local function fresh() return torch.mask.lengths(lengths, L, on) end
   return { fresh = fresh, dense = fresh():tensor() }
 end
 
@@ -89,12 +97,12 @@ function masks.checker(row)
   for h = 1, H do
     for w = 1 + h % 2, W, 2 do t[{ 1, 1, h, w }] = 1 end
   end
-  return from_tensor(t:expand(row.N, 1, H, W):contiguous())
+  return from_tensor(t:expand(row.N, 1, H, W):contiguous():to(device))
 end
-function masks.random(row, share) return from_tensor(torch.rand(concat(row.N, 1, row.size)):lt(share):float()) end
+function masks.random(row, share) return from_tensor(torch.rand(concat(row.N, 1, row.size)):lt(share):float():to(device)) end
 -- A confidence of its own for every element, a quarter of them 0.
 function masks.channels(row)
-  return from_tensor(torch.maximum(torch.rand(concat(row.N, row.C, row.size)) * 1.25 - 0.25, torch.zeros(1)))
+  return from_tensor(torch.maximum(torch.rand(concat(row.N, row.C, row.size)) * 1.25 - 0.25, torch.zeros(1)):to(device))
 end
 
 local function make_mask(row)
@@ -107,8 +115,8 @@ end
 local kinds = {}
 
 function kinds.gemm(row)
-  local a, b, y = torch.randn(row.M, row.K), torch.randn(row.K, row.N), empty{ row.M, row.N }
-  local function run() check(C.mt_matmul(y._c, a._c, b._c)) end
+  local a, b, y = normal{ row.M, row.K }, normal{ row.K, row.N }, empty{ row.M, row.N }
+  local function run() check(y.K.mt_matmul(y._c, a._c, b._c)) end
   return { inputs = { a = a, b = b }, ours = run, outputs = function()
     run()
     return { y = y }
@@ -116,17 +124,17 @@ function kinds.gemm(row)
 end
 
 function kinds.linear(row)
-  local x, w, b, dy = torch.randn(row.N, row.I), torch.randn(row.O, row.I) / math.sqrt(row.I), torch.randn(row.O), torch.randn(row.N, row.O)
+  local x, w, b, dy = normal{ row.N, row.I }, normal({ row.O, row.I }, row.I ^ -0.5), normal{ row.O }, normal{ row.N, row.O }
   local out, run
   if row.pass == 'forward' then
     out = empty{ row.N, row.O }
-    run = function() check(C.mt_linear_forward(out._c, x._c, w._c, b._c)) end
+    run = function() check(out.K.mt_linear_forward(out._c, x._c, w._c, b._c)) end
   elseif row.pass == 'input' then
     out = empty{ row.N, row.I }
-    run = function() check(C.mt_linear_backward_input(out._c, dy._c, w._c)) end
+    run = function() check(out.K.mt_linear_backward_input(out._c, dy._c, w._c)) end
   else
     out = empty{ row.O, row.I }
-    run = function() check(C.mt_linear_backward_weight(out._c, dy._c, x._c)) end
+    run = function() check(out.K.mt_linear_backward_weight(out._c, dy._c, x._c)) end
   end
   return { inputs = { x = x, w = w, b = b, dy = dy }, ours = run, outputs = function()
     run()
@@ -158,8 +166,8 @@ end
 
 local function conv_inputs(row)
   local fan_in = row.C / row.groups * row.kernel ^ #row.size
-  return { x = normal(concat(row.N, row.C, row.size)), w = torch.randn(weight_shape(row)) / math.sqrt(fan_in), b = torch.randn(row.O),
-    dy = normal(concat(row.N, row.O, output_size(row))) }
+  return { x = image(concat(row.N, row.C, row.size)), w = normal(weight_shape(row), fan_in ^ -0.5), b = normal{ row.O },
+    dy = image(concat(row.N, row.O, output_size(row))) }
 end
 
 function kinds.conv(row)
@@ -167,13 +175,13 @@ function kinds.conv(row)
   local out, run
   if row.pass == 'forward' then
     out = empty(concat(row.N, row.O, output_size(row)), true)
-    run = function() check(C.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g, nil, nil, nil, nil)) end
+    run = function() check(out.K.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g, nil, nil, nil, nil)) end
   elseif row.pass == 'input' then
     out = empty(concat(row.N, row.C, row.size), true)
-    run = function() check(C.mt_conv_backward_input(out._c, t.dy._c, t.w._c, nil, g, nil, nil)) end
+    run = function() check(out.K.mt_conv_backward_input(out._c, t.dy._c, t.w._c, nil, g, nil, nil)) end
   else
     out = empty(weight_shape(row))
-    run = function() check(C.mt_conv_backward_weight(out._c, t.dy._c, t.x._c, g, nil, nil)) end
+    run = function() check(out.K.mt_conv_backward_weight(out._c, t.dy._c, t.x._c, g, nil, nil)) end
   end
   return { inputs = t, ours = run, outputs = function()
     run()
@@ -200,14 +208,14 @@ function kinds.layer(row)
     local more = {}
     for key, value in pairs(options) do more[key] = value end
     if module == 'PartialConv' then more.multichannel = mask.dense ~= nil and mask.dense:size(2) > 1 end
-    local layer = nn[module .. #row.size .. 'd'](row.C, row.O, row.kernel, more)
+    local layer = nn[module .. #row.size .. 'd'](row.C, row.O, row.kernel, more):to(device)
     torch.no_grad(function()
-      check(C.mt_tensor_copy(layer.weight._c, t.w._c))
-      check(C.mt_tensor_copy(layer.bias._c, t.b._c))
+      layer.weight:copy_(t.w)
+      layer.bias:copy_(t.b)
     end)
     return layer
   end
-  if mask.dense then check(C.mt_mask_select(t.x._c, t.x._c, mask.dense._c)) end
+  if mask.dense then check(t.x.K.mt_mask_select(t.x._c, t.x._c, mask.dense._c)) end
   t.x:requires_grad_()
   local layer = build(row.module)
   local result = { inputs = { x = t.x, w = t.w, b = t.b, dy = t.dy, mask = mask.dense }, ours = both_ways(layer, t.x, t.dy, mask.fresh) }
@@ -225,9 +233,10 @@ end
 function kinds.norm(row)
   local last = row.module == 'LayerNorm'      -- (N, *S, C), normalised over the channels
   local shape = last and concat(row.N, row.size, row.C) or concat(row.N, row.C, row.size)
-  local x, dy = last and torch.randn(shape) or normal(shape), last and torch.randn(shape) or normal(shape)
+  local draw = last and normal or image
+  local x, dy = draw(shape), draw(shape)
   local mask = make_mask(row)
-  if mask.dense then check(C.mt_mask_select(x._c, x._c, mask.dense._c)) end
+  if mask.dense then check(x.K.mt_mask_select(x._c, x._c, mask.dense._c)) end
   x:requires_grad_()
   local layer
   if last then
@@ -237,7 +246,7 @@ function kinds.norm(row)
   else
     layer = nn[row.module .. #row.size .. 'd'](row.C)
   end
-  local net = nn.Sequential{ layer, nn.ReLU() }
+  local net = nn.Sequential{ layer, nn.ReLU() }:to(device)
   local run = both_ways(net, x, dy, mask.fresh)
   return { inputs = { x = x, dy = dy, mask = mask.dense }, ours = run, outputs = function()
     local y = run()
@@ -248,7 +257,7 @@ end
 -- ---- steps ---------------------------------------------------------------------------------------------------------------
 
 function kinds.loss(row)
-  local x, target = (torch.randn(row.N, row.V) * 2):requires_grad_(), torch.randint(1, row.V, { row.N })
+  local x, target = normal({ row.N, row.V }, 2):requires_grad_(), whole(row.V, { row.N })
   local function run()
     x.grad = nil
     local loss, hits = F.cross_entropy(x, target, { metric = true })
@@ -266,7 +275,7 @@ function kinds.adam(row)
   local parameters, inputs = {}, {}
   for _ = 1, row.repeated or 1 do
     for _, shape in ipairs(row.shapes) do
-      local p, g = torch.randn(shape), torch.randn(shape) * 0.01
+      local p, g = normal(shape), normal(shape, 0.01)
       local i = #parameters + 1
       inputs['p' .. i], inputs['g' .. i] = p:clone(), g
       parameters[i] = p:requires_grad_()
@@ -284,9 +293,9 @@ end
 
 -- Row-major to channels-last: what a picture from a file costs once.
 function kinds.layout(row)
-  local x = torch.randn(concat(row.N, row.C, row.size))
+  local x = normal(concat(row.N, row.C, row.size))
   local y = empty(concat(row.N, row.C, row.size), true)
-  return { inputs = { x = x }, ours = function() check(C.mt_tensor_copy(y._c, x._c)) end }
+  return { inputs = { x = x }, ours = function() check(y.K.mt_tensor_copy(y._c, x._c)) end }
 end
 
 function kinds.figure(row)
@@ -296,7 +305,7 @@ function kinds.figure(row)
       for c = 1, 3 do holes[{ 1, c, h, w }] = 0 end
     end
   end
-  x = x * holes
+  x, holes = (x * holes):to(device), holes:to(device)
   local layers, inputs = {}, { x = x, mask = holes }
   for level = 1, row.levels do
     layers[#layers + 1] = nn.MaskedUnshuffle2d(2)
@@ -305,10 +314,10 @@ function kinds.figure(row)
     local options = { padding = 1, bias = false }
     if row.module == 'PartialConv' then options.multichannel = true end
     local conv = nn[row.module .. '2d'](channels, 2 ^ (level - 1) * 4, 3, options)
-    inputs['w' .. level] = conv.weight:detach()
     layers[#layers + 1] = conv
   end
-  local net = nn.Sequential(layers):eval():to{ memory_format = 'channels_last' }
+  local net = nn.Sequential(layers):eval():to{ device = device, memory_format = 'channels_last' }
+  for level = 1, row.levels do inputs['w' .. level] = net[2 * level].weight:detach() end
   local function run()
     return torch.no_grad(function() return (net(x, row.module ~= 'Conv' and torch.mask.wrap(holes) or nil)) end)
   end
@@ -334,9 +343,9 @@ function kinds.classifier(row)
   end
   layers[#layers + 1] = nn.MaskedSpatialMean()
   layers[#layers + 1] = nn.Linear(channels, 10)
-  local net = nn.Sequential(layers)
+  local net = nn.Sequential(layers):to(device)
   local mask = masks.rect({ N = row.N, size = { row.canvas, row.canvas } }, 0.6)
-  local x, target = torch.rand(row.N, 1, row.canvas, row.canvas) * mask.dense, torch.randint(1, 10, { row.N })
+  local x, target = torch.rand(row.N, 1, row.canvas, row.canvas):to(device) * mask.dense, whole(10, { row.N })
   local run = train_step(net, torch.optim.Adam(net:parameters(), { lr = 2e-3 }), function(model)
     local loss, hits = F.cross_entropy(model(x, mask.fresh()), target, { metric = true })
     hits:item()
@@ -345,31 +354,50 @@ function kinds.classifier(row)
   return { inputs = { x = x, target = target, mask = mask.dense }, ours = run, area = mask.dense:mean():item() }
 end
 
-function kinds.language_model(row)
+-- masked_torch's published model with Adam; loss_of(model, batch) -> loss; hits:item() waits for the device, as masked_torch does.
+local function language_model(row)
   local Window = require 'language_model.window'
-  local model = Window{ vocabulary = row.vocabulary, depth = row.depth, scale = row.scale, width = row.width }
-  local tokens, target = torch.randint(1, row.vocabulary, { row.N, row.L }), torch.randint(1, row.vocabulary, { row.N })
-  local lengths = torch.full({ row.N }, row.L, { dtype = 'int64' })
+  local model = Window{ vocabulary = row.vocabulary, depth = row.depth, scale = row.scale, width = row.width }:to(device)
   local parameters = {}
   for _, p in ipairs(model:parameters()) do
     if p.requires_grad then parameters[#parameters + 1] = p end
   end
-  local run = train_step(model, torch.optim.Adam(parameters, { lr = 1e-3, weight_decay = 1e-5 }), function(net)
-    local loss, hits = F.cross_entropy(net(tokens, lengths), target, { metric = true, inplace = true })
+  local optimizer = torch.optim.Adam(parameters, { lr = 1e-3, weight_decay = 1e-5 })
+  return function(tokens, lengths, target)
+    optimizer:zero_grad()
+    local loss, hits = F.cross_entropy(model(tokens, lengths), target, { metric = true, inplace = true })
     hits:item()
+    loss:backward()
+    optimizer:step()
     return loss
-  end)
-  local function step()
-    torch.set_float32_matmul_precision(row.precision or 'highest')
-    run()
-    torch.set_float32_matmul_precision 'highest'
   end
-  return { inputs = { tokens = tokens, target = target, lengths = lengths }, ours = step }
 end
 
---- ours.prepare(row): see above. The same row gets the same numbers in every run.
-function ours.prepare(row)
+function kinds.language_model(row)
+  local tokens, target = whole(row.vocabulary, { row.N, row.L }), whole(row.vocabulary, { row.N })
+  local lengths = torch.full({ row.N }, row.L, { dtype = 'int64', device = device })
+  local step = language_model(row)
+  return { inputs = { tokens = tokens, target = target, lengths = lengths }, ours = function() step(tokens, lengths, target) end }
+end
+
+-- The same from the text on: windows drawn at random, padded on the left, the loss read at every step. One call is row.steps steps.
+function kinds.training(row)
+  local text = torch.randint(1, row.vocabulary, { row.text })
+  local data = torch.data
+  local loader = data.Loader(data.SlidingWindowDataset(text:to(device), 1, row.L), { batch_size = row.N, shuffle = true, drop_last = true,
+    collate = data.collate.sequences{ pad = 'left', multiple = 2 ^ row.depth } })
+  local step = language_model(row)
+  return { inputs = { text = text }, ours = function()
+    for _, batch in torch.train.steps{ loader = loader, last = row.steps } do
+      step(batch.sequence, batch.lengths, batch.target):item()
+    end
+  end }
+end
+
+--- ours.prepare(row, [device]): see above. The same row gets the same numbers in every run and on every device.
+function ours.prepare(row, where)
   torch.manual_seed(1337)
+  device = where or 'cpu'
   return kinds[row.kind](row)
 end
 

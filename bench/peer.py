@@ -1,7 +1,9 @@
 """The peers of `make bench`: PyTorch and masked_torch, driven line by line by bench/run.lua. Not for use by hand.
 
 A row is prepared from the tensors that the driver has written (FOLDER/in_NAME.npy); its contenders are functions that are timed one
-after the other; the results of ours (FOLDER/out0_NAME.npy) and of every contender are compared with float64. Names of contenders:
+after the other; the results of ours (FOLDER/out0_NAME.npy) and of every contender are compared with float64. On a GPU a measurement ends
+when the device is idle, and `precision` says what its products may be: highest float32, high TF32, medium bfloat16 (tensors of it where
+a row is one operation, autocast elsewhere). Names of contenders:
     torch             eager, (N, C, *S) in memory           torch channels_last    eager (1-D: as an image of height 1)
     torch compile     torch.compile of the faster layout    masked_torch           its layers, eager; + compile
 """
@@ -23,6 +25,7 @@ except ImportError:
     mnn = None
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # there is no GPU: we know
+device = torch.device("cpu")
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 FORMAT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -69,7 +72,7 @@ def whole(t):
 
 def gemm(row, t):
     r, a, b = Row(), t["a"], t["b"]
-    y = torch.empty(row["M"], row["N"])
+    y = torch.empty(row["M"], row["N"], dtype=a.dtype)
     r.add("torch", lambda: torch.mm(a, b, out=y), lambda: {"y": torch.mm(a, b)})
     r.expected = lambda: {"y": (lambda y: y[:64], a[:64].double() @ b.double())}
     return r
@@ -452,7 +455,7 @@ class LanguageModel(nn.Module):
         n, length = tokens.shape
         x = self.embedding(tokens).permute(0, 2, 1)
         x = x + self.position[:, -length:][None].repeat(n, 1, 1)
-        places = torch.arange(length)[None].repeat(n, 1)
+        places = torch.arange(length, device=tokens.device)[None].repeat(n, 1)
         mask = (places >= length - lengths[:, None])[:, None].repeat(1, x.shape[1], 1).to(x.dtype)
         # MaskedSpatialMean's mask has another shape than its result, so the sequence is walked here.
         return self.head(self.sequential(x, mask)[0])
@@ -477,9 +480,58 @@ def language_model(row, t):
     return r
 
 
+class Windows(torch.utils.data.Dataset):
+    """The windows of 1 to `longest` tokens that end before each token of a text: masked_torch's example."""
+
+    def __init__(self, text, longest):
+        self.text, self.longest = text, longest
+
+    def __len__(self):
+        return len(self.text) - 1
+
+    def __getitem__(self, i):
+        return self.text[max(0, i + 1 - self.longest):i + 1], self.text[i + 1]
+
+
+def left_padded(unit):
+    def collate(samples):
+        longest = max(len(window) for window, _ in samples)
+        longest += -longest % unit
+        return (torch.stack([F.pad(window, (longest - len(window), 0)) for window, _ in samples]),
+                torch.tensor([len(window) for window, _ in samples]), torch.stack([target for _, target in samples]))
+    return collate
+
+
+def training(row, t):
+    """The loop of masked_torch's example as published: eager, its loader, a transfer, loss and metric read at every step."""
+    r = Row()
+    if not mnn:
+        return r
+    loader = torch.utils.data.DataLoader(Windows((t["text"] - 1).cpu(), row["L"]), batch_size=row["N"], shuffle=True, drop_last=True,
+                                         collate_fn=left_padded(2 ** row["depth"]))
+    net = LanguageModel(row)
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-3, weight_decay=1e-5)
+
+    def run():
+        for _, batch in zip(range(row["steps"]), loader):
+            tokens, lengths, target = (part.to(device) for part in batch)
+            logits = net(tokens, lengths)
+            value = F.cross_entropy(logits, target)
+            metric(logits, target)
+            net.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            value.item()
+
+    r.add("masked_torch", run)
+    return r
+
+
 # ---- the conversation --------------------------------------------------------------------------------------------------
 
-KINDS = {f.__name__: f for f in (gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model)}
+KINDS = {f.__name__: f for f in (gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model,
+                                 training)}
+OPERATIONS = {gemm, linear, conv}  # on tensors of the precision; the other rows convert as autocast does
 
 
 def deviation(outputs, expected):
@@ -496,10 +548,67 @@ def deviation(outputs, expected):
 
 
 def load(folder, prefix, names):
-    return {name: torch.from_numpy(np.load(f"{folder}/{prefix}_{name}.npy")) for name in names}
+    return {name: torch.from_numpy(np.load(f"{folder}/{prefix}_{name}.npy")).to(device) for name in names}
+
+
+def narrowed(tensors):
+    return {name: t.bfloat16() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def prepare(request):
+    """The row with its contenders; on a GPU they compute at the precision asked for, but masked_torch's loop as it was published."""
+    torch.compiler.reset() if hasattr(torch, "compiler") else None
+    torch.manual_seed(1337)
+    if request.get("threads"):
+        torch.set_num_threads(request["threads"])
+    make, row, precision = KINDS[request["row"]["kind"]], request["row"], request.get("precision")
+    published = make is training
+    torch.backends.cuda.matmul.allow_tf32 = precision == "high" and not published
+    torch.backends.cudnn.allow_tf32 = precision == "high" or published
+    tensors = load(request["folder"], "in", request["inputs"])
+    with device:
+        if precision != "medium" or published:
+            return make(row, tensors)
+        if make in OPERATIONS:
+            made = make(row, narrowed(tensors))
+            made.expected = make(row, tensors).expected
+            return made
+        with torch.autocast(device.type, torch.bfloat16):
+            made = make(row, tensors)
+        made.contenders = {name: torch.autocast(device.type, torch.bfloat16)(run) for name, run in made.contenders.items()}
+        made.outputs = {name: torch.autocast(device.type, torch.bfloat16)(run) for name, run in made.outputs.items() if run}
+        return made
+
+
+def seconds(run, count, clock):
+    """Per call, until the device is idle."""
+    begin = clock()
+    for _ in range(count):
+        run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (clock() - begin) / count
+
+
+def ceilings():
+    """GFLOP/s of a large product at each precision, GB/s of a large copy."""
+    def best(run):
+        return min(seconds(run, 5, time.perf_counter) for _ in range(4))
+
+    n, found = 8192, {}
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    for precision, dtype in (("highest", torch.float32), ("high", torch.float32), ("medium", torch.bfloat16)):
+        torch.backends.cuda.matmul.allow_tf32 = precision == "high"
+        x, y = a.to(dtype), b.to(dtype)
+        found[precision] = 2 * n ** 3 / best(lambda: x @ y) * 1e-9
+    x = torch.empty(2 ** 28, device=device)
+    y = torch.empty_like(x)
+    found["bytes"] = 2 * x.numel() * 4 / best(lambda: y.copy_(x)) * 1e-9
+    return found
 
 
 def main():
+    global device
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not get between the answers
     row = None
@@ -509,26 +618,27 @@ def main():
         try:
             command = request["command"]
             if command == "hello":
+                device = torch.device(request.get("device", "cpu"))
+                if device.type == "cuda" and not torch.cuda.is_available():
+                    raise RuntimeError(f"PyTorch {torch.__version__} sees no GPU")
+                torch.backends.cudnn.benchmark = True
                 onednn = [s for s in torch.__config__.show().split("\n") if "MKL-DNN" in s]
                 answer = {"torch": torch.__version__, "python": sys.version.split()[0], "masked_torch": mnn is not None,
                           "onednn": onednn[0].split("MKL-DNN")[1].split("(")[0].strip() if onednn else "none",
+                          "cudnn": str(torch.backends.cudnn.version() or "none") if device.type == "cuda" else "unused",
                           "capability": torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else "unknown"}
+            elif command == "ceilings":
+                answer = ceilings()
             elif command == "prepare":
                 row = None
-                torch.compiler.reset() if hasattr(torch, "compiler") else None
-                torch.manual_seed(1337)
-                torch.set_num_threads(request["threads"])
-                row = KINDS[request["row"]["kind"]](request["row"], load(request["folder"], "in", request["inputs"]))
+                row = prepare(request)
                 answer = {"contenders": list(row.contenders), "missing": row.missing or {"none": ""}}
             elif command == "run":
-                run = row.contenders[request["contender"]]
                 clock = time.process_time if request.get("cpu") else time.perf_counter
-                begin = clock()
-                for _ in range(request["count"]):
-                    run()
-                answer = {"seconds": (clock() - begin) / request["count"]}
+                answer = {"seconds": seconds(row.contenders[request["contender"]], request["count"], clock)}
             elif command == "compare":
-                expected = row.expected() if row.expected else {}
+                with device:
+                    expected = row.expected() if row.expected else {}
                 errors = {name: deviation(load(request["folder"], "out" + str(i), names), expected)
                           for i, (name, names) in enumerate(request["outputs"])}
                 for name, outputs in row.outputs.items():

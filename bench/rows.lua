@@ -1,13 +1,16 @@
 --- rows: what is measured. A row is data; ours.lua and peer.py know how to run its `kind`.
 --
 --   name      'conv forward r56'; make bench ROWS='pattern|pattern' selects by it (Lua patterns)
---   kind      gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model
+--   kind      gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model, training
 --   pass      of conv and linear: forward, input, weight
 --   mask      of layer and norm: {kind, share of valid positions}
 --   flops     of one call, as if nothing was masked; 0: not counted
---   goals     array of {against =, ratio =}: what we want. against: 'torch' (the strongest row of PyTorch), 'masked_torch',
---             'ours plain'; no ratio: time in proportion to the valid area
---   precision of the products of our linear layers: 'medium' is bfloat16; the peers stay at float32
+--   bytes     that an ideal kernel reads and writes, where memory is what limits it
+--   goals     array of {against =, ratio =, device = 'cpu', precision =}: what we want. against: 'torch' (the strongest row of PyTorch),
+--             'masked_torch', 'ours plain'; with ' eager', only that one. No ratio: time in proportion to the valid area. precision: the goal
+--             holds for that one only
+--   device    the row is for 'cpu' or 'cuda' only
+--   precision of the products of our linear layers on the CPU: 'medium' is bfloat16; the peers stay at float32
 --   quick     part of QUICK=1
 --   compile   torch.compile is tried too (it takes its time, so few rows have it)
 
@@ -51,6 +54,8 @@ local shapes = {
   shape('groups4', 32, 128, 128, { 28, 28 }, 3, { groups = 4 }), shape('depthwise', 32, 128, 128, { 28, 28 }, 3, { groups = 128 }),
   shape('stem', 16, 3, 64, { 112, 112 }, 7, { stride = 2 }), shape('stem3', 32, 3, 64, { 56, 56 }, 3),
   shape('batch1', 1, 64, 64, { 56, 56 }, 3),
+  -- What fills a GPU.
+  shape('large56', 256, 64, 64, { 56, 56 }, 3, { device = 'cuda' }), shape('large28', 256, 256, 256, { 28, 28 }, 3, { device = 'cuda' }),
 }
 local by_name = {}
 for _, s in ipairs(shapes) do by_name[s.shape] = s end
@@ -72,7 +77,8 @@ for _, s in ipairs(shapes) do
   end
 end
 
-add{ name = 'layout 32x128x28x28 to channels-last', kind = 'layout', N = 32, C = 128, size = { 28, 28 }, flops = 0 }
+add{ name = 'layout 32x128x28x28 to channels-last', kind = 'layout', N = 32, C = 128, size = { 28, 28 }, flops = 0,
+  bytes = 8 * 32 * 128 * 28 * 28 }
 
 -- ---- layers, forward and backward ------------------------------------------------------------------------------------
 
@@ -106,12 +112,25 @@ layer('MaskConv', 'r28', { 'rect', 0.5 }, { goals = { { against = 'ours plain' }
 for _, mask in ipairs{ { 'checker' }, { 'random', 0.5 }, { 'channels' } } do
   layer('MaskedConv', 'r28', mask, { goals = { { against = 'ours plain', ratio = 0.9 } } })
 end
+for _, name in ipairs{ 'large56', 'large28' } do
+  layer('Conv', name, nil, { compile = true })
+  for _, mask in ipairs{ { 'full', 1, 0.95 }, { 'rect', 0.5, 1.6 }, { 'rect', 0.25, 3 } } do
+    layer('MaskedConv', name, mask, { goals = { { against = 'torch', ratio = mask[3], device = 'cuda' } }, quick = name == 'large28' })
+  end
+end
 
+local function elements(...)
+  local n = 1
+  for _, size in ipairs{ ... } do n = n * size end
+  return n
+end
+
+-- Forward reads x for the sums and for the result; backward reads x and dy twice.
 local function norm(module, name, mask, more)
   local s = by_name[name]
   add(with({ name = ('norm %s + ReLU%s %dx%dx%s'):format(module, mask and ' ' .. mask[1] .. (mask[2] and ' ' .. mask[2] or '') or '',
-    s.N, s.C, table.concat(s.size, 'x')), kind = 'norm', module = module, N = s.N, C = s.C, size = s.size, mask = mask, flops = 0 },
-    more or {}))
+    s.N, s.C, table.concat(s.size, 'x')), kind = 'norm', module = module, N = s.N, C = s.C, size = s.size, mask = mask, flops = 0,
+    bytes = 28 * elements(s.N, s.C, unpack(s.size)) }, more or {}))
 end
 norm('BatchNorm', 'r28', nil, { quick = true, compile = true })
 norm('MaskedBatchNorm', 'r28', { 'full' })
@@ -119,43 +138,79 @@ norm('MaskedBatchNorm', 'r28', { 'rect', 0.5 })
 norm('MaskedBatchNorm', 'lm1', { 'left', 0.5 })
 norm('GroupNorm', 'r28')
 norm('LayerNorm', 'lm1')
+norm('BatchNorm', 'large28', nil, { device = 'cuda', compile = true, quick = true })
+norm('MaskedBatchNorm', 'large28', { 'rect', 0.5 }, { device = 'cuda' })
 
 -- ---- steps -----------------------------------------------------------------------------------------------------------
 
-add{ name = 'loss cross-entropy and metric 1024x50257', kind = 'loss', N = 1024, V = 50257, flops = 0,
-  goals = { { against = 'torch', ratio = 12 } } }
-add{ name = 'loss cross-entropy and metric 256x8192', kind = 'loss', N = 256, V = 8192, flops = 0, quick = true }
-add{ name = 'adam published head', kind = 'adam', shapes = { { 50257, 512 }, { 50257 }, { 512, 512, 3 }, { 256, 256, 3 }, { 128, 128, 3 },
-  { 64, 256, 3 }, { 512 }, { 256 }, { 128 }, { 64 } }, flops = 0, goals = { { against = 'torch', ratio = 8 } } }
-add{ name = 'adam 64 layers of 64x64x3x3', kind = 'adam', repeated = 64, shapes = { { 64, 64, 3, 3 } }, flops = 0, quick = true }
+-- Loss, metric and gradient: the logits are read once and written once. Adam: four arrays read, three written.
+local function loss(N, V, more)
+  add(with({ name = ('loss cross-entropy and metric %dx%d'):format(N, V), kind = 'loss', N = N, V = V, flops = 0, bytes = 8 * N * V }, more))
+end
+loss(1024, 50257, { goals = { { against = 'torch', ratio = 12 } } })
+loss(256, 8192, { quick = true })
+
+local function adam(name, shapes, more)
+  local count = 0
+  for _, sizes in ipairs(shapes) do count = count + elements(unpack(sizes)) * (more.repeated or 1) end
+  add(with({ name = 'adam ' .. name, kind = 'adam', shapes = shapes, flops = 0, bytes = 28 * count }, more))
+end
+adam('published head', { { 50257, 512 }, { 50257 }, { 512, 512, 3 }, { 256, 256, 3 }, { 128, 128, 3 }, { 64, 256, 3 }, { 512 }, { 256 },
+  { 128 }, { 64 } }, { goals = { { against = 'torch eager', ratio = 8 } } })
+adam('64 layers of 64x64x3x3', { { 64, 64, 3, 3 } }, { repeated = 64, quick = true })
+
 for _, module in ipairs{ 'Conv', 'MaskedConv', 'PartialConv' } do
   add{ name = 'figure forward ' .. module .. ' 1x3x256x256, 8 levels', kind = 'figure', module = module, size = 256, levels = 8,
     flops = 80e6, quick = module == 'MaskedConv', compile = true,
     goals = module ~= 'Conv' and { { against = 'masked_torch', ratio = 8 } } or nil }
 end
 add{ name = 'classifier step 128 pictures on a canvas of 28', kind = 'classifier', N = 128, canvas = 28, flops = 0, quick = true }
-add{ name = 'language model step, published', kind = 'language_model', N = 1024, L = 128, vocabulary = 50257, depth = 4, scale = 64,
-  width = 128, flops = 238.6e9, goals = { { against = 'masked_torch', ratio = 1.9 } }, compile = true }
-add{ name = 'language model step, published, bfloat16 products', kind = 'language_model', N = 1024, L = 128, vocabulary = 50257,
-  depth = 4, scale = 64, width = 128, precision = 'medium', flops = 238.6e9, goals = { { against = 'masked_torch', ratio = 2.8 } } }
+
+local published = { kind = 'language_model', N = 1024, L = 128, vocabulary = 50257, depth = 4, scale = 64, width = 128, flops = 238.6e9 }
+add(with(published, { name = 'language model step, published', compile = true,
+  goals = { { against = 'masked_torch', ratio = 1.9 }, { against = 'masked_torch eager', ratio = 2.5, device = 'cuda' },
+    { against = 'masked_torch compile', ratio = 1.3, device = 'cuda' } } }))
+add(with(published, { name = 'language model step, published, bfloat16 products', device = 'cpu', precision = 'medium',
+  goals = { { against = 'masked_torch', ratio = 2.8 } } }))
 add{ name = 'language model step, 64 windows, bytes', kind = 'language_model', N = 64, L = 128, vocabulary = 256, depth = 4, scale = 64,
   width = 128, flops = 5.1e9 }
+-- 64 of the 294 steps of an epoch over tiny_shakespeare: loader, transfer, step, loss as a number.
+add(with(published, { name = 'language model training, published, 64 steps with their batches', kind = 'training', device = 'cuda',
+  text = 301966, steps = 64, flops = 64 * 238.6e9, quick = true,
+  goals = { { against = 'masked_torch eager', ratio = 6, device = 'cuda', precision = 'high' },
+    { against = 'masked_torch eager', ratio = 15, device = 'cuda', precision = 'medium' } } }))
 
---- rows.select{pattern =, quick =} -> the rows that are asked for, in order: those whose names match one of the Lua patterns between
--- `|`. Without a pattern, quick takes those marked so.
+local SMALL = { M = 5, N = 3, K = 7, I = 5, O = 8, C = 8, V = 11, L = 16, vocabulary = 13, scale = 4, width = 8, depth = 2, levels = 3,
+  canvas = 14, repeated = 2, shapes = { { 3, 2 }, { 4 } }, text = 40, steps = 2 }
+
+--- rows.small(row) -> the same work with the smallest sizes that still make sense: to see that a row runs, not how long.
+function rows.small(row)
+  local out = {}
+  for key, value in pairs(row) do out[key] = SMALL[key] or value end
+  if row.kind == 'figure' then out.size = 8 elseif row.size then
+    out.size = {}
+    for d = 1, #row.size do out.size[d] = 6 end
+  end
+  if row.groups and row.groups > 1 then out.groups = row.groups == row.C and 8 or 2 end
+  if row.module == 'GroupNorm' then out.C = 32 end
+  return out
+end
+
+local function wanted(row, o)
+  if row.device and row.device ~= (o.device or 'cpu') then return false end
+  if not o.pattern then return row.quick or not o.quick end
+  for pattern in o.pattern:gmatch('[^|]+') do
+    if row.name:find(pattern) then return true end
+  end
+  return false
+end
+
+--- rows.select{pattern =, quick =, device = 'cpu'} -> the rows that are asked for, in order: those whose names match one of the Lua
+-- patterns between `|`. Without a pattern, quick takes those marked so.
 function rows.select(o)
   local chosen = {}
   for _, row in ipairs(rows) do
-    if o.pattern then
-      for pattern in o.pattern:gmatch('[^|]+') do
-        if row.name:find(pattern) then
-          chosen[#chosen + 1] = row
-          break
-        end
-      end
-    elseif not o.quick or row.quick then
-      chosen[#chosen + 1] = row
-    end
+    if wanted(row, o) then chosen[#chosen + 1] = row end
   end
   return chosen
 end

@@ -1,6 +1,7 @@
 --- run: the benchmark.
 --
 --     luajit bench/run.lua [--quick] [--rows PATTERN] [--threads 1,2] [--rounds 7] [--save NAME] [--no-peer] [--profile] [--list] [--cpu]
+--                          [--device cuda] [--precision highest,high,medium] [--small]
 --
 -- For every row and number of threads: both sides prepare the same work; then, round by round, every contender runs once (often
 -- enough to last some milliseconds), one after the other. The first round is thrown away. Ratios are taken within a round, their
@@ -10,6 +11,10 @@
 -- happens each time.
 -- --cpu: the processor's time of either side instead of the clock's, with one thread: for a machine that is busy with other things,
 -- where no row is rejected. (What they do to caches and memory still shows.)
+-- --device cuda: the rows on a GPU, at each precision of the products (torch.set_float32_matmul_precision; the peer: float32, TF32,
+-- bfloat16 by autocast); a call is over when the device is idle again. The ceilings are cuBLAS's largest products and a copy, measured by the
+-- peer at the beginning and at the end.
+-- --small: tiny sizes, to see that every row runs; their times mean nothing.
 -- PEERS names the folder that scripts/install_peers made (build/peers). --profile: where our time went (torch.profile).
 -- rows.lua: what is measured; ours.lua: our side; peer.py: PyTorch's; statistics.lua: what is computed from the times.
 
@@ -35,25 +40,31 @@ local peak = ffi.load(built .. 'libpeak.so')
 
 -- ---- options -------------------------------------------------------------------------------------------------------------
 
-local o = { rounds = 7, threads = { 1, 2 }, attempts = 3, target = 0.04 }
+local o = { rounds = 7, threads = { 1, 2 }, attempts = 3, target = 0.04, device = 'cpu', precision = { 'highest', 'high', 'medium' } }
 do
   local i = 1
   local function value()
     i = i + 1
     return arg[i] or error('bench: ' .. arg[i - 1] .. ' needs a value', 0)
   end
+  local function list(pattern)
+    local out = {}
+    for item in value():gmatch(pattern) do out[#out + 1] = tonumber(item) or item end
+    return out
+  end
   while arg[i] do
     local name = arg[i]
     if name == '--quick' then o.quick, o.attempts, o.target = true, 1, 0.01
     elseif name == '--rows' then o.pattern = value()
-    elseif name == '--threads' then
-      o.threads = {}
-      for n in value():gmatch('%d+') do o.threads[#o.threads + 1] = tonumber(n) end
+    elseif name == '--threads' then o.threads = list '%d+'
+    elseif name == '--precision' then o.precision = list '%a+'
     elseif name == '--rounds' then o.rounds = tonumber(value())
     elseif name == '--save' then o.save = value()
+    elseif name == '--device' then o.device = value()
     elseif name == '--no-peer' then o.no_peer = true
     elseif name == '--profile' then o.profile = true
     elseif name == '--list' then o.list = true
+    elseif name == '--small' then o.small, o.rounds, o.attempts, o.target = true, 1, 1, 0
     elseif name == '--cpu' then o.cpu, o.threads = true, { 1 }
     else
       io.stderr:write('bench: unknown option ', name, '; the head of bench/run.lua lists them\n')
@@ -63,11 +74,34 @@ do
   end
 end
 if o.cpu then now = os.clock end
-local chosen = rows.select(o)
+local on_gpu = o.device ~= 'cpu'
+if on_gpu then
+  local ok, why = torch.cuda.is_available()
+  if not ok then
+    io.stderr:write('bench: no GPU to measure: ', why, '\n')
+    os.exit(1)
+  end
+end
+local chosen = rows.select{ pattern = o.pattern, quick = o.quick, device = on_gpu and 'cuda' or 'cpu' }
 if o.list or #chosen == 0 then
   if #chosen == 0 then io.stderr:write('bench: no row matches; all of them:\n') end
   for _, row in ipairs(#chosen > 0 and chosen or rows) do print(row.name) end
   os.exit(#chosen > 0 and 0 or 1)
+end
+
+-- What a row is measured with: so many threads, or products of that precision where it has any.
+local function settings_of(row)
+  local out = {}
+  if on_gpu then
+    for i, precision in ipairs(o.precision) do
+      if i == 1 or row.flops > 0 then out[#out + 1] = { precision = precision, label = precision } end
+    end
+  else
+    for _, n in ipairs(o.threads) do
+      out[#out + 1] = { threads = n, precision = row.precision or 'highest', label = n .. (n > 1 and ' threads' or ' thread') }
+    end
+  end
+  return out
 end
 
 -- ---- output --------------------------------------------------------------------------------------------------------------
@@ -112,19 +146,27 @@ local function measure_peak(threads)
   return value
 end
 
+-- GFLOP/s and GB/s that the row's rates are set beside, {flops =, bytes =}; and a GPU's of every precision, asked once.
+local gpu_ceilings
+local function ceilings_of(setting)
+  if not on_gpu then return { flops = best_peak[setting.threads] } end
+  return gpu_ceilings and { flops = gpu_ceilings[setting.precision], bytes = gpu_ceilings.bytes } or {}
+end
+
 -- Idle pools of either side stop spinning before the other is timed.
 local function settle() ffi.C.usleep(4000) end
 
 local function timed(fn, count)
   local begin = now()
   for _ = 1, count do fn() end
+  if on_gpu then torch.cuda.synchronize(o.device) end
   return (now() - begin) / count
 end
 
 local function save_tensors(prefix, tensors)
   local names = {}
   for name, t in pairs(tensors) do
-    torch.io.npy.save(('%s/%s_%s.npy'):format(folder, prefix, name), t)
+    torch.io.npy.save(('%s/%s_%s.npy'):format(folder, prefix, name), t:to 'cpu')
     names[#names + 1] = name
   end
   return names
@@ -133,7 +175,7 @@ end
 local function remove_tensors() os.execute('rm -f ' .. folder .. '/*.npy') end
 
 -- The contenders of a row in order, and a function that runs one of them `count` times and returns the seconds per call.
-local function contenders_of(row, work, threads)
+local function contenders_of(row, work, setting)
   local order = { 'ours' }
   if work['ours plain'] then order[#order + 1] = 'ours plain' end
   for _, contender in ipairs(work.extra) do
@@ -142,8 +184,8 @@ local function contenders_of(row, work, threads)
   end
   local missing
   if peer then
-    local answer = peer:ask{ command = 'prepare', row = row, threads = threads, folder = folder,
-      inputs = save_tensors('in', work.inputs) }
+    local answer = peer:ask{ command = 'prepare', row = row, threads = setting.threads, precision = on_gpu and setting.precision or nil,
+      folder = folder, inputs = save_tensors('in', work.inputs) }
     for _, name in ipairs(answer.contenders) do order[#order + 1] = name end
     missing = answer.missing
   end
@@ -154,6 +196,7 @@ local function contenders_of(row, work, threads)
   end, missing
 end
 
+-- Seconds per call of each contender, round by round, and the peak before and after (on the processor).
 local function rounds_of(order, run, threads)
   local count, times = {}, {}
   for _, name in ipairs(order) do
@@ -161,11 +204,11 @@ local function rounds_of(order, run, threads)
     -- A first call pays for compilation and memory: the second one tells.
     count[name] = math.max(count[name], statistics.repeats(run(name, count[name]), o.target))
   end
-  local before = measure_peak(threads)
+  local before = threads and measure_peak(threads)
   for round = 1, o.rounds do
     for _, name in ipairs(order) do times[name][round] = run(name, count[name]) end
   end
-  return times, before, measure_peak(threads)
+  return times, before, threads and measure_peak(threads)
 end
 
 local function compare(work)
@@ -177,45 +220,60 @@ local function compare(work)
   return errors
 end
 
--- The goals of a row; those about the valid area get their number from the area that the masks really have.
-local function goals_of(row, area)
+-- The goals of a row here; those about the valid area get their number from the area that the masks really have.
+local function goals_of(row, area, setting)
   local goals = {}
-  for i, goal in ipairs(row.goals or {}) do
-    goals[i] = { against = goal.against, ratio = goal.ratio or statistics.area_goal(area) }
+  for _, goal in ipairs(row.goals or {}) do
+    if not o.small and (goal.device == 'cuda') == on_gpu and (goal.precision == nil or goal.precision == setting.precision) then
+      goals[#goals + 1] = { against = goal.against, ratio = goal.ratio or statistics.area_goal(area) }
+    end
   end
   return goals
 end
 
 local results = {}
 
-local function measure(row, threads)
-  native.check(native.cpu.mt_threads_set(threads))
+local function measure(row, setting)
+  local threads = setting.threads
+  if threads then native.check(native.cpu.mt_threads_set(threads)) end
+  torch.set_float32_matmul_precision(setting.precision)
   collectgarbage()
-  local work = require('ours').prepare(row)
-  work.extra = peer and onednn.contenders(row, work.inputs, threads) or {}
-  local order, run, missing = contenders_of(row, work, threads)
+  local work = require('ours').prepare(row, o.device)
+  work.extra = peer and threads and onednn.contenders(row, work.inputs, threads) or {}
+  local order, run, missing = contenders_of(row, work, setting)
   local times, before, after, rejected
   for _ = 1, o.attempts do
     times, before, after = rounds_of(order, run, threads)
-    rejected = not o.cpu and statistics.rejected(before, after, statistics.reference(best_peak, threads))
+    rejected = threads and not o.cpu and statistics.rejected(before, after, statistics.reference(best_peak, threads))
     if not rejected then break end
   end
   local errors = compare(work)
   remove_tensors()
-  local entries = statistics.summarise(order, times, row.flops, best_peak[threads], errors)
+  local entries = statistics.summarise(order, times, row, ceilings_of(setting), errors)
   say('')
-  say('%s%s, %d thread%s   peak %.0f, %.0f GF/s%s', row.name, work.area and (' (area %.3f)'):format(work.area) or '', threads,
-    threads > 1 and 's' or '', before, after, rejected and '   REJECTED: the machine was busy' or '')
+  say('%s%s, %s%s%s', row.name, work.area and (' (area %.3f)'):format(work.area) or '', setting.label,
+    threads and ('   peak %.0f, %.0f GF/s'):format(before, after) or '', rejected and '   REJECTED: the machine was busy' or '')
   for _, entry in ipairs(entries) do say(statistics.line(entry)) end
   for name, why in pairs(missing or {}) do
     if name ~= 'none' then say('  %-22s %s', name, why) end
   end
   if o.profile then say('%s', (tostring(torch.profile(work.ours, { steps = 3 })):gsub('%f[^\n%z]', '    '))) end
-  results[#results + 1] = { name = row.name, goals = goals_of(row, work.area), threads = threads, entries = entries,
+  results[#results + 1] = { name = row.name, goals = goals_of(row, work.area, setting), setting = setting.label, entries = entries,
     rejected = rejected }
 end
 
 -- ---- the run -------------------------------------------------------------------------------------------------------------
+
+local function gpu_header()
+  local p = torch.cuda.get_device_properties(o.device)
+  say('%s, compute capability %d.%d, %d multiprocessors, %.0f GiB, driver %s, CUDA %s', p.name, p.major, p.minor, p.multi_processor_count,
+    p.total_memory / 2 ^ 30, p.driver, p.runtime)
+  gpu_ceilings = peer and not p.simulated and peer:ask{ command = 'ceilings' } or nil
+  if gpu_ceilings then
+    say('ceilings of cuBLAS and of a copy: float32 %.0f, TF32 %.0f, bfloat16 %.0f GF/s; %.0f GB/s', gpu_ceilings.highest, gpu_ceilings.high,
+      gpu_ceilings.medium, gpu_ceilings.bytes)
+  end
+end
 
 local function header()
   say('masked_torch %s (%s), commit %s', torch.__version, ffi.string(native.cpu.mt_isa()),
@@ -224,9 +282,9 @@ local function header()
   say('%s, %s', command_output("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1"), command_output('uname -sr'))
   say('%s; %s', jit.version, command_output('gcc --version'))
   if peer then
-    local hello = peer:ask{ command = 'hello' }
-    say('PyTorch %s (oneDNN %s, %s), Python %s, masked_torch %s', hello.torch, hello.onednn, hello.capability, hello.python,
-      hello.masked_torch and 'present' or 'absent')
+    local hello = peer:ask{ command = 'hello', device = on_gpu and not torch.cuda.get_device_properties(o.device).simulated and o.device or 'cpu' }
+    say('PyTorch %s (oneDNN %s, %s; cuDNN %s), Python %s, masked_torch %s', hello.torch, hello.onednn, hello.capability, hello.cudnn,
+      hello.python, hello.masked_torch and 'present' or 'absent')
     local version = onednn.load(built .. 'libonednn.so')
     say(version and 'oneDNN alone: ' .. version or 'oneDNN alone: scripts/install_peers onednn')
   else
@@ -234,14 +292,19 @@ local function header()
   end
   local command = { 'bench/run.lua', unpack(arg) }
   say('luajit %s', table.concat(command, ' '))
-  for _, threads in ipairs(o.threads) do
-    local value = 0
-    for _ = 1, 3 do value = math.max(value, measure_peak(threads)) end
-    say('peak, %d thread%s: %.0f GF/s now, %.0f GF/s the best in this checkout', threads, threads > 1 and 's' or '', value,
-      best_peak[threads])
+  if on_gpu then
+    gpu_header()
+  else
+    for _, threads in ipairs(o.threads) do
+      local value = 0
+      for _ = 1, 3 do value = math.max(value, measure_peak(threads)) end
+      say('peak, %d thread%s: %.0f GF/s now, %.0f GF/s the best in this checkout', threads, threads > 1 and 's' or '', value,
+        best_peak[threads])
+    end
   end
   if o.cpu then say('times are the processor\'s, not the clock\'s: the machine may be busy') end
   say('%d rounds; ratio: time of the other / time of ours, above 1 we are faster', o.rounds)
+  say('G/s: GFLOP/s; where memory is the limit, GB/s')
   say('')
   say(statistics.head())
 end
@@ -253,13 +316,13 @@ local function summary()
 end
 
 local failed = 0
-local function attempt(row, threads)
-  local ok, message = xpcall(function() measure(row, threads) end,
+local function attempt(row, setting)
+  local ok, message = xpcall(function() measure(row, setting) end,
     function(e) return type(e) == 'string' and e or debug.traceback(tostring(e)) end)
   if ok then return end
   failed = failed + 1
   say('')
-  say('%s, %d thread%s: FAILED: %s', row.name, threads, threads > 1 and 's' or '', message)
+  say('%s, %s: FAILED: %s', row.name, setting.label, message)
 end
 
 local function main()
@@ -271,9 +334,11 @@ local function main()
   end
   header()
   for _, row in ipairs(chosen) do
-    row.no_compile = o.quick
-    for _, threads in ipairs(o.threads) do attempt(row, threads) end
+    if o.small then row = rows.small(row) end
+    row.no_compile = o.quick or o.small
+    for _, setting in ipairs(settings_of(row)) do attempt(row, setting) end
   end
+  if on_gpu then gpu_header() end   -- the clocks may have fallen meanwhile
   summary()
 end
 

@@ -38,19 +38,21 @@ function statistics.reference(best, threads)
   return math.max(best[threads] or 0, threads == 2 and best[1] and 1.8 * best[1] or 0)
 end
 
---- times: contender -> array of seconds per call, one per round; 'ours' among them. flops: of one call (0: not counted); peak in
--- GFLOP/s; errors: contender -> largest relative error. Returns one entry per contender, in the given order:
--- {name, best, median (seconds), rate (GFLOP/s of the best), share (of the peak), error, ratio (nil for ours)}.
-function statistics.summarise(order, times, flops, peak, errors)
+--- times: contender -> array of seconds per call, one per round; 'ours' among them. row: {flops =, bytes =} of one call (0 or nil: not
+-- counted). ceilings: {flops = in GFLOP/s, bytes = in GB/s}, measured; errors: contender -> largest relative error. Returns one entry per
+-- contender, in the given order: {name, best, median (seconds), rate (GFLOP/s of the best, or GB/s), share (of the ceiling), error,
+-- ratio (nil for ours)}.
+function statistics.summarise(order, times, row, ceilings, errors)
+  local what = row.flops > 0 and 'flops' or row.bytes and 'bytes'
   local out = {}
   for _, name in ipairs(order) do
     local t = times[name]
     if t and #t > 0 then
       local best = statistics.quantile(t, 0)
       local entry = { name = name, best = best, median = statistics.quantile(t, 0.5), error = errors and errors[name] }
-      if flops > 0 then
-        entry.rate = flops / best * 1e-9
-        entry.share = entry.rate / peak
+      if what then
+        entry.rate = row[what] / best * 1e-9
+        entry.share = ceilings[what] and entry.rate / ceilings[what]
       end
       if name ~= 'ours' then entry.ratio = statistics.ratio(times.ours, t) end
       out[#out + 1] = entry
@@ -78,7 +80,7 @@ end
 
 --- The head of the table.
 function statistics.head()
-  return ('  %-22s %10s %8s %7s %8s %16s %9s'):format('', 'best ms', 'GF/s', '% peak', 'ratio', 'p20 .. p80', 'error')
+  return ('  %-22s %10s %8s %7s %8s %16s %9s'):format('', 'best ms', 'G/s', '% peak', 'ratio', 'p20 .. p80', 'error')
 end
 
 --- One contender's line.
@@ -92,17 +94,18 @@ end
 --- The goal of a masked layer whose share `area` is valid, against our plain one: at most 0.02 + 1.1 area of its time.
 function statistics.area_goal(area) return 1 / math.min(1.02, 0.02 + 1.1 * area) end
 
---- Who a goal is about: 'torch' is any row of PyTorch itself, 'masked_torch' its layers, eager or compiled.
+--- Who a goal is about: 'torch' is any row of PyTorch itself, 'masked_torch' its layers, eager or compiled; 'torch eager' is 'torch' alone.
 function statistics.matches(against, name)
-  if against == 'ours plain' then return name == against end
+  local eager = against:match('^(.*) eager$')
+  if eager or against == 'ours plain' then return name == (eager or against) end
   return name == against or name:sub(1, #against + 1) == against .. ' '
 end
 
---- results: array of {name =, goals = array of {against =, ratio =}, threads =, entries =, rejected =} -> lines: the ratio to the
--- strongest contender of each kind, and whether the goals are met.
+--- results: array of {name =, goals = array of {against =, ratio =}, setting = 'threads or precision', entries =, rejected =} -> lines: the
+-- ratio to the strongest contender of each kind, and whether the goals are met.
 function statistics.table(results)
   local kinds = { 'ours plain', 'onednn', 'torch', 'masked_torch' }
-  local lines = { ('%-56s %3s %10s %7s %7s %12s  %s'):format('', 'thr', kinds[1], kinds[2], kinds[3], kinds[4], 'goals') }
+  local lines = { ('%-56s %9s %10s %7s %7s %12s  %s'):format('', '', kinds[1], kinds[2], kinds[3], kinds[4], 'goals') }
   for _, result in ipairs(results) do
     local cells = {}
     for i, kind in ipairs(kinds) do
@@ -116,7 +119,7 @@ function statistics.table(results)
         texts[#texts + 1] = ('%s %.3g: %s'):format(goal.against, goal.ratio, entry.ratio.median >= goal.ratio and 'met' or 'missed')
       end
     end
-    lines[#lines + 1] = ('%-56s %3d %10s %7s %7s %12s  %s%s'):format(result.name, result.threads, cells[1], cells[2], cells[3], cells[4],
+    lines[#lines + 1] = ('%-56s %9s %10s %7s %7s %12s  %s%s'):format(result.name, result.setting, cells[1], cells[2], cells[3], cells[4],
       table.concat(texts, ', '), result.rejected and ' *' or '')
   end
   return lines

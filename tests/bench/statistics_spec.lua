@@ -55,7 +55,7 @@ describe('bench statistics', function()
 
   it('summarises a row', function()
     local times = { ours = { 0.002, 0.001, 0.004 }, torch = { 0.004, 0.003, 0.004 } }
-    local entries = statistics.summarise({ 'ours', 'torch', 'absent' }, times, 2e8, 400, { ours = 1e-7 })
+    local entries = statistics.summarise({ 'ours', 'torch', 'absent' }, times, { flops = 2e8 }, { flops = 400 }, { ours = 1e-7 })
     assert.equal(2, #entries)
     assert.equal('ours', entries[1].name)
     assert.equal(0.001, entries[1].best)
@@ -66,7 +66,11 @@ describe('bench statistics', function()
     assert.equal(1e-7, entries[1].error)
     assert.equal(2, entries[2].ratio.median)
     assert.is_nil(entries[2].error)
-    assert.is_nil(statistics.summarise({ 'ours' }, { ours = { 1 } }, 0, 100)[1].rate)
+    assert.is_nil(statistics.summarise({ 'ours' }, { ours = { 1 } }, { flops = 0 }, { flops = 100 })[1].rate)
+    local memory = statistics.summarise({ 'ours' }, { ours = { 0.5 } }, { flops = 0, bytes = 1e10 }, { bytes = 40 })[1]
+    assert.near(20, memory.rate, 1e-9)
+    assert.near(0.5, memory.share, 1e-12)
+    assert.is_nil(statistics.summarise({ 'ours' }, { ours = { 1 } }, { flops = 0, bytes = 1e9 }, {})[1].share)
   end)
 
   it('finds the strongest of a kind', function()
@@ -80,20 +84,23 @@ describe('bench statistics', function()
     assert.equal('torch channels_last', strongest 'torch')
     assert.equal('masked_torch compile', strongest 'masked_torch')
     assert.equal('ours plain', strongest 'ours plain')
+    assert.equal('masked_torch', strongest 'masked_torch eager')
+    assert.equal('masked_torch compile', strongest 'masked_torch compile')
     assert.is_nil(strongest 'onednn')
   end)
 
   it('prints lines of one width and a table with goals', function()
     local width = #statistics.head()
-    local entries = statistics.summarise({ 'ours', 'torch' }, { ours = { 0.001 }, torch = { 0.0015 } }, 1e8, 115, { torch = 2.5e-7 })
+    local entries = statistics.summarise({ 'ours', 'torch' }, { ours = { 0.001 }, torch = { 0.0015 } }, { flops = 1e8 }, { flops = 115 },
+      { torch = 2.5e-7 })
     for _, entry in ipairs(entries) do assert.equal(width, #statistics.line(entry)) end
     assert.truthy(statistics.line(entries[1]):find('ours%s+1%.000%s+100%.0%s+87%s+%-'))
     assert.truthy(statistics.line(entries[2]):find('1%.50%s+1%.50 %.%. 1%.50%s+2%.5e%-07'))
     local lines = statistics.table{
-      { name = 'a', goals = { { against = 'torch', ratio = 1.3 }, { against = 'torch', ratio = 1.6 } }, threads = 1, entries = entries },
-      { name = 'b', goals = { { against = 'torch', ratio = 2 } }, threads = 2, entries = entries, rejected = true },
-      { name = 'c', goals = { { against = 'masked_torch', ratio = 2 } }, threads = 2, entries = entries },
-      { name = 'd', goals = {}, threads = 2, entries = entries } }
+      { name = 'a', goals = { { against = 'torch', ratio = 1.3 }, { against = 'torch', ratio = 1.6 } }, setting = '1 thread', entries = entries },
+      { name = 'b', goals = { { against = 'torch', ratio = 2 } }, setting = 'TF32', entries = entries, rejected = true },
+      { name = 'c', goals = { { against = 'masked_torch', ratio = 2 } }, setting = 'TF32', entries = entries },
+      { name = 'd', goals = {}, setting = 'TF32', entries = entries } }
     assert.equal(5, #lines)
     assert.truthy(lines[2]:find('torch 1.3: met, torch 1.6: missed$'))
     assert.truthy(lines[3]:find('torch 2: missed %*$'))
@@ -105,7 +112,7 @@ end)
 
 describe('bench rows', function()
   local kinds = { gemm = true, linear = true, conv = true, layer = true, norm = true, loss = true, adam = true, layout = true,
-    figure = true, classifier = true, language_model = true }
+    figure = true, classifier = true, language_model = true, training = true }
 
   it('have names of their own, a known kind, and goals that name a contender', function()
     local seen = {}
@@ -115,7 +122,8 @@ describe('bench rows', function()
       assert.is_true(kinds[row.kind], row.name)
       assert.equal('number', type(row.flops), row.name)
       for _, goal in ipairs(row.goals or {}) do
-        assert.truthy(({ torch = true, masked_torch = true, ['ours plain'] = true })[goal.against], row.name)
+        local peer = goal.against:gsub(' eager$', ''):gsub(' compile$', '')
+        assert.truthy(({ torch = true, masked_torch = true, ['ours plain'] = true })[peer], row.name)
         assert.is_true(goal.ratio ~= nil or row.mask ~= nil, row.name)
       end
       if row.kind == 'conv' or row.kind == 'linear' then
@@ -134,7 +142,9 @@ describe('bench rows', function()
   end)
 
   it('are selected by pattern, or all, or the quick ones', function()
-    assert.equal(#rows, #rows.select{})
+    local cpu, cuda = rows.select{}, rows.select{ device = 'cuda' }
+    assert.is_true(#cpu < #rows and #cuda < #rows)
+    for _, row in ipairs(cpu) do assert.is_true(row.device ~= 'cuda') end
     local quick = rows.select{ quick = true }
     assert.is_true(#quick > 5 and #quick < 20)
     for _, row in ipairs(quick) do assert.is_true(row.quick) end
