@@ -57,20 +57,27 @@ end
 
 -- ---- torch.mask --------------------------------------------------------------------------------------------------------------
 
+-- The first dim of m that is neither x's nor 1 for the batch or the channels.
+local function misfit(m, x)
+  local wanted = Tensor.shape_of(x)
+  for d, s in ipairs(Tensor.shape_of(m)) do
+    local fits = size.same(s, wanted[d]) or size.example(s) == size.example(wanted[d])
+    if not fits and not (d <= 2 and not size.is(s) and s == 1) then return d end
+  end
+end
+
 functions['of'] = function(g, op, m, x)
   if m == nil then return nil end
   if not g.is_value(x) then x = g:tensor(x) end
-  if g.is_value(m) and #m.shape == #x.shape then
-    for d, s in ipairs(m.shape) do
-      local fits = size.same(s, x.shape[d]) or size.example(s) == size.example(x.shape[d])
-      if not fits and not (d <= 2 and not size.is(s) and s == 1) then
-        fail('%s: mask: its size %s of dim %d does not fit the input\'s %s', op, size.text(s), d, size.text(x.shape[d]))
-      end
-    end
-    return m
+  if not (g.is_value(m) and #m.shape == #x.shape) then return g:mask(m, x) end
+  local d = misfit(m, x)
+  if d then
+    fail('%s: mask: its size %s of dim %d does not fit the input\'s %s', op, size.text(m.shape[d]), d, size.text(x.shape[d]))
   end
-  return g:mask(m, x)
+  return m
 end
+
+functions['fits'] = function(_, m, x) return #Tensor.shape_of(m) == #Tensor.shape_of(x) and not misfit(m, x) end
 
 functions['wrap'] = function(_, m) return m end
 
