@@ -7,8 +7,8 @@
 --   flops     of one call, as if nothing was masked; 0: not counted
 --   bytes     that an ideal kernel reads and writes, where memory is what limits it
 --   goals     array of {against =, ratio =, device = 'cpu', precision =}: what we want. against: 'torch' (the strongest row of PyTorch),
---             'masked_torch', 'ours plain'; with ' eager', only that one. No ratio: time in proportion to the valid area. precision: the goal
---             holds for that one only
+--             'masked_torch', 'ours plain'; with ' eager', only that one. No ratio: time in proportion to the valid area. precision: the
+--             goal holds for that one only
 --   device    the row is for 'cpu' or 'cuda' only
 --   precision of the products of our linear layers on the CPU: 'medium' is bfloat16; the peers stay at float32
 --   quick     part of QUICK=1
@@ -145,15 +145,16 @@ norm('MaskedBatchNorm', 'large28', { 'rect', 0.5 }, { device = 'cuda' })
 
 -- Loss, metric and gradient: the logits are read once and written once. Adam: four arrays read, three written.
 local function loss(N, V, more)
-  add(with({ name = ('loss cross-entropy and metric %dx%d'):format(N, V), kind = 'loss', N = N, V = V, flops = 0, bytes = 8 * N * V }, more))
+  add(with({ name = ('loss cross-entropy and metric %dx%d'):format(N, V), kind = 'loss', N = N, V = V, flops = 0, bytes = 8 * N * V },
+    more))
 end
 loss(1024, 50257, { goals = { { against = 'torch', ratio = 12 } } })
 loss(256, 8192, { quick = true })
 
-local function adam(name, shapes, more)
+local function adam(name, parameters, more)
   local count = 0
-  for _, sizes in ipairs(shapes) do count = count + elements(unpack(sizes)) * (more.repeated or 1) end
-  add(with({ name = 'adam ' .. name, kind = 'adam', shapes = shapes, flops = 0, bytes = 28 * count }, more))
+  for _, sizes in ipairs(parameters) do count = count + elements(unpack(sizes)) * (more.repeated or 1) end
+  add(with({ name = 'adam ' .. name, kind = 'adam', shapes = parameters, flops = 0, bytes = 28 * count }, more))
 end
 adam('published head', { { 50257, 512 }, { 50257 }, { 512, 512, 3 }, { 256, 256, 3 }, { 128, 128, 3 }, { 64, 256, 3 }, { 512 }, { 256 },
   { 128 }, { 64 } }, { goals = { { against = 'torch eager', ratio = 8 } } })

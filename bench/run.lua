@@ -12,8 +12,8 @@
 -- --cpu: the processor's time of either side instead of the clock's, with one thread: for a machine that is busy with other things,
 -- where no row is rejected. (What they do to caches and memory still shows.)
 -- --device cuda: the rows on a GPU, at each precision of the products (torch.set_float32_matmul_precision; the peer: float32, TF32,
--- bfloat16 by autocast); a call is over when the device is idle again. The ceilings are cuBLAS's largest products and a copy, measured by the
--- peer at the beginning and at the end.
+-- bfloat16 by autocast); a call is over when the device is idle again. The ceilings are cuBLAS's largest products and a copy, measured by
+-- the peer at the beginning and at the end.
 -- --small: tiny sizes, to see that every row runs; their times mean nothing.
 -- PEERS names the folder that scripts/install_peers made (build/peers). --profile: where our time went (torch.profile).
 -- rows.lua: what is measured; ours.lua: our side; peer.py: PyTorch's; statistics.lua: what is computed from the times.
@@ -282,7 +282,8 @@ local function header()
   say('%s, %s', command_output("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1"), command_output('uname -sr'))
   say('%s; %s', jit.version, command_output('gcc --version'))
   if peer then
-    local hello = peer:ask{ command = 'hello', device = on_gpu and not torch.cuda.get_device_properties(o.device).simulated and o.device or 'cpu' }
+    local simulated = on_gpu and torch.cuda.get_device_properties(o.device).simulated
+    local hello = peer:ask{ command = 'hello', device = simulated and 'cpu' or o.device }
     say('PyTorch %s (oneDNN %s, %s; cuDNN %s), Python %s, masked_torch %s', hello.torch, hello.onednn, hello.capability, hello.cudnn,
       hello.python, hello.masked_torch and 'present' or 'absent')
     local version = onednn.load(built .. 'libonednn.so')

@@ -97,7 +97,8 @@ describe('bench statistics', function()
     assert.truthy(statistics.line(entries[1]):find('ours%s+1%.000%s+100%.0%s+87%s+%-'))
     assert.truthy(statistics.line(entries[2]):find('1%.50%s+1%.50 %.%. 1%.50%s+2%.5e%-07'))
     local lines = statistics.table{
-      { name = 'a', goals = { { against = 'torch', ratio = 1.3 }, { against = 'torch', ratio = 1.6 } }, setting = '1 thread', entries = entries },
+      { name = 'a', goals = { { against = 'torch', ratio = 1.3 }, { against = 'torch', ratio = 1.6 } }, setting = '1 thread',
+        entries = entries },
       { name = 'b', goals = { { against = 'torch', ratio = 2 } }, setting = 'TF32', entries = entries, rejected = true },
       { name = 'c', goals = { { against = 'masked_torch', ratio = 2 } }, setting = 'TF32', entries = entries },
       { name = 'd', goals = {}, setting = 'TF32', entries = entries } }
