@@ -52,11 +52,11 @@ static void FN(weigh_filter)(const weights *k, const REAL *w, const int64_t *ste
 }
 
 #else
-#include "masked_conv_window.h"
+#include "masked_conv_repeat.h"
 #include "row.h"
 
 // Filters, pixels and channels that are summed at a time, windows at a time.
-enum { FILTERS = 64, LANES = 4, CHANNELS = 64, WINDOWS = 32, SPAN = 256 };
+enum { FILTERS = 64, LANES = 4, CHANNELS = 64, WINDOWS = 32, SPAN = MT_REPEAT_SPAN };
 
 typedef struct {
   const mt_windows *c;
@@ -184,6 +184,7 @@ typedef struct {
   const char *mask;      // the sample's and group's first channel
   const uint8_t *kinds;  // the sample's
   char *to[2];           // the results of the row
+  mt_repeats *repeats;   // or NULL
 } window_row;
 
 // The pixel under a tap of a window, or -1.
@@ -403,19 +404,64 @@ static void write_known(const window_row *r, int32_t which, int64_t x, const dou
   }
 }
 
+// Windows whose results another one has, or will have when the waiting ones are summed.
+typedef struct {
+  int64_t count, x[SPAN];
+  char *result[SPAN][2];
+} copies;
+
+static void copy_results(const window_row *r, const copies *list) {
+  const weights *k = r->k;
+  const mt_windows *c = k->c;
+  for (int32_t j = 0; j < k->results; j++) {
+    const int64_t step = k->result[j].c, size = c->out_size;
+    for (int64_t i = 0; i < list->count; i++) {
+      char *to = r->to[j] + list->x[i] * k->result[j].step[2];
+      const char *from = list->result[i][j];
+      if (step == size && c->filters * size == 16) {
+        memcpy(to, from, 16);
+      } else if (step == size) {
+        memcpy(to, from, (size_t)(c->filters * size));
+      } else {
+        for (int64_t f = 0; f < c->filters; f++) memcpy(to + f * step, from + f * step, (size_t)size);
+      }
+    }
+  }
+}
+
+// The keys of the windows [x, x + n) of a row whose only tap lies inside the image; false where there are no such rows.
+static bool find_keys(const window_row *r, int64_t x, int64_t n, uint64_t *key, const char **pixel, bool *exact) {
+  const mt_windows *c = r->k->c;
+  int64_t at[3], lo, hi;
+  mt_window_inside(c, 2, c->from[2], &lo, &hi);
+  lo = MT_MAX(lo, x);
+  hi = MT_MIN(hi, x + n);
+  if (r->repeats == NULL || r->repeats->off || hi <= lo || pixel_at(c, r->o, lo, c->from, at) < 0) {
+    return false;
+  }
+  const int64_t step = c->stride[2] * c->step[2];
+  *pixel = pixel_address(r, at) - (lo - x) * step;
+  *exact = mt_repeat_keys(c, key + (lo - x), *pixel + (lo - x) * step, hi - lo, step);
+  return true;
+}
+
 static void weigh_row(const window_row *r) {
   const weights *k = r->k;
   const mt_windows *c = k->c;
-  const char *ready[2][2] = {{NULL, NULL}, {NULL, NULL}};
+  const char *ready[2][2] = {{NULL, NULL}, {NULL, NULL}}, *pixel = NULL;
   uint8_t any[SPAN], all[SPAN], inside[SPAN];
+  uint64_t key[SPAN];
   int64_t list[WINDOWS], waiting = 0;
-  bool known[WINDOWS], ratio = false;
+  bool known[WINDOWS], ratio = false, exact = false;
+  copies repeated;
   for (int32_t i = 0; i < k->results; i++) {
     ratio = ratio || k->result[i].finish != MT_FINISH_CONFIDENCE;
   }
   for (int64_t first = 0; first < c->out[2]; first += SPAN) {
     const int64_t n = MT_MIN(SPAN, c->out[2] - first);
     look(r, first, n, any, all, inside);
+    const bool keys = find_keys(r, first, n, key, &pixel, &exact);
+    repeated.count = 0;
     for (int64_t i = 0; i < n; i++) {
       const bool fixed = c->border || inside[i];
       // Without a border, what lies outside is in neither sum: nothing valid is 0 for every K.
@@ -427,12 +473,27 @@ static void weigh_row(const window_row *r) {
         }
         continue;
       }
+      if (keys && inside[i] && !r->repeats->off) {
+        char *const own[2] = {r->to[0] + (first + i) * k->result[0].step[2],
+                              k->results > 1 ? r->to[1] + (first + i) * k->result[1].step[2] : NULL};
+        char *const *same = mt_repeat_find(r->repeats, c, key[i], exact, pixel + i * c->stride[2] * c->step[2], own);
+        if (same != NULL) {
+          repeated.x[repeated.count] = first + i;
+          memcpy(repeated.result[repeated.count++], same, sizeof repeated.result[0]);
+          continue;
+        }
+      }
       known[waiting] = fixed;
       list[waiting++] = first + i;
       if (waiting == WINDOWS) {
         sum_windows(r, list, known, waiting);
         waiting = 0;
       }
+    }
+    if (repeated.count > 0) {
+      sum_windows(r, list, known, waiting);
+      waiting = 0;
+      copy_results(r, &repeated);
     }
   }
   sum_windows(r, list, known, waiting);
@@ -441,11 +502,16 @@ static void weigh_row(const window_row *r) {
 static void weigh_rows(void *context, int64_t begin, int64_t end) {
   const weights *k = context;
   const mt_windows *c = k->c;
+  mt_repeats repeats;
+  const bool repeat = c->taps == 1 && c->groups == 1 && c->channels > 1 && k->each != NULL;
+  if (repeat) {
+    memset(&repeats, 0, sizeof repeats);
+  }
   for (int64_t i = begin; i < end; i++) {
     const int64_t ob = i % c->out[1], oa = i / c->out[1] % c->out[0], n = i / c->out[1] / c->out[0];
     for (int64_t g = 0; g < c->groups; g++) {
       window_row r = {k, n, g, {oa, ob}, c->mask + n * c->step_n + g * c->channels * c->step_c, c->kinds + n * c->pixels,
-                      {NULL, NULL}};
+                      {NULL, NULL}, repeat ? &repeats : NULL};
       for (int32_t j = 0; j < k->results; j++) {
         r.to[j] = k->result[j].data + n * k->result[j].n + g * c->filters * k->result[j].c + oa * k->result[j].step[0] +
                   ob * k->result[j].step[1];

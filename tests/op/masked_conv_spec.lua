@@ -436,6 +436,34 @@ describe('the kernels of masks', function()
       end
     end
   end)
+  -- Pixels whose channels hold the same values share their sums (core/masked_conv_repeat.h).
+  it('give a pixel the same confidence whatever the others are, to the bit', function()
+    local random = Random.new(10)
+    local function confidence(m, w, stride)
+      local x = torch.ones(m:size(), { dtype = w.dtype })
+      local _, new = F.masked_conv2d(x, w, nil, m, { rule = 'centre', padding = 1, stride = stride })
+      return new:tensor(w.dtype)
+    end
+    for _, case in ipairs{ { 3, 5, 1 }, { 3, 5, 2, true }, { 7, 300, 1 }, { 12, 5, 1, true }, { 70, 4, 1 }, { 70, 9, 2, true } } do
+      local C, different, stride, soft = unpack(case)
+      local w = normal(random, { 4, C, 3, 3 })
+      local kinds = normal(random, { 1, C, 1, different })
+      kinds = soft and kinds:clamp(0, 1) or kinds:gt(0.2):to{ dtype = w.dtype }
+      local at = torch.randint(1, different, { 14 * 30 })
+      local m = kinds:squeeze(3):squeeze(1):index_select(2, at):reshape(1, C, 14, 30)
+      local plain = confidence(m, w, stride)
+      local last = Tensor.empty('test', m:size(), m.dtype, 'cpu', Tensor.channels_last(m:size()))
+      last:copy_(m)
+      assert.same_bits(plain, confidence(last, w, stride))
+      for _, p in ipairs{ { 1, 1 }, { 3, 5 }, { 7, 15 }, { 7, 14 } } do
+        local h, v = (p[1] - 1) * stride + 1, (p[2] - 1) * stride + 1
+        if h <= 14 and v <= 30 then
+          local alone = confidence(m:narrow(3, h, 1):narrow(4, v, 1):clone(), w, 1)
+          assert.same_bits(plain:narrow(3, p[1], 1):narrow(4, p[2], 1):clone(), alone)
+        end
+      end
+    end
+  end)
   it('refuse what does not fit', function()
     local native = require 'masked_torch.native'
     local ffi = require 'ffi'
