@@ -32,14 +32,14 @@ JOBS := --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>
 
 # ---- build -----------------------------------------------------------------------------------------------------------
 
-# The micro-kernels and the sums of norms are built once per instruction set; the library picks one at run time (core/isa.c).
+# The micro-kernels, the sums of norms and the lines of logits are built once per instruction set; the library picks one at run time
+# (core/isa.c).
+BUILT_PER_ISA := tile norm_rows logits
 TILES := portable $(if $(filter x86_64,$(shell $(CC) -dumpmachine | cut -d- -f1)),avx2 avx512)
 TILE_FLAGS_avx2 := -mavx2 -mfma
 TILE_FLAGS_avx512 := -mavx2 -mfma -mavx512f -mavx512vl
-TILE_OBJECTS := $(TILES:%=$(BUILD)/core/tile_%.o)
-ROWS_OBJECTS := $(TILES:%=$(BUILD)/core/norm_rows_%.o)
-SOURCES := $(filter-out core/tile.c core/norm_rows.c,$(wildcard core/*.c))
-OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o) $(TILE_OBJECTS) $(ROWS_OBJECTS)
+SOURCES := $(filter-out $(BUILT_PER_ISA:%=core/%.c),$(wildcard core/*.c))
+OBJECTS := $(SOURCES:core/%.c=$(BUILD)/core/%.o) $(foreach stem,$(BUILT_PER_ISA),$(TILES:%=$(BUILD)/core/$(stem)_%.o))
 LIBRARY := $(BUILD)/libmasked_torch_cpu.so
 .PHONY: all
 all: $(LIBRARY) $(if $(filter sanitize,$(config)),$(BUILD)/bin/luajit)  ## build the library for this machine (werror=1: warnings are errors)
@@ -51,13 +51,13 @@ $(BUILD)/core/%.o: core/%.c VERSION Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(TILE_OBJECTS): $(BUILD)/core/tile_%.o: core/tile.c VERSION Makefile
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(TILE_FLAGS_$*) -DTILE_NAME=$* -MMD -MP -c -o $@ $<
-
-$(ROWS_OBJECTS): $(BUILD)/core/norm_rows_%.o: core/norm_rows.c VERSION Makefile
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(TILE_FLAGS_$*) -DTILE_NAME=$* -MMD -MP -c -o $@ $<
+# Arguments: the stem, the instruction set.
+define per_isa
+$(BUILD)/core/$(1)_$(2).o: core/$(1).c VERSION Makefile
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) $$(TILE_FLAGS_$(2)) -DTILE_NAME=$(2) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach stem,$(BUILT_PER_ISA),$(foreach isa,$(TILES),$(eval $(call per_isa,$(stem),$(isa)))))
 
 # vdpbf16ps; called where the processor has it (core/tile_bf16.h).
 $(BUILD)/core/tile_bf16.o: CFLAGS += $(if $(filter avx512,$(TILES)),$(TILE_FLAGS_avx512) -mavx512bf16)

@@ -2,58 +2,7 @@
 // then, while it is near, the sum of its exponentials.
 #ifdef REAL
 
-// ---- a line of logits, its classes side by side ----------------------------------------------------------------------
-
-// The largest value, NaN where there is one.
-MT_CLONES static REAL FN(largest)(const REAL *x, int64_t n) {
-  REAL most[LANES], all = -INFINITY;
-  int32_t bad[LANES] = {0};
-  int64_t i = 0;
-  for (int k = 0; k < LANES; k++) most[k] = -INFINITY;
-  for (; i + LANES <= n; i += LANES) {
-    for (int k = 0; k < LANES; k++) {
-      most[k] = x[i + k] > most[k] ? x[i + k] : most[k];
-      bad[k] |= x[i + k] != x[i + k];
-    }
-  }
-  for (int k = 0; i < n; i++, k++) {
-    most[k] = x[i] > most[k] ? x[i] : most[k];
-    bad[k] |= x[i] != x[i];
-  }
-  for (int k = 0; k < LANES; k++) {
-    all = bad[k] || all != all ? (REAL)NAN : most[k] > all ? most[k] : all;
-  }
-  return all;
-}
-
-// e = exp(x - shift); returns the sum, in lanes. e may be NULL, or x. Meanwhile the n values at `next` are fetched, if any.
-MT_CLONES static double FN(exponentials)(REAL *e, const REAL *x, REAL shift, int64_t n, const REAL *next) {
-  double sum = 0;
-  for (int64_t i0 = 0; i0 < n; i0 += BLOCK) {
-    REAL lane[LANES] = {0}, out[BLOCK];
-    const int64_t count = MT_MIN(n - i0, (int64_t)BLOCK), whole = count / LANES * LANES;
-    REAL *to = e ? e + i0 : out;
-    for (int64_t i = 0; next && i < count; i += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(next + i0 + i);
-    _Pragma("GCC ivdep") for (int64_t i = 0; i < count; i++) to[i] = FN(mt_quick_exp)(x[i0 + i] - shift);
-    for (int64_t i = 0; i < whole; i += LANES) {
-      for (int k = 0; k < LANES; k++) lane[k] += to[i + k];
-    }
-    for (int64_t i = whole; i < count; i++) lane[i - whole] += to[i];
-    double part = 0;
-    for (int k = 0; k < LANES; k++) part += (double)lane[k];
-    sum += part;
-  }
-  return sum;
-}
-
-MT_CLONES static void FN(scale)(REAL *g, REAL factor, int64_t n) {
-  for (int64_t i = 0; i < n; i++) g[i] *= factor;
-}
-
-// g = exp(x - shift) factor; g may be x.
-MT_CLONES static void FN(shares)(REAL *g, const REAL *x, REAL shift, REAL factor, int64_t n) {
-  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) g[i] = FN(mt_quick_exp)(x[i] - shift) * factor;
-}
+// ---- a line of logits ------------------------------------------------------------------------------------------------------
 
 MT_CLONES static bool FN(contains)(const REAL *x, REAL value, int64_t n) {
   int32_t found = 0;
@@ -127,13 +76,15 @@ static void FN(gradient_of_line)(const job *j, const place *p, REAL *g, const RE
   const int64_t n = j->at.x.length;
   if (FN(is_plain)(j, p)) {
     const double share = p->w * factor;
-    const double own = stored ? (double)g[p->label] : (double)FN(mt_quick_exp)(x[p->label] - (REAL)largest);
+    REAL own;
     if (stored) {
-      FN(scale)(g, (REAL)(share / sum), n);
+      own = g[p->label];
+      j->logits->FN(scale)(g, (REAL)(share / sum), n);
     } else {
-      FN(shares)(g, x, (REAL)largest, (REAL)(share / sum), n);
+      j->logits->FN(shares)(&own, x + p->label, (REAL)largest, 1, 1);
+      j->logits->FN(shares)(g, x, (REAL)largest, (REAL)(share / sum), n);
     }
-    g[p->label] = (REAL)((own / sum - 1) * share);
+    g[p->label] = (REAL)(((double)own / sum - 1) * share);
     return;
   }
   double all = 0;
@@ -159,11 +110,11 @@ static void FN(forward_line)(job *j, int64_t o, const REAL *x, REAL *g, const RE
     return;
   }
   const bool plain = FN(is_plain)(j, &p);
-  const REAL largest = FN(largest)(x, n);
+  const REAL largest = j->logits->FN(largest)(x, n);
   out[HIT] = j->hits && FN(is_best)(x, largest, p.label);
   const double own = plain ? (double)x[p.label] : 0, factor = p.m * j->factor;
   const bool flat = factor == 0 || (plain && p.w == 0);
-  const double sum = FN(exponentials)(plain && !flat ? g : NULL, x, largest, n, next), lse = (double)largest + log(sum);
+  const double sum = j->logits->FN(exponentials)(plain && !flat ? g : NULL, x, largest, n, next), lse = (double)largest + log(sum);
   double term = 0;
   if (plain) {
     term = p.w == 0 ? 0 : p.w * (lse - own);
@@ -263,13 +214,13 @@ static void FN(scale_row)(char *const *p, const int64_t *step, int64_t n, const 
 }
 
 #else
+#include "logits.h"
 #include "loop.h"
 #include "loss_check.h"
+#include "tile.h"
 #include "vector_math.h"
 
 enum {
-  LANES = 16,
-  BLOCK = 256,      // exponentials summed in their own type before they go on in double
   FEW = 16,         // positions copied side by side,
   TILE = 1 << 16,   // at most so many values
   TERM = 0, WEIGHT = 1, HIT = 2,
@@ -278,6 +229,7 @@ enum {
 typedef struct {
   mt_loss_plan at;
   const mt_loss_classes *options;
+  const logits *logits;
   bool hits;
   int64_t x_next;             // about where the next position's logits begin
   double factor;              // of all gradients: 1 / total for the mean
@@ -333,6 +285,7 @@ static void store_scalar(mt_tensor *y, double value) {
 static int run_lines(job *j, int32_t dtype) {
   const int64_t grain = mt_reduction_grain(&j->at.x);
   j->x_next = j->at.x.kept > 0 ? j->at.x.kept_stride[j->at.x.kept - 1] : 0;
+  j->logits = mt_tile_get()->logits;
   const int status = mt_parallel(j->at.x.outputs, MT_MAX(grain, j->at.x.stride != 1 ? FEW : 4), MT_REAL_FN(dtype, lines_task), j);
   return status != MT_OK ? status : j->status;
 }

@@ -246,6 +246,7 @@ static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, cons
 }
 
 #else
+#include "logits.h"
 #include "norm_sums.h"
 #include "tile.h"
 
@@ -300,6 +301,7 @@ const mt_tile TABLE(mt_tile_, TILE_NAME) = {
     .lanewise = {lanewise_f32, lanewise_f64},
     .lanewise_runs = {lanewise_runs_f32, lanewise_runs_f64},
     .norm = &TABLE(norm_rows_, TILE_NAME),
+    .logits = &TABLE(logits_, TILE_NAME),
 };
 
 #endif

@@ -71,6 +71,7 @@ typedef struct mt_tile {
   void (*lanewise_runs[2])(void *acc, bool first, const void *a, int64_t a_step, const void *b, int64_t b_step,
                            const mt_tile_pixels *runs, int64_t count, int64_t lanes);
   const struct norm_rows *norm;  // norm_sums.h
+  const struct logits *logits;   // logits.h
 } mt_tile;
 
 extern const mt_tile mt_tile_avx512, mt_tile_avx2, mt_tile_portable;
