@@ -119,6 +119,19 @@ describe('cross_entropy', function()
     x.grad = nil
     y:backward()
     assert.same_bits(first, x.grad)
+    -- The first run computes it anew, the second spends what forward made.
+    torch.manual_seed(5)
+    local many, t = (torch.randn(5, 300) * 4):requires_grad_(), labels { 3, 300, 1, 256, 17 }
+    for _, opts in ipairs { {}, { reduction = 'sum' }, { ignore_index = 17 }, { mask = tensor { 1, 0, 1, 1, 1 } } } do
+      local loss = F.cross_entropy(many, t, opts)
+      many.grad = nil
+      loss:backward(nil, { retain_graph = true })
+      local again = many.grad
+      many.grad = nil
+      loss:backward()
+      assert.same_bits(again, many.grad)
+      assert.fails(function() loss:backward() end, 'at cross_entropy', 'retain_graph')
+    end
   end)
 
   it('counts hits as argmax finds them: ties, NaN, masks, ignored labels', function()

@@ -6,7 +6,7 @@
 -- Memory: a node's saved tensors and the gradient it got are let go when it has run (retain_graph keeps the saved tensors). A
 -- gradient made by a registered operation during this run, and held by nobody else, is freed at once or written to: summed into
 -- in place, or turned into the next gradient (Node:gradient_like). Gradients that users' code has seen, in hooks and
--- torch.Function, are left alone.
+-- torch.Function, are left alone. An operation may spend what it saved, unless ctx.retained says that this run keeps the graph.
 
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
@@ -212,6 +212,7 @@ return function(autograd)
     local op, uses, slots = node.op, state.uses, state.pending[node]
     local arguments = node.arguments
     state.pending[node] = nil
+    if retain then node.retained = true elseif node.retained then node.retained = nil end
     if node.outputs == 1 and arguments <= 4 then
       local g = hooked(node, 1, slots, uses)
       if not op.registered then g.born = false end

@@ -58,16 +58,18 @@ local function classes_op(name, logits)
       local y = Tensor.empty(name, given.reduction == 'none' and shape or {}, x.dtype, x.device)
       local total = Tensor.empty(name, {}, 'float64', x.device)
       local hits = given.metric and Tensor.empty(name, {}, 'int64', x.device) or nil
-      local in_place = ctx.wanted and given.inplace
-      local state = ctx.wanted and not in_place and logits == 1 and Tensor.empty(name, { positions, 2 }, 'float64', x.device) or nil
-      check(x.K.mt_loss_classes_forward(y._c, pointer(hits), pointer(state), in_place and x._c or nil, total._c, x._c, target._c,
+      local in_place, ahead = ctx.wanted and given.inplace, ctx.wanted and logits == 1
+      local state = ahead and not in_place and Tensor.empty(name, { positions, 2 }, 'float64', x.device) or nil
+      -- The gradient for dy = 1 comes out of the same pass: later, logits and exponentials would have to be read or computed again.
+      local gradient = in_place and x or ahead and Tensor.empty_like(x) or nil
+      check(x.K.mt_loss_classes_forward(y._c, pointer(hits), pointer(state), pointer(gradient), total._c, x._c, target._c,
         pointer(weight), pointer(mask), settings))
       if in_place then
         Tensor.bump(x)
         ctx:save(x)
       elseif ctx.wanted then
         ctx.settings = settings
-        ctx:save(x, total, target, state, weight, mask)
+        ctx:save(x, total, target, state, weight, mask, gradient)
       end
       return y, hits
     end,
@@ -82,7 +84,13 @@ local function classes_op(name, logits)
         Tensor.bump(x)
         return x:detach()
       end
-      local x, total, target, state, weight, mask = ctx:saved()
+      local x, total, target, state, weight, mask, gradient = ctx:saved()
+      if gradient and not ctx.retained then
+        check(dy.K.mt_loss_classes_scale(gradient._c, dy._c))
+        local dx = gradient:detach()    -- made in this run, and soon the only one to hold the memory: it is freed after its use
+        gradient:release()
+        return dx
+      end
       local dx = Tensor.empty_like(x)
       check(dy.K.mt_loss_classes_backward(dx._c, dy._c, pointer(state), total._c, x._c, target._c, pointer(weight), pointer(mask),
         ctx.settings))
