@@ -23,6 +23,7 @@ typedef struct {
   int64_t block;             // tiles of a block
   bool cleared;              // outputs that are not active are 0 already
   float *weights;            // [point][block of channels][panel][channel][lane]
+  int64_t weights_step;      // between points: an odd number of cache lines
   float *scratch;            // of every slot: pixels' points, then outputs' points
   int64_t pixels_size, slot_size;
   int32_t slots;
@@ -37,7 +38,7 @@ static int64_t block_length(const mt_taps *t, int64_t c0) { return MT_MIN(MT_TIL
 // neighbours or the taps of a channel.
 static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, int64_t channels, int64_t outputs) {
   const mt_taps *t = s->taps;
-  void *row[PACK_CHANNELS * 9];
+  void *row[PACK_CHANNELS * WINO_TAPS * WINO_TAPS];
   int64_t first = t->w_tap[0];
   bool neighbours = true;
   for (int64_t j = 1; j < t->taps; j++) {
@@ -76,13 +77,24 @@ static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, int
   }
 }
 
+MT_VECTOR void transform_weight(wino_lanes *u, const wino_lanes *w, int64_t rows, int across) {
+  wino_lanes half[WINO_IN * WINO_TAPS];
+  if (rows == 1) {
+    wino_weight(u, 1, w, 1, across);
+    return;
+  }
+  for (int k = 0; k < across; k++) wino_weight(half + k, across, w + k, across, across);  // down the columns
+  for (int r = 0; r < WINO_IN; r++) wino_weight(u + r * WINO_IN, 1, half + across * r, 1, across);
+}
+
 // Transforms the weights of some channels for one vector of outputs.
 static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end) {
   const wino_plan *s = context;
   const mt_taps *t = s->taps;
   const int64_t chunks = (t->channels + PACK_CHANNELS - 1) / PACK_CHANNELS;
   const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
-  wino_lanes all[PACK_CHANNELS * 9];
+  const int32_t across = s->l.taps;
+  wino_lanes all[PACK_CHANNELS * WINO_TAPS * WINO_TAPS];
   for (int64_t task = begin; task < end; task++) {
     const int64_t o0 = task / chunks * WINO_LANES, n = MT_MIN(WINO_LANES, t->outputs - o0);
     const int64_t left = MT_MIN(WINO_LANES, s->padded - o0), c1 = task % chunks * PACK_CHANNELS;
@@ -107,19 +119,18 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
       memset(all, 0, sizeof all);
     }
     for (int64_t c = c1; c < after; c++) {
-      wino_lanes w[9], half[WINO_IN * 3], u[WINO_IN * WINO_IN];
+      wino_lanes w[WINO_TAPS * WINO_TAPS], u[WINO_IN * WINO_IN];
       for (int64_t j = 0; j < t->taps; j++) {
         w[j] = all[(c - c1) * t->taps + (reversed ? t->taps - 1 - j : j)];
       }
-      if (s->l.rows == 1) {
-        wino_weight(u, 1, w, 1);
+      if (across == 3) {
+        transform_weight(u, w, s->l.rows, 3);
       } else {
-        for (int i = 0; i < 3; i++) wino_weight(half + i, 3, w + i, 3);             // down the columns
-        for (int i = 0; i < WINO_IN; i++) wino_weight(u + i * WINO_IN, 1, half + 3 * i, 1);
+        transform_weight(u, w, s->l.rows, 5);
       }
       const int64_t c0 = c - c % MT_TILE_K, kn = block_length(t, c0);
       for (int64_t p = 0; p < s->l.points; p++) {
-        float *block = s->weights + (p * t->channels + c0) * s->padded;
+        float *block = s->weights + p * s->weights_step + c0 * s->padded;
         for (int k = 0; k < pieces; k++) {
           float *to = block + kn * piece[k].panel + (c - c0) * piece[k].lanes + piece[k].at;
           if (pieces == 1 && left == WINO_LANES) {
@@ -135,51 +146,78 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
 
 // ---- tiles ------------------------------------------------------------------------------------------------------------------
 
-// Where point p of tile i of a block begins, channels from c0 on.
+// A block of tiles: which row of a point's matrix is whose.
+typedef struct {
+  const mt_wino_tile *tile;
+  int64_t tiles, count[WINO_IN * WINO_IN];
+  int16_t row[BLOCK][WINO_IN * WINO_IN];
+} wino_block;
+
+// Where point p of row i of a block begins, channels from c0 on.
 static inline int64_t pixel_point(const wino_plan *s, int64_t c0, int64_t p, int64_t i) {
   return c0 / MT_TILE_K * s->kblock + s->point[p] + i * MT_TILE_STEP(float);
 }
 
-static WINO_CLONES void transform_pixels(const wino_plan *s, const mt_wino_tile *tile, int64_t i, float *to) {
+// One tile of down x across points.
+MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const int16_t *row, float *to, int down, int across) {
   const mt_taps *t = s->taps;
-  const float *pixel[WINO_IN * WINO_IN];
-  mt_wino_pixels(&s->l, t, tile, pixel);
+  const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
   for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
     const int64_t n = MT_MIN(WINO_LANES, t->channels - c), c0 = c - c % MT_TILE_K;
     wino_lanes d[WINO_IN * WINO_IN];
-    for (int64_t p = 0; p < s->l.points; p++) {
-      if (pixel[p] == NULL) {
-        d[p] = (wino_lanes){0};
-      } else if (n == WINO_LANES) {
-        d[p] = *(const wino_lanes *)(pixel[p] + c);
-      } else {
-        for (int64_t l = 0; l < WINO_LANES; l++) d[p][l] = l < n ? pixel[p][c + l] : 0;
+    for (int r = 0; r < down; r++) {
+      for (int k = 0; k < across; k++) {
+        const int p = r * WINO_IN + k;
+        if (pixel[p] == NULL) {
+          d[p] = (wino_lanes){0};
+        } else if (n == WINO_LANES) {
+          __builtin_prefetch(pixel[p] + c + 2 * WINO_LANES);
+          d[p] = *(const wino_lanes *)(pixel[p] + c);
+        } else {
+          for (int64_t l = 0; l < WINO_LANES; l++) d[p][l] = l < n ? pixel[p][c + l] : 0;
+        }
       }
+      wino_input(d + r * WINO_IN, 1, across);
     }
-    for (int r = 0; r < s->l.rows; r++) wino_input(d + r * WINO_IN, 1);
-    for (int k = 0; s->l.rows > 1 && k < WINO_IN; k++) wino_input(d + k, WINO_IN);
-    for (int64_t p = 0; p < s->l.points; p++) {
-      float *point = to + pixel_point(s, c0, p, i) + (c - c0);
-      if (n == WINO_LANES) {
-        *(wino_lanes *)point = d[p];
-      } else {
-        memcpy(point, &d[p], sizeof(float) * (size_t)n);
+    for (int k = 0; k < across && down > 1; k++) wino_input(d + across_point[k], WINO_IN, down);
+    for (int r = 0; r < down; r++) {
+      for (int k = 0; k < across; k++) {
+        const int p = down_point[r] * WINO_IN + across_point[k];
+        float *point = to + pixel_point(s, c0, p, row[p]) + (c - c0);
+        if (n == WINO_LANES) {
+          *(wino_lanes *)point = d[p];
+        } else {
+          memcpy(point, &d[p], sizeof(float) * (size_t)n);
+        }
       }
     }
   }
 }
 
-static void multiply(const wino_plan *s, const float *pixels, float *outputs, int64_t tiles) {
+static WINO_CLONES void transform_pixels(const wino_plan *s, const wino_block *b, int64_t i, float *to) {
+  const float *pixel[WINO_IN * WINO_IN];
+  const int down = b->tile[i].points[0], across = b->tile[i].points[1];
+  mt_wino_pixels(&s->l, s->taps, &b->tile[i], pixel);
+  if (down == 1 && across == WINO_IN) {
+    tile_pixels(s, pixel, b->row[i], to, 1, WINO_IN);
+  } else if (down == WINO_IN && across == WINO_IN) {
+    tile_pixels(s, pixel, b->row[i], to, WINO_IN, WINO_IN);
+  } else {
+    tile_pixels(s, pixel, b->row[i], to, down, across);
+  }
+}
+
+static void multiply(const wino_plan *s, const wino_block *b, const float *pixels, float *outputs) {
   const mt_taps *t = s->taps;
   for (int64_t p = 0; p < s->l.points; p++) {
     float *to = outputs + p * s->block * s->lanes;
-    memset(to, 0, sizeof(float) * (size_t)(tiles * s->lanes));
+    memset(to, 0, sizeof(float) * (size_t)(b->count[p] * s->lanes));
     for (int64_t c0 = 0; c0 < t->channels; c0 += MT_TILE_K) {
       const int64_t kn = block_length(t, c0);
-      const float *w = s->weights + (p * t->channels + c0) * s->padded;
+      const float *w = s->weights + p * s->weights_step + c0 * s->padded;
       for (int64_t o = 0, width; o < s->padded; o += width) {
         width = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
-        s->kernel->chain[0](to + o, s->lanes, pixels + pixel_point(s, c0, p, 0), w + kn * o, kn, tiles, width);
+        s->kernel->chain[0](to + o, s->lanes, pixels + pixel_point(s, c0, p, 0), w + kn * o, kn, b->count[p], width);
       }
     }
   }
@@ -220,8 +258,8 @@ static int64_t find_outputs(const wino_plan *s, const mt_wino_tile *tile, wino_o
   const mt_taps *t = s->taps;
   const int32_t last = t->dims - 1;
   int64_t count = 0;
-  for (int64_t r = 0; r < (s->l.rows == 1 ? 1 : WINO_OUT); r++) {
-    for (int64_t k = 0; k < WINO_OUT; k++) {
+  for (int64_t r = 0; r < tile->outputs[0]; r++) {
+    for (int64_t k = 0; k < tile->outputs[1]; k++) {
       const int64_t at[MT_TAPS_DIMS] = {t->dims == 2 ? tile->at[0] + r : tile->at[1] + k, tile->at[1] + k};
       if (at[0] < 0 || at[last] < 0 || at[0] >= t->grid[0] || at[last] >= t->grid[last] ||
           (t->active.data && !((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, tile->sample, at)])) {
@@ -238,19 +276,28 @@ static int64_t find_outputs(const wino_plan *s, const mt_wino_tile *tile, wino_o
   return count;
 }
 
-static WINO_CLONES void transform_outputs(const wino_plan *s, const mt_wino_tile *tile, int64_t i, const float *from) {
+// One tile of down x across points.
+MT_VECTOR void tile_outputs(const wino_plan *s, const mt_wino_tile *tile, const int16_t *row, const float *from, int down, int across) {
   const mt_taps *t = s->taps;
+  const int rows = tile->outputs[0], columns = tile->outputs[1];
+  const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
   wino_output_pixel pixel[WINO_OUT * WINO_OUT];
   const int64_t pixels = find_outputs(s, tile, pixel);
+  wino_lanes m[WINO_IN * WINO_IN] = {{0}};
   for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
     const int64_t n = MT_MIN(WINO_LANES, t->outputs - o);
-    wino_lanes m[WINO_IN * WINO_IN], half[WINO_OUT * WINO_IN], y[WINO_OUT * WINO_OUT];
-    for (int64_t p = 0; p < s->l.points; p++) m[p] = *(const wino_lanes *)(from + (p * s->block + i) * s->lanes + o);
-    if (s->l.rows == 1) {
-      wino_output(y, 1, m, 1);
+    wino_lanes half[WINO_OUT * WINO_IN], y[WINO_OUT * WINO_OUT];
+    for (int r = 0; r < down; r++) {
+      for (int k = 0; k < across; k++) {
+        const int p = down_point[r] * WINO_IN + across_point[k];
+        m[p] = *(const wino_lanes *)(from + (p * s->block + row[p]) * s->lanes + o);
+      }
+    }
+    if (down == 1) {
+      wino_output(y, 1, m, 1, across, columns);
     } else {
-      for (int k = 0; k < WINO_IN; k++) wino_output(half + k, WINO_IN, m + k, WINO_IN);
-      for (int r = 0; r < WINO_OUT; r++) wino_output(y + r * WINO_OUT, 1, half + r * WINO_IN, 1);
+      for (int k = 0; k < across; k++) wino_output(half + across_point[k], WINO_IN, m + across_point[k], WINO_IN, down, rows);
+      for (int r = 0; r < rows; r++) wino_output(y + r * WINO_OUT, 1, half + r * WINO_IN, 1, across, columns);
     }
     const float *bias = t->bias ? (const float *)t->bias + o : NULL;
     for (int64_t k = 0; k < pixels; k++) {
@@ -259,16 +306,27 @@ static WINO_CLONES void transform_outputs(const wino_plan *s, const mt_wino_tile
   }
 }
 
+static WINO_CLONES void transform_outputs(const wino_plan *s, const wino_block *b, int64_t i, const float *from) {
+  const mt_wino_tile *tile = &b->tile[i];
+  if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
+    tile_outputs(s, tile, b->row[i], from, 1, WINO_IN);
+  } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
+    tile_outputs(s, tile, b->row[i], from, WINO_IN, WINO_IN);
+  } else {
+    tile_outputs(s, tile, b->row[i], from, tile->points[0], tile->points[1]);
+  }
+}
+
 static void blocks_range(void *context, int64_t begin, int64_t end) {
   const wino_plan *s = context;
   const int32_t slot = mt_slot_take(s->taken, s->slots);
   float *pixels = s->scratch + slot * s->slot_size, *outputs = pixels + s->pixels_size;
-  for (int64_t b = begin; b < end; b++) {
-    const mt_wino_tile *tile = s->l.tile + b * s->block;
-    const int64_t n = MT_MIN(s->block, s->l.count - b * s->block);
-    for (int64_t i = 0; i < n; i++) transform_pixels(s, &tile[i], i, pixels);
-    multiply(s, pixels, outputs, n);
-    for (int64_t i = 0; i < n; i++) transform_outputs(s, &tile[i], i, outputs);
+  for (int64_t k = begin; k < end; k++) {
+    wino_block b = {.tile = s->l.tile + k * s->block, .tiles = MT_MIN(s->block, s->l.count - k * s->block)};
+    mt_wino_rows(b.tile, b.tiles, b.row[0], b.count);
+    for (int64_t i = 0; i < b.tiles; i++) transform_pixels(s, &b, i, pixels);
+    multiply(s, &b, pixels, outputs);
+    for (int64_t i = 0; i < b.tiles; i++) transform_outputs(s, &b, i, outputs);
   }
   mt_slot_return(s->taken, slot);
 }
@@ -343,7 +401,8 @@ static int run(wino_plan *s, const mt_taps *t) {
   s->slot_size = s->pixels_size + s->l.points * s->block * s->lanes;
   s->slots = mt_threads_get();
   int64_t weights;
-  if (!mt_mul(&weights, t->channels * s->l.points, s->padded)) {
+  s->weights_step = (t->channels * s->padded / 16 | 1) * 16 + 16 * (t->channels * s->padded / 16 % 2);
+  if (!mt_mul(&weights, s->weights_step, s->l.points)) {
     return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
   s->weights = mt_alloc_array(weights, (int64_t)sizeof(float));

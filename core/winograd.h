@@ -1,22 +1,24 @@
-// winograd: convolution with kernels of 3 (1-D) or 3 x 3 in fewer multiplications: 6 instead of 12 for 4 outputs of a row, 36
-// instead of 144 for a tile of 4 x 4. Internal; conv.c chooses between this and taps.h.
+// winograd: convolution with kernels of 3 or 5 (1-D), 3 x 3 or 5 x 5 in fewer multiplications: 6 instead of 12 for 4 outputs of a row,
+// 36 instead of 144 for a tile of 4 x 4; under kernels of 5 and 5 x 5, 6 instead of 10 for 2 outputs, 36 instead of 100 for 2 x 2.
+// Internal; conv.c chooses between this and taps.h.
 //
-//   Y = A' [ (G w G') * (B' d B) ] A        d: the 6 x 6 pixels that a tile of 4 x 4 outputs reads, * element by element
+//   Y = A' [ (G w G') * (B' d B) ] A        d: the 6 x 6 pixels that a tile reads, * element by element
 //
 // (Winograd 1980; Lavin and Gray 2016.) The points are 0, +-3/4, +-3/2 and infinity: coefficients of d and Y are exact in
 // float32, and the error stays near 1e-6 of the largest output where the usual 0, +-1, +-2 give 1e-5.
 //
 // Tiles are counted from the first valid row and column of each sample, so an output does not know how much padding surrounds
-// its sample; whether a sample is worth it depends on the extent of its valid part and on the channels alone, so the sample
-// does not know its batch either. A tile without an active output is skipped. Channels add up in blocks of MT_TILE_K, as in
-// taps.h; the products of a tile do not depend on other tiles.
+// its sample; what is left at the end of the valid part is a smaller tile: m outputs need m + 2 of the points along an axis (m + 4), so a
+// part of 9 x 9 costs 15 x 15 products, not 18 x 18. Whether a sample is worth it depends on the extent of its valid part and on the
+// channels alone, so the sample does not know its batch either. A tile without an active output is skipped. Channels add up in
+// blocks of MT_TILE_K, as in taps.h; the products of a tile do not depend on other tiles.
 //
 // The gradient of the weights is the adjoint of the same three steps: G' [ sum over tiles of (B' d B) * (A dY A') ] G. Active
 // tiles add up in order, in blocks of a fixed number of them: padding has none.
 #pragma once
 #include "taps.h"
 
-// float32, a kernel of 3 with stride and dilation 1 in one or two axes. `forced`: however few channels there are.
+// float32, a kernel of 3 or 5 with stride and dilation 1 in one or two axes. `forced`: however few channels there are.
 bool mt_winograd_suits(const mt_taps *t, bool forced);
 
 // The sums of taps.h, for every sample this way or, where it is small, directly.

@@ -19,6 +19,8 @@ typedef struct {
   float *pixels, *gradients;// [point][tile of the block][x_step], [y_step]
   float *sums;              // [point][channel][padded]
   int64_t first, tiles;     // of the block
+  int64_t *count;           // of each point, the tiles that have it
+  int16_t *row;             // [tile][point]: its number among them
   int64_t chunks;           // of channels
   bool add;                 // to what the weights are
 } wino_gradient;
@@ -31,29 +33,52 @@ static void load(wino_lanes *to, const float *from, int64_t n) {
   }
 }
 
-static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t i) {
+// One tile of down x across points.
+MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, const int16_t *row, int down, int across) {
   const mt_taps *t = s->taps;
-  const float *pixel[WINO_IN * WINO_IN];
-  mt_wino_pixels(s->l, t, &s->l->tile[s->first + i], pixel);
+  const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
   for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
     wino_lanes d[WINO_IN * WINO_IN];
-    for (int64_t p = 0; p < s->l->points; p++) {
-      d[p] = (wino_lanes){0};
-      if (pixel[p]) {
-        load(&d[p], pixel[p] + c, t->channels - c);
+    for (int r = 0; r < down; r++) {
+      for (int k = 0; k < across; k++) {
+        const int p = r * WINO_IN + k;
+        d[p] = (wino_lanes){0};
+        if (pixel[p]) {
+          __builtin_prefetch(pixel[p] + c + 2 * WINO_LANES);
+          load(&d[p], pixel[p] + c, t->channels - c);
+        }
+      }
+      wino_input(d + r * WINO_IN, 1, across);
+    }
+    for (int k = 0; k < across && down > 1; k++) wino_input(d + across_point[k], WINO_IN, down);
+    for (int r = 0; r < down; r++) {
+      for (int k = 0; k < across; k++) {
+        const int p = down_point[r] * WINO_IN + across_point[k];
+        *(wino_lanes *)(s->pixels + (p * BLOCK + row[p]) * s->x_step + c) = d[p];
       }
     }
-    for (int r = 0; r < s->l->rows; r++) wino_input(d + r * WINO_IN, 1);
-    for (int k = 0; s->l->rows > 1 && k < WINO_IN; k++) wino_input(d + k, WINO_IN);
-    for (int64_t p = 0; p < s->l->points; p++) *(wino_lanes *)(s->pixels + (p * BLOCK + i) * s->x_step + c) = d[p];
+  }
+}
+
+static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t i) {
+  const mt_wino_tile *tile = &s->l->tile[s->first + i];
+  const int16_t *row = s->row + i * WINO_IN * WINO_IN;
+  const float *pixel[WINO_IN * WINO_IN];
+  mt_wino_pixels(s->l, s->taps, tile, pixel);
+  if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
+    tile_pixels(s, pixel, row, 1, WINO_IN);
+  } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
+    tile_pixels(s, pixel, row, WINO_IN, WINO_IN);
+  } else {
+    tile_pixels(s, pixel, row, tile->points[0], tile->points[1]);
   }
 }
 
 // The gradients of a tile's outputs; NULL for those that are outside or not active.
 static void find_gradients(const wino_gradient *s, const mt_wino_tile *tile, const float *gradient[WINO_OUT * WINO_OUT]) {
   const mt_taps *t = s->taps;
-  for (int64_t r = 0; r < (s->l->rows == 1 ? 1 : WINO_OUT); r++) {
-    for (int64_t k = 0; k < WINO_OUT; k++) {
+  for (int64_t r = 0; r < tile->outputs[0]; r++) {
+    for (int64_t k = 0; k < tile->outputs[1]; k++) {
       const int64_t at[MT_TAPS_DIMS] = {t->dims == 2 ? tile->at[0] + r : tile->at[1] + k, tile->at[1] + k};
       bool counts = true;
       int64_t offset = tile->sample * t->y_sample;
@@ -68,26 +93,50 @@ static void find_gradients(const wino_gradient *s, const mt_wino_tile *tile, con
   }
 }
 
-static WINO_CLONES void transform_gradients(const wino_gradient *s, int64_t i) {
+// One tile of down x across points.
+MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, const int16_t *row, int down, int across) {
   const mt_taps *t = s->taps;
+  const int rows = tile->outputs[0], columns = tile->outputs[1];
+  const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
   const float *gradient[WINO_OUT * WINO_OUT];
-  const int64_t down = s->l->rows == 1 ? 1 : WINO_OUT;
-  find_gradients(s, &s->l->tile[s->first + i], gradient);
+  find_gradients(s, tile, gradient);
+  wino_lanes y[WINO_OUT * WINO_OUT] = {{0}}, half[WINO_OUT * WINO_IN] = {{0}};
   for (int64_t o = 0; o < s->y_step - WINO_LANES; o += WINO_LANES) {
-    wino_lanes y[WINO_OUT * WINO_OUT], half[WINO_OUT * WINO_IN], z[WINO_IN * WINO_IN];
-    for (int64_t k = 0; k < down * WINO_OUT; k++) {
-      y[k] = (wino_lanes){0};
-      if (gradient[k] && o < t->outputs) {
-        load(&y[k], gradient[k] + o, t->outputs - o);
+    wino_lanes z[WINO_IN * WINO_IN];
+    for (int r = 0; r < rows; r++) {
+      for (int k = 0; k < columns; k++) {
+        const int j = r * WINO_OUT + k;
+        y[j] = (wino_lanes){0};
+        if (gradient[j] && o < t->outputs) {
+          __builtin_prefetch(gradient[j] + o + 2 * WINO_LANES);
+          load(&y[j], gradient[j] + o, t->outputs - o);
+        }
       }
     }
     if (down == 1) {
-      wino_output_adjoint(z, 1, y, 1);
+      wino_output_adjoint(z, 1, y, 1, columns);
     } else {
-      for (int r = 0; r < WINO_OUT; r++) wino_output_adjoint(half + r * WINO_IN, 1, y + r * WINO_OUT, 1);
-      for (int k = 0; k < WINO_IN; k++) wino_output_adjoint(z + k, WINO_IN, half + k, WINO_IN);
+      for (int r = 0; r < rows; r++) wino_output_adjoint(half + r * WINO_IN, 1, y + r * WINO_OUT, 1, columns);
+      for (int k = 0; k < across; k++) wino_output_adjoint(z + across_point[k], WINO_IN, half + across_point[k], WINO_IN, rows);
     }
-    for (int64_t p = 0; p < s->l->points; p++) *(wino_lanes *)(s->gradients + (p * BLOCK + i) * s->y_step + o) = z[p];
+    for (int r = 0; r < down; r++) {
+      for (int k = 0; k < across; k++) {
+        const int p = down_point[r] * WINO_IN + across_point[k];
+        *(wino_lanes *)(s->gradients + (p * BLOCK + row[p]) * s->y_step + o) = z[p];
+      }
+    }
+  }
+}
+
+static WINO_CLONES void transform_gradients(const wino_gradient *s, int64_t i) {
+  const mt_wino_tile *tile = &s->l->tile[s->first + i];
+  const int16_t *row = s->row + i * WINO_IN * WINO_IN;
+  if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
+    tile_gradients(s, tile, row, 1, WINO_IN);
+  } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
+    tile_gradients(s, tile, row, WINO_IN, WINO_IN);
+  } else {
+    tile_gradients(s, tile, row, tile->points[0], tile->points[1]);
   }
 }
 
@@ -108,9 +157,19 @@ static void product_range(void *context, int64_t begin, int64_t end) {
     float *sums = s->sums + (p * t->channels + c) * s->padded;
     for (int64_t o = 0, lanes; o < s->padded; o += lanes) {
       lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
-      s->kernel->outer[0](sums + o, s->padded, a, s->x_step, b + o, s->y_step, s->tiles, rows, lanes);
+      s->kernel->outer[0](sums + o, s->padded, a, s->x_step, b + o, s->y_step, s->count[p], rows, lanes);
     }
   }
+}
+
+MT_VECTOR void weight_of(wino_lanes *w, const wino_lanes *u, int64_t rows, int across) {
+  wino_lanes half[WINO_TAPS * WINO_IN];
+  if (rows == 1) {
+    wino_weight_adjoint(w, 1, u, 1, across);
+    return;
+  }
+  for (int k = 0; k < WINO_IN; k++) wino_weight_adjoint(half + k, WINO_IN, u + k, WINO_IN, across);
+  for (int r = 0; r < across; r++) wino_weight_adjoint(w + across * r, 1, half + r * WINO_IN, 1, across);
 }
 
 // The weights of some channels.
@@ -120,13 +179,12 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
   const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
   for (int64_t c = begin; c < end; c++) {
     for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
-      wino_lanes u[WINO_IN * WINO_IN], half[3 * WINO_IN], w[9];
+      wino_lanes u[WINO_IN * WINO_IN], w[WINO_TAPS * WINO_TAPS];
       for (int64_t p = 0; p < s->l->points; p++) load(&u[p], s->sums + (p * t->channels + c) * s->padded + o, s->padded - o);
-      if (s->l->rows == 1) {
-        wino_weight_adjoint(w, 1, u, 1);
+      if (s->l->taps == 3) {
+        weight_of(w, u, s->l->rows, 3);
       } else {
-        for (int k = 0; k < WINO_IN; k++) wino_weight_adjoint(half + k, WINO_IN, u + k, WINO_IN);
-        for (int r = 0; r < 3; r++) wino_weight_adjoint(w + 3 * r, 1, half + r * WINO_IN, 1);
+        weight_of(w, u, s->l->rows, 5);
       }
       float *to = (float *)(uintptr_t)t->w + c * t->w_channel + o * t->w_output;
       for (int64_t l = 0; l < MT_MIN(WINO_LANES, t->outputs - o); l++) {
@@ -150,6 +208,7 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
   memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * t.channels * s->padded));
   for (s->first = 0; s->first < s->l->count; s->first += BLOCK) {
     s->tiles = MT_MIN(BLOCK, s->l->count - s->first);
+    mt_wino_rows(s->l->tile + s->first, s->tiles, s->row, s->count);
     const int64_t tasks = s->l->points * s->chunks;
     const bool little = (double)s->tiles * (double)(s->l->points * t.channels) * (double)s->padded < LITTLE;
     MT_TRY(mt_parallel(s->tiles, little ? s->tiles : 4, transform_range, s));
@@ -161,7 +220,9 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
 // worth: the samples whose gradients are added up, NULL: all; add: to what the weights are.
 static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   mt_wino_list l;
-  wino_gradient s = {.add = add, .kernel = mt_tile_get(), .l = &l, .chunks = (t->channels + CHANNELS - 1) / CHANNELS};
+  int64_t count[WINO_IN * WINO_IN];
+  int16_t row[BLOCK * WINO_IN * WINO_IN];
+  wino_gradient s = {.add = add, .kernel = mt_tile_get(), .l = &l, .count = count, .row = row, .chunks = (t->channels + CHANNELS - 1) / CHANNELS};
   s.padded = mt_tile_padded(s.kernel, MT_FLOAT32, t->outputs);
   s.x_step = (t->channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.y_step = (s.padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;

@@ -4,23 +4,31 @@
 #include "winograd_points.h"
 
 enum {
-  MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save
+  MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save;
+  MIN_CHANNELS_FIVE = 128,   // likewise where kernels of 5 save less: in one axis, and in gradients
   MIN_EXTENT = 6,            // likewise a sample's valid part
   MIN_TILES = 16,            // of all samples, for a gradient: below, writing the weights is most of the work
+  RIM = 2,                   // outputs on either side of a sample, at most its kernel's reach
   MAX_WEIGHTS = 1 << 19,     // channels * outputs of a group: their transform has 36 values for each
 };
 
 // ---- which ------------------------------------------------------------------------------------------------------------
 
-// The taps are the cells of a 3 or 3 x 3 window, in raster order or its reverse.
+// Along an axis; 0: neither 3 nor 5.
+static int32_t taps_of(const mt_taps *t) {
+  const int64_t three = t->dims == 2 ? 9 : 3, five = t->dims == 2 ? 25 : 5;
+  return t->dims > 2 ? 0 : t->taps == three ? 3 : t->taps == five ? 5 : 0;
+}
+
+// The taps are the cells of a window of 3 or 5, or a square of it, in raster order or its reverse.
 static bool is_window(const mt_taps *t) {
-  const int64_t taps = t->dims == 2 ? 9 : 3;
-  if (t->dims > 2 || t->taps != taps) {
+  const int64_t across = taps_of(t), taps = t->taps;
+  if (across == 0) {
     return false;
   }
   const int64_t way = t->offset[taps - 1][t->dims - 1] > t->offset[0][t->dims - 1] ? 1 : -1;
   for (int64_t j = 0; j < taps; j++) {
-    const int64_t cell[2] = {t->dims == 2 ? j / 3 : j, j % 3};
+    const int64_t cell[2] = {t->dims == 2 ? j / across : j, j % across};
     for (int32_t d = 0; d < t->dims; d++) {
       if (t->mul[d] != 1 || t->offset[j][d] != t->offset[0][d] + way * cell[d]) {
         return false;
@@ -30,9 +38,13 @@ static bool is_window(const mt_taps *t) {
   return true;
 }
 
-bool mt_winograd_suits(const mt_taps *t, bool forced) {
+static bool suits(const mt_taps *t, bool forced, int64_t least) {
   return t->dtype == MT_FLOAT32 && is_window(t) && t->channels > 0 &&
-         (forced || (t->channels >= MIN_CHANNELS && t->outputs >= MIN_CHANNELS && t->channels * t->outputs <= MAX_WEIGHTS));
+         (forced || (t->channels >= least && t->outputs >= least && t->channels * t->outputs <= MAX_WEIGHTS));
+}
+
+bool mt_winograd_suits(const mt_taps *t, bool forced) {
+  return suits(t, forced, taps_of(t) == 5 && t->dims == 1 ? MIN_CHANNELS_FIVE : MIN_CHANNELS);
 }
 
 // ---- samples ------------------------------------------------------------------------------------------------------------
@@ -71,20 +83,23 @@ static box box_of(const mt_taps *t, const mt_taps_map *map, const int64_t size[M
   return e;
 }
 
-// What a sample is like without its padding: where it begins, which fixes the tiles, and how large it is, which decides
-// whether tiles are worth it. Both are those of the valid pixels or, without such a map, of the active ones.
+// What a sample is like without its padding: where it begins and how many outputs it has of its own, which fixes the tiles, and
+// how large it is, which decides whether tiles are worth it. All are those of the valid pixels or, without such a map, of the
+// active ones.
 typedef struct {
-  int64_t begin[2], size[2];
+  int64_t begin[2], size[2], outputs[2];
 } outline;
 
 static outline outline_of(const mt_taps *t, int64_t sample) {
   const bool by_active = t->valid.data == NULL && t->active.data != NULL;
   const box b = by_active ? box_of(t, &t->active, t->grid, sample) : box_of(t, &t->valid, t->size, sample);
-  outline o = {{0, 0}, {0, 0}};
+  outline o = {{0, 0}, {0, 0}, {0, 0}};
   for (int k = 0; k < 2 && b.after[0] > 0; k++) {
     const int32_t d = t->dims == 2 ? k : 0;
+    const int64_t less = k == 1 || t->dims == 2 ? t->size[d] - t->grid[d] : 0, n = b.after[k] - b.first[k];
     o.begin[k] = b.first[k];
-    o.size[k] = b.after[k] - b.first[k] + (by_active && (k == 1 || t->dims == 2) ? t->size[d] - t->grid[d] : 0);
+    o.size[k] = n + (by_active ? less : 0);
+    o.outputs[k] = MT_MAX(0, by_active ? n : n - less);
   }
   return o;
 }
@@ -94,13 +109,12 @@ bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced) {
   return forced || (o.size[1] >= MIN_EXTENT && (t->dims == 1 || o.size[0] >= MIN_EXTENT));
 }
 
-// Some output of the tile at (row, column) is active.
-static bool has_active(const mt_taps *t, int64_t sample, const int64_t at[2]) {
-  const int64_t columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
-  const int64_t rows = t->dims == 2 ? MT_MIN(at[0] + WINO_OUT, t->grid[0]) : 1;
+static bool has_active(const mt_taps *t, const mt_wino_tile *tile) {
+  const int64_t *at = tile->at, columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
+  const int64_t rows = t->dims == 2 ? MT_MIN(at[0] + tile->outputs[0], t->grid[0]) : 1;
   for (int64_t r = MT_MAX(0, at[0]); r < rows; r++) {
-    const uint8_t *active = map_row(t, &t->active, sample, r);
-    for (int64_t c = MT_MAX(0, at[1]); c < MT_MIN(at[1] + WINO_OUT, columns); c++) {
+    const uint8_t *active = map_row(t, &t->active, tile->sample, r);
+    for (int64_t c = MT_MAX(0, at[1]); c < MT_MIN(at[1] + tile->outputs[1], columns); c++) {
       if (active[c * step]) {
         return true;
       }
@@ -109,26 +123,42 @@ static bool has_active(const mt_taps *t, int64_t sample, const int64_t at[2]) {
   return false;
 }
 
-// The last tile of the grid through `begin` that starts at or before `first`.
-static int64_t tile_at(int64_t first, int64_t begin) {
-  const int64_t distance = first - begin;
-  return begin + (distance >= 0 ? distance / WINO_OUT : -((-distance + WINO_OUT - 1) / WINO_OUT)) * WINO_OUT;
+// The tile that holds output `at` along axis k: its first output and how many it has. A sample's own outputs are cut into tiles of
+// `most` from the first one on, with a smaller one at the end. Outputs on either side are cut from there outwards, first into a tile of
+// those that see the sample.
+static int64_t tile_at(const outline *o, int k, int64_t at, int64_t most, int64_t *length) {
+  const int64_t inside = at - o->begin[k], own = o->outputs[k], after = inside - own;
+  *length = most;
+  if (inside >= 0 && after < 0) {
+    const int64_t first = inside / most * most;
+    *length = MT_MIN(most, own - first);
+    return o->begin[k] + first;
+  }
+  if (inside < 0 ? inside >= -RIM : after < RIM) {
+    *length = RIM;
+    return o->begin[k] + (inside < 0 ? -RIM : own);
+  }
+  return o->begin[k] + (inside < 0 ? -RIM - (-inside - RIM + most - 1) / most * most : own + RIM + (after - RIM) / most * most);
 }
 
 // Appends a sample's tiles that have something active; returns the new count. tile NULL: counts them all.
 static int64_t add_tiles(const mt_taps *t, int64_t sample, mt_wino_tile *tile, int64_t count) {
   const box e = box_of(t, &t->active, t->grid, sample);
   const outline o = outline_of(t, sample);
-  const int64_t down = t->dims == 2 ? WINO_OUT : 1;
-  const int64_t top = t->dims == 2 ? tile_at(e.first[0], o.begin[0]) : 0, left = tile_at(e.first[1], o.begin[1]);
-  if (tile == NULL) {
-    const int64_t rows = MT_MAX(0, e.after[0] - top), columns = MT_MAX(0, e.after[1] - left);
-    return count + (rows + down - 1) / down * ((columns + WINO_OUT - 1) / WINO_OUT);
-  }
-  for (int64_t r = top; r < e.after[0]; r += down) {
-    for (int64_t c = left; c < e.after[1]; c += WINO_OUT) {
-      tile[count] = (mt_wino_tile){sample, {r, c}};
-      count += t->active.data == NULL || has_active(t, sample, tile[count].at);
+  const int32_t taps = taps_of(t);
+  const int64_t most = WINO_IN - taps + 1;
+  for (int64_t r = e.first[0], down; r < e.after[0]; r += down) {
+    down = 1;
+    r = t->dims == 2 ? tile_at(&o, 0, r, most, &down) : r;
+    for (int64_t c = e.first[1], across; c < e.after[1]; c += across) {
+      c = tile_at(&o, 1, c, most, &across);
+      if (tile == NULL) {
+        count++;
+        continue;
+      }
+      tile[count] = (mt_wino_tile){sample, {r, c}, {(int8_t)(t->dims == 2 ? down + taps - 1 : 1), (int8_t)(across + taps - 1)},
+                                   {(int8_t)down, (int8_t)across}};
+      count += t->active.data == NULL || has_active(t, &tile[count]);
     }
   }
   return count;
@@ -166,7 +196,7 @@ int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const ui
 
 bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
   int64_t tiles = 0;
-  if (!mt_winograd_suits(t, forced)) {
+  if (!suits(t, forced, taps_of(t) == 5 ? MIN_CHANNELS_FIVE : MIN_CHANNELS)) {
     return false;
   }
   for (int64_t n = 0; n < t->samples && tiles < MIN_TILES; n++) {
@@ -178,7 +208,7 @@ bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
 int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t, const uint8_t *worth) {
   const int32_t last = t->dims - 1;
   int64_t bound = 1;
-  *s = (mt_wino_list){.rows = t->dims == 2 ? WINO_IN : 1};
+  *s = (mt_wino_list){.rows = t->dims == 2 ? WINO_IN : 1, .taps = taps_of(t)};
   s->points = s->rows * WINO_IN;
   s->low[0] = t->dims == 2 ? MT_MIN(t->offset[0][0], t->offset[t->taps - 1][0]) : 0;
   s->low[1] = MT_MIN(t->offset[0][last], t->offset[t->taps - 1][last]);
@@ -196,15 +226,27 @@ void mt_wino_pixels(const mt_wino_list *s, const mt_taps *t, const mt_wino_tile 
   const int32_t last = t->dims - 1;
   const int64_t columns = t->size[last], rows = t->dims == 2 ? t->size[0] : 1;
   const int64_t row_step = t->dims == 2 ? t->x_step[0] : 0, valid_row = t->dims == 2 ? t->valid.step[0] : 0;
-  for (int64_t i = 0; i < s->rows; i++) {
+  for (int64_t i = 0; i < tile->points[0]; i++) {
     const int64_t r = tile->at[0] + s->low[0] + i;
     const bool inside = r >= 0 && r < rows;
     const float *x = (const float *)t->x + tile->sample * t->x_sample + r * row_step;
     const uint8_t *valid = t->valid.data ? (const uint8_t *)t->valid.data + tile->sample * t->valid.sample + r * valid_row : NULL;
-    for (int64_t k = 0; k < WINO_IN; k++) {
+    for (int64_t k = 0; k < tile->points[1]; k++) {
       const int64_t c = tile->at[1] + s->low[1] + k;
       const bool counts = inside && c >= 0 && c < columns && (valid == NULL || valid[c * t->valid.step[last]]);
       pixel[i * WINO_IN + k] = counts ? x + c * t->x_step[last] : NULL;
+    }
+  }
+}
+
+void mt_wino_rows(const mt_wino_tile *tile, int64_t tiles, int16_t *row, int64_t *count) {
+  memset(count, 0, sizeof *count * WINO_IN * WINO_IN);
+  for (int64_t i = 0; i < tiles; i++, row += WINO_IN * WINO_IN) {
+    for (int r = 0; r < tile[i].points[0]; r++) {
+      for (int k = 0; k < tile[i].points[1]; k++) {
+        const int p = wino_points[tile[i].points[0]][r] * WINO_IN + wino_points[tile[i].points[1]][k];
+        row[p] = (int16_t)count[p]++;
+      }
     }
   }
 }

@@ -44,15 +44,21 @@ local cases = {
   { 3, 64, 64, { 64 }, { padding = 1, groups = 2 } },
   { 1, 8, 9, { 3 }, {} },
   { 2, 8, 9, { 12, 12 }, { padding = { { -1, -2 }, { 1, -3 } } } },       -- cropped
+  { 2, 20, 17, { 4, 6 }, { padding = 2 }, 5 },
+  { 1, 40, 33, { 9, 5 }, {}, 5 },
+  { 2, 8, 9, { 12, 7 }, { padding = { { 4, 1 }, { 0, 3 } }, groups = 1 }, 5 },
+  { 3, 34, 40, { 11 }, { padding = 2 }, 5 },
+  { 2, 300, 8, { 6 }, { padding = { { 4, 0 } } }, 5 },
 }
 
 describe('the Winograd transform', function()
   for _, case in ipairs(cases) do
-    local N, C, O, sizes, opts = unpack(case)
+    local N, C, O, sizes, opts, width = unpack(case)
+    width = width or 3
     local groups = opts.groups or 1
-    it(('is right for (%d, %d, %s) to %d channels, groups %d'):format(N, C, table.concat(sizes, ', '), O, groups), function()
+    it(('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d'):format(N, C, table.concat(sizes, ', '), O, groups, width), function()
       torch.manual_seed(C + O)
-      local kernel = #sizes == 2 and { 3, 3 } or { 3 }
+      local kernel = #sizes == 2 and { width, width } or { width }
       local x, w, b = torch.randn(N, C, unpack(sizes)), torch.randn(O, C / groups, unpack(kernel)), torch.randn(O)
       local y, dx, dw = run(x, w, b, opts, 'winograd')
       local exact, exact_dx, exact_dw = run(x:double(), w:double(), b:double(), opts, 'direct')
@@ -185,7 +191,7 @@ describe('the Winograd transform', function()
   it('is left alone where it is impossible: other kernels, strides, dilations, float64, three axes', function()
     torch.manual_seed(2)
     for _, case in ipairs {
-      { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 5, 5 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 1 }, {} },
+      { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 4, 4 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 1 }, {} },
       { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { stride = 2 } }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { dilation = 2 } },
       { F.conv3d, { 2, 32, 7, 7, 7 }, { 32, 32, 3, 3, 3 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, {}, 'float64' },
     } do
