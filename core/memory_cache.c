@@ -50,12 +50,97 @@ static int32_t class_of(int64_t *total) {
   return (int32_t)(FINE / 64 + 8 * (high - 10) + steps - 8);
 }
 
-static mt_block *pop(int32_t size_class) {
-  pthread_mutex_lock(&lock);
+// The largest class whose blocks fit into total bytes, above FINE.
+static int32_t class_within(int64_t total) {
+  const int high = 63 - __builtin_clzll((uint64_t)total);
+  return (int32_t)(FINE / 64 + 8 * (high - 10) + (total >> (high - 3)) - 8);
+}
+
+// With the lock held.
+static void keep(mt_block *block) {
+  block->next = stack[block->size_class];
+  stack[block->size_class] = block;
+  atomic_fetch_add_explicit(&kept_bytes, block->total, memory_order_relaxed);
+}
+
+static mt_block *unkeep(int32_t size_class) {
   mt_block *block = stack[size_class];
   if (block != NULL) {
     stack[size_class] = block->next;
     atomic_fetch_sub_explicit(&kept_bytes, block->total, memory_order_relaxed);
+  }
+  return block;
+}
+
+static mt_block *pop(int32_t size_class) {
+  pthread_mutex_lock(&lock);
+  mt_block *block = unkeep(size_class);
+  pthread_mutex_unlock(&lock);
+  return block;
+}
+
+// ---- pages of larger blocks ---------------------------------------------------------------------------------------
+//
+// Fresh pages are dear: on a virtual machine a page that the host has not seen before costs up to 2 ms per MB. So a size that no
+// block has is cut from a larger one, and where there is none, neighbours are joined first.
+
+// A block of `total` bytes, a whole number of pages, from one of a larger class; with the lock held.
+static mt_block *cut(int64_t total, int32_t size_class) {
+  mt_block *block = NULL;
+  for (int32_t c = size_class; c < CLASSES && block == NULL; c++) {
+    block = unkeep(c);
+  }
+  if (block != NULL) {
+    const int64_t rest = block->total - total;
+    if (rest >= MAPPED) {
+      mt_block *left = (mt_block *)((char *)block + total);
+      *left = (mt_block){.total = rest, .size_class = class_within(rest), .mapped = 1};
+      keep(left);
+      block->total = total;
+    }
+    block->size_class = size_class;
+  }
+  return block;
+}
+
+static int by_address(const void *a, const void *b) {
+  const mt_block *const *left = a, *const *right = b;
+  return *left < *right ? -1 : *left > *right;
+}
+
+// Makes one of all kept mapped blocks that are neighbours; with the lock held.
+static void join(void) {
+  int64_t count = 0, smallest = MAPPED;
+  const int32_t first = class_of(&smallest);
+  for (int32_t c = first; c < CLASSES; c++) {
+    for (const mt_block *b = stack[c]; b != NULL; b = b->next) count++;
+  }
+  mt_block **all = malloc((size_t)count * sizeof *all);
+  if (all == NULL) {
+    return;
+  }
+  count = 0;
+  for (int32_t c = first; c < CLASSES; c++) {
+    while (stack[c] != NULL) all[count++] = unkeep(c);
+  }
+  qsort(all, (size_t)count, sizeof *all, by_address);
+  for (int64_t i = 0; i < count;) {
+    const int64_t last = i;
+    for (i++; i < count && (char *)all[last] + all[last]->total == (char *)all[i]; i++) {
+      all[last]->total += all[i]->total;
+    }
+    all[last]->size_class = class_within(all[last]->total);
+    keep(all[last]);
+  }
+  free(all);
+}
+
+static mt_block *from_larger(int64_t total, int32_t size_class) {
+  pthread_mutex_lock(&lock);
+  mt_block *block = cut(total, size_class);
+  if (block == NULL && total >= 2 * HUGE_PAGE && mt_cache_bytes() >= total) {
+    join();
+    block = cut(total, size_class);
   }
   pthread_mutex_unlock(&lock);
   return block;
@@ -103,6 +188,9 @@ mt_block *mt_cache_take(int64_t total, int64_t most) {
     size_class = class_of(&total);
     mapped = total >= MAPPED;
     mt_block *block = size_class < CLASSES ? pop(size_class) : NULL;
+    if (block == NULL && mapped && mt_cache_bytes() >= total) {
+      block = from_larger(total, size_class);
+    }
     if (block != NULL) {
       return block;
     }
@@ -123,10 +211,10 @@ mt_block *mt_cache_take(int64_t total, int64_t most) {
   return block;
 }
 
-// Kept at most: as much as ever lived at once, so that a training step finds all its blocks again.
+// Kept at most: as much as ever lived at once, rounded up to sizes of blocks, so that a training step finds all its blocks again.
 static int64_t limit(void) {
   const int64_t peak = (int64_t)mt_memory_peak();
-  return MT_MAX(KEPT_ALWAYS, peak);
+  return MT_MAX(KEPT_ALWAYS, peak + peak / 8);
 }
 
 void mt_cache_put(mt_block *block) {
@@ -138,8 +226,6 @@ void mt_cache_put(mt_block *block) {
     mt_cache_empty();  // full of sizes that nobody asked for
   }
   pthread_mutex_lock(&lock);
-  block->next = stack[block->size_class];
-  stack[block->size_class] = block;
-  atomic_fetch_add_explicit(&kept_bytes, block->total, memory_order_relaxed);
+  keep(block);
   pthread_mutex_unlock(&lock);
 }

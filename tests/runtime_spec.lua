@@ -118,6 +118,33 @@ describe('memory #memory', function()
     assert.are.equal(0, C.mt_memory_cached())
   end)
 
+  it('cuts large sizes from larger kept blocks, and joins neighbours for larger ones', function()
+    local cpu = torch.cpu
+    cpu.empty_cache()
+    local whole = torch.empty(16, 1024, 1024)
+    local from = ffi.cast('char *', whole._c.data)
+    local function inside(t)
+      local at = ffi.cast('char *', t._c.data)
+      return at >= from and at + 4 * t:numel() <= from + 72 * 2 ^ 20
+    end
+    whole:release()
+    if C.mt_memory_cached() == 0 then return end   -- debug and sanitizer builds want every block fresh
+    local parts = {}
+    for i, mb in ipairs { 9, 5, 16, 1, 8, 7 } do
+      parts[i] = torch.full({ mb * 2 ^ 18 }, i)
+      assert.is_true(inside(parts[i]))
+    end
+    for i = 1, #parts do assert.are.same({ i, i }, { parts[i]:min():item(), parts[i]:max():item() }) end
+    local rest = C.mt_memory_cached()
+    assert.is_true(rest < 28 * 2 ^ 20)
+    for _, i in ipairs { 3, 1, 6, 4, 2, 5 } do parts[i]:release() end
+    local again = torch.zeros(60, 512, 512)
+    assert.is_true(inside(again))
+    again:release()
+    cpu.empty_cache()
+    assert.are.equal(0, C.mt_memory_cached())
+  end)
+
   it('gives kept memory back to the system', function()
     torch.cpu.empty_cache()
     local before = resident_mb()
