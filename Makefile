@@ -85,7 +85,7 @@ CONTRACT := core/kernels.h $(shell sed -n 's/^\#include "\(.*\)"/core\/\1/p' cor
 cuda: $(CUDA_LIBRARY)  ## build the library for NVIDIA GPUs (CUDA_ARCHS="80 90"; NVCC=)
 
 $(CUDA_LIBRARY): $(CUDA_OBJECTS) $(CUDA_SHARED_OBJECTS) $(BUILD)/cuda/exports.map
-	$(NVCC) -shared -cudart static -o $@ $(filter %.o,$^) -lcublas -lcublasLt -lpthread \
+	$(NVCC) -shared -cudart static -o $@ $(filter %.o,$^) -lcublasLt -lpthread \
 	  -Xlinker -z,nodelete,-z,defs,-Bsymbolic,--as-needed,--exclude-libs,ALL,--version-script=$(BUILD)/cuda/exports.map,-rpath,$(dir $(NVCC))../lib64
 
 # Other architectures: everything anew.

@@ -13,7 +13,8 @@ int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b);
 
 // How float32 products of matmul and linear are computed, gradients too, from now on. HIGHEST and HIGH: in float32. MEDIUM: operands
 // rounded to bfloat16 (8 bits; the tensors stay as they are), products exact, sums in float32: the same bits on every CPU, whether it
-// has instructions for them or not, but for sums below 2^-126, which may be 0.
+// has instructions for them or not, but for sums below 2^-126, which may be 0. On a GPU HIGH is TF32 and MEDIUM is its own bfloat16, both
+// hold for convolution too, and large products of matmul and linear go to cuBLASLt: their bits may depend on the sizes.
 enum { MT_PRECISION_HIGHEST = 0, MT_PRECISION_HIGH = 1, MT_PRECISION_MEDIUM = 2 };
 int mt_matmul_precision_set(int32_t precision);
 int32_t mt_matmul_precision_get(void);

@@ -1,7 +1,6 @@
 // matmul: see core/matmul.h.
 //
-// HIGHEST is three TF32 products per product, about as exact as float32 (tile.cuh); HIGH is TF32; MEDIUM is bfloat16. Here they hold for
-// convolution too.
+// HIGHEST is three TF32 products per product, about as exact as float32 (tile.cuh); HIGH is TF32; MEDIUM is bfloat16.
 #include "product.cuh"
 
 extern "C" {

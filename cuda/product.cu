@@ -1,6 +1,5 @@
-// product: see product.cuh. Own kernels also for large products: cuBLAS picks its kernel, and with it the order of sums, by the sizes of
-// the whole product, so a sample's result would depend on its batch.
-#include "product.cuh"
+// product: see product.cuh.
+#include "cublas.cuh"
 
 enum { PIECE = 8192 };  // terms after which a sum is split, wherever it is computed
 
@@ -115,7 +114,12 @@ template <int HOW> static int choose(mt_device *device, const mt_product *p) {
 }
 
 int mt_product_run(mt_device *device, const mt_product *p) {
+  bool done;
   if (p->m == 0 || p->n == 0 || p->batch == 0) {
+    return MT_OK;
+  }
+  MT_TRY(mt_cublas_run(&done, device, p));
+  if (done) {
     return MT_OK;
   }
   switch (mt_tile_how(p->dtype)) {

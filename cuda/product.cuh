@@ -1,4 +1,5 @@
-// product: matrix products for the kernels that need one, by the sums of tile.cuh. The counterpart of core/gemm.h.
+// product: matrix products for the kernels that need one, by the sums of tile.cuh or (cublas.cuh) by cuBLASLt. The counterpart of
+// core/gemm.h.
 #pragma once
 #include "tile.cuh"
 

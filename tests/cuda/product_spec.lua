@@ -77,4 +77,62 @@ devices.describe('products', function()
     assert.are.equal(8, y[{ 5, 1 }])
     assert.are.equal(7, y[{ 70, 5 }])
   end)
+
+  -- 2^27 multiplications are cuBLASLt's at these precisions (cuda/cublas.cu), 777 columns are what the simulator's refuses.
+  describe('at lower precision, large,', function()
+    local limits = { high = 1e-3, medium = 1e-2 }
+    after_each(function() torch.set_float32_matmul_precision 'highest' end)
+
+    local function at(precision, fn)
+      torch.set_float32_matmul_precision(precision)
+      fn(function(got, want, what)
+        local error = difference(got, want)
+        assert.is_true(error <= limits[precision], ('%s, %s: %g'):format(what, precision, error))
+        assert.is_true(error > 1e-6, ('%s, %s: %g is too exact to be of that precision'):format(what, precision, error))
+      end)
+    end
+
+    it('are right in any layout', function()
+      local a, b = torch.randn(256, 1024), torch.randn(1024, 513)
+      local want = torch.matmul(a:double(), b:double())
+      at('medium', function(near) near(product(a, b), want, 'rows') end)
+      at('high', function(near)
+        near(product(a, b), want, 'rows')
+        near(product(a:t():contiguous():t(), b), want, 'a by columns')
+        near(product(a, b:t():contiguous():t()), want, 'b by columns')
+        near(product(a:t():contiguous():t(), b:t():contiguous():t()), want, 'both by columns')
+        local wide = torch.randn(1024, 1027)
+        wide[{ {}, { 2, 514 } }] = b
+        local odd, left = wide:to(device)[{ {}, { 2, 514 } }], a:to(device)
+        near(left:mm(odd), want, 'a part, on no boundary')
+        same(left:mm(odd), left:mm(odd), 'the same twice')
+        local apart = torch.zeros(512, 1024):to(device)
+        near(apart[{ { 1, 512, 2 } }]:copy_(left):mm(odd), want, 'every other row')
+      end)
+    end)
+
+    it('are right in batches, also where one factor is common', function()
+      local a, b = torch.randn(5, 128, 512), torch.randn(5, 512, 512)
+      at('medium', function(near)
+        near(a:to(device):matmul(b:to(device)), a:double():matmul(b:double()), 'batch')
+        near(a:to(device):matmul(b[2]:to(device)), a:double():matmul(b[2]:double()), 'common b')
+        near(a[2]:to(device):matmul(b:to(device)), a[2]:double():matmul(b:double()), 'common a')
+      end)
+    end)
+
+    it('linear layers are right, forward and backward', function()
+      for columns, precision in pairs{ [1024] = 'high', [777] = 'medium' } do
+        local x, w, b, dy = torch.randn(400, 512), torch.randn(columns, 512), torch.randn(columns) * 100, torch.randn(400, columns)
+        at(precision, function(near)
+          local on = {}
+          for name, t in pairs{ x = x, w = w, b = b } do on[name] = t:to(device):requires_grad_() end
+          local y = torch.nn.functional.linear(on.x, on.w, on.b)
+          y:backward(dy:to(device))
+          near(y:detach() - on.b:detach(), x:double():mm(w:double():t()), 'y')
+          near(on.x.grad, dy:double():mm(w:double()), 'dx')
+          near(on.w.grad, dy:double():t():mm(x:double()), 'dw')
+        end)
+      end
+    end)
+  end)
 end)
