@@ -127,12 +127,14 @@ function mask.boxes(sizes, canvas, opts)
   return m
 end
 
-local function fits(shape, x_shape)
-  if #shape ~= #x_shape then return false end
-  for d = 1, #shape do
-    if shape[d] ~= x_shape[d] and not (d <= 2 and shape[d] == 1) then return false end
-  end
-  return true
+-- (N or 1, C or 1, *S) for x. Written out, without tables: every layer asks.
+local function fits(shape, x)
+  local c = x._c
+  local n, sizes = c.ndim, c.shape
+  if #shape ~= n then return false end
+  return n >= 2 and (shape[1] == 1 or shape[1] == sizes[0]) and (shape[2] == 1 or shape[2] == sizes[1]) and
+    (n < 3 or shape[3] == sizes[2]) and (n < 4 or shape[4] == sizes[3]) and (n < 5 or shape[5] == sizes[4]) and
+    (n < 6 or shape[6] == sizes[5]) and (n < 7 or shape[7] == sizes[6]) and (n < 8 or shape[8] == sizes[7])
 end
 
 --- torch.mask.fits(m, x): whether a tensor of x's number of dims is (N or 1, C or 1, *S) for x (N, C, *S).
@@ -147,7 +149,7 @@ function mask.of(op, m, x)
     Tensor.check(op, 'mask', m)
     -- The Mask lives on the tensor, so that layers given the same tensor share what they derive from it.
     local known = m.as_mask
-    if known and known.version == Tensor.version(m) and fits(known.shape, shape_of(x)) then
+    if known and known.version == Tensor.version(m) and fits(known.shape, x) then
       m = known
     else
       local ndim, x_ndim = m:dim(), x:dim()
@@ -158,7 +160,7 @@ function mask.of(op, m, x)
         table.insert(strides, 1, 1) table.insert(strides, 1, 1)
         t = Tensor.as_view(op, m, shape, strides, 0)
       end
-      if not fits(shape_of(t), shape_of(x)) then
+      if not fits(shape_of(t), x) then
         fail('%s: mask: %s does not fit the input %s: expected (N or 1, C or 1, *S) or (*S)', op, Tensor.shape_text(m),
           Tensor.shape_text(x))
       end
@@ -169,7 +171,7 @@ function mask.of(op, m, x)
     end
   elseif not is_mask(m) then
     fail('%s: mask: expected nil, a mask or a tensor, got %s', op, type(m))
-  elseif not fits(m.shape, shape_of(x)) then
+  elseif not fits(m.shape, x) then
     fail('%s: mask: (%s) does not fit the input %s: expected (N or 1, C or 1, *S)', op, table.concat(m.shape, ', '),
       Tensor.shape_text(x))
   end
@@ -219,21 +221,27 @@ function methods.tensor(m, dtype)
   return t
 end
 
+local compact_keys = {}
+for dtype in pairs(Tensor.dtype_code) do compact_keys[dtype] = 'compact ' .. dtype end
+
 --- m:compact([dtype]): like tensor, but batch or channels that repeat the same memory (an expanded view) have size 1. For
 -- kernels, which broadcast.
 function methods.compact(m, dtype)
   dtype = dtype or 'float32'
   refresh(m)
-  local key = 'compact ' .. dtype
+  local key = compact_keys[dtype]
   local t = m.dense[key]
   if not t then
     if m.kind == 'tensor' then
-      local source = m.origin
-      local shape, strides, changed = shape_of(source), source:stride(), false
-      for d = 1, 2 do
-        if shape[d] > 1 and strides[d] == 0 then shape[d], changed = 1, true end
+      local source, c = m.origin, m.origin._c
+      local changed = c.shape[0] > 1 and c.stride[0] == 0 or c.shape[1] > 1 and c.stride[1] == 0
+      if changed then
+        local shape, strides = shape_of(source), source:stride()
+        for d = 1, 2 do
+          if strides[d] == 0 then shape[d] = math.min(shape[d], 1) end
+        end
+        source = Tensor.as_view('mask', source, shape, strides, 0)
       end
-      if changed then source = Tensor.as_view('mask', source, shape, strides, 0) end
       t = source.dtype == dtype and source or (changed and convert(source, dtype) or m:tensor(dtype))
     else
       t = m:tensor(dtype)
@@ -254,7 +262,8 @@ end
 function methods.dim(m) return #m.shape end
 
 -- What kernels want to know of the mask, position by position, in one pass over it (mt_mask_kinds): { kinds, valid = tensors
--- (N or 1, 1, *S), counts = positions of each kind, all_ones }.
+-- (N or 1, 1, *S); zeros, ones, equal, mixed = positions of each kind; all_ones }.
+local counts = ffi.new('int64_t[4]')
 local function scan(m)
   refresh(m)
   if not m.scanned then
@@ -263,11 +272,10 @@ local function scan(m)
     shape[2] = 1
     local valid = Tensor.empty('mask', shape, 'bool', m.device)
     local kinds = Tensor.empty('mask', shape, 'uint8', m.device)
-    local counts = ffi.new('int64_t[4]')
     check(t.K.mt_mask_kinds(valid._c, kinds._c, counts, t._c))
-    local n = {}
-    for i = 0, 3 do n[i] = tonumber(counts[i]) end
-    m.scanned = { valid = valid, kinds = kinds, counts = n, all_ones = n[0] + n[2] + n[3] == 0 }
+    local zeros, equal, mixed = tonumber(counts[0]), tonumber(counts[2]), tonumber(counts[3])
+    m.scanned = { valid = valid, kinds = kinds, zeros = zeros, ones = tonumber(counts[1]), equal = equal, mixed = mixed,
+      all_ones = zeros + equal + mixed == 0 }
   end
   return m.scanned
 end
@@ -277,7 +285,7 @@ end
 function methods.valid(m)
   if m.kind == 'full' then return nil end
   local s = scan(m)
-  if s.counts[0] == 0 then return nil end
+  if s.zeros == 0 then return nil end
   return s.valid
 end
 
@@ -302,7 +310,8 @@ function methods.to(m, device)
     moved.dense.source = m:tensor('bool'):to(there)
     moved.dense.bool = moved.dense.source
   end
-  moved.scanned = { valid = s.valid:to(there), kinds = s.kinds:to(there), counts = s.counts, all_ones = s.all_ones }
+  moved.scanned = { valid = s.valid:to(there), kinds = s.kinds:to(there), zeros = s.zeros, ones = s.ones, equal = s.equal,
+    mixed = s.mixed, all_ones = s.all_ones }
   return moved
 end
 
@@ -310,13 +319,13 @@ end
 function methods.one_channel(m)
   if m.shape[2] < 2 then return m end
   local dtype = m.kind == 'tensor' and m.origin.dtype or 'bool'
-  if m:compact(dtype):size(2) > 1 and scan(m).counts[3] > 0 then return m end
-  return m:derived('one channel', function()
-    local t = m:compact(dtype)
-    local shape = shape_of(t)
-    shape[2] = 1
-    return mask.wrap(convert(Tensor.as_view('mask', t, shape, t:stride(), 0), dtype))
-  end)
+  local t = m:compact(dtype)
+  if t._c.shape[1] > 1 and scan(m).mixed > 0 then return m end
+  local one = m:known 'one channel'
+  if one then return one end
+  local shape = shape_of(t)
+  shape[2] = 1
+  return m:keep('one channel', mask.wrap(convert(Tensor.as_view('mask', t, shape, t:stride(), 0), dtype)))
 end
 
 local function summary(m)
@@ -353,7 +362,7 @@ end
 function methods.is_binary(m)
   if m.kind ~= 'tensor' or m.origin.dtype == 'bool' then return true end
   local s = scan(m)
-  if s.counts[3] == 0 then return s.counts[2] == 0 end
+  if s.mixed == 0 then return s.equal == 0 end
   local all = summary(m)      -- positions whose channels differ
   for n, count in ipairs(all.valid) do
     if all.sum[n] ~= count then return false end
@@ -380,6 +389,17 @@ function methods.derived(m, key, make)
     value = make(m)
     m.cache[key] = value
   end
+  return value
+end
+
+--- m:known(key), m:keep(key, value) -> value: the same in two steps, for what runs at every step of a training: a closure per call
+-- is neither free nor compiled.
+function methods.known(m, key)
+  refresh(m)
+  return m.cache[key]
+end
+function methods.keep(m, key, value)
+  m.cache[key] = value
   return value
 end
 

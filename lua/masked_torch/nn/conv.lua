@@ -171,14 +171,23 @@ end
 
 -- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
 -- the output is masked by it; that is the masked operator without re-weighting.
+local calls = setmetatable({}, { __mode = 'k' })     -- of each layer the options it calls with: geometry.frame remembers there
+local functions = { 'conv1d', 'conv2d', 'conv3d' }
+
 local function forward(self, x, mask)
   self:check_input(x)
-  local opts, dims = self:functional_options(), self.dims
   if mask == nil then
-    opts.padding_mode = self.padding_mode
-    local y = F['conv' .. dims .. 'd'](x, self.weight, self.bias, opts)
+    local call = calls[self]
+    if not call then
+      call = options.own{ whole = true }
+      calls[self] = call
+    end
+    call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
+    call.padding_mode = self.padding_mode
+    local y = F[functions[self.dims]](x, self.weight, self.bias, call)
     return y, nil
   end
+  local opts, dims = self:functional_options(), self.dims
   if self.padding_mode ~= 'zeros' then
     x, mask = self:pad_by_mode(x, masks.of(getmetatable(self).__name, mask, x))
     opts.padding = 0

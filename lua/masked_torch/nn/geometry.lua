@@ -6,8 +6,9 @@
 local ffi = require 'ffi'
 local native = require 'masked_torch.native'
 local spatial = require 'masked_torch.autograd.spatial'
+local Tensor = require 'masked_torch.tensor'
 
-local fail = native.fail
+local C, fail = native.cpu, native.fail
 
 local geometry = {}
 
@@ -88,6 +89,50 @@ function geometry.output_size(op, g, input)
   native.check(native.cpu.mt_conv_output_size(to, from, g))
   for d = 1, g.dims do result[d] = tonumber(to[d - 1]) end
   return result
+end
+
+-- A number, a word or a list of numbers, to be compared with same(); nil where it holds something else.
+local function copy(value)
+  if type(value) ~= 'table' then return value end
+  for d = 1, #value do
+    if type(value[d]) ~= 'number' then return nil end
+  end
+  return { value[1], value[2], value[3] }
+end
+
+local function same(value, known)
+  if type(value) ~= 'table' or type(known) ~= 'table' then return value == known end
+  return value[1] == known[1] and value[2] == known[2] and value[3] == known[3] and value[4] == nil
+end
+
+local shape_of_eight = ffi.typeof('int64_t[8]')
+
+local function shape_array(shape)
+  local array = shape_of_eight()
+  for d = 1, #shape do array[d - 1] = shape[d] end
+  return array
+end
+
+--- geometry.frame(op, x, w, opts) -> what follows from sizes and options alone, not to be changed by others:
+--   { dims =, geometry = mt_conv, spatial = sizes of x's spatial axes, out = of y's, shape = {N, O, *out}, strides = channels-last }
+-- It stays in opts.frame: options that a layer keeps (options.own) give the same table as long as nothing changes.
+function geometry.frame(op, x, w, opts)
+  local frame, dims = opts.frame, x._c.ndim - 2
+  if frame and frame.dims == dims and frame.dtype == x.dtype and C.mt_tensor_has_shape(x._c, dims + 2, frame.of_x) == 1 and
+    C.mt_tensor_has_shape(w._c, dims + 2, frame.of_w) == 1 and frame.groups == opts.groups and same(opts.stride, frame.stride) and
+    same(opts.padding, frame.padding) and same(opts.dilation, frame.dilation) then
+    return frame
+  end
+  local shape, of_w = x:size(), w:size()
+  local kernel, within = { unpack(of_w, 3) }, { unpack(shape, 3) }
+  local g = geometry.conv(op, dims, kernel, opts)
+  local out = geometry.output_size(op, g, within)
+  local of_y = { shape[1], of_w[1], unpack(out) }
+  frame = { dims = dims, dtype = x.dtype, geometry = g, spatial = within, out = out, shape = of_y,
+    strides = Tensor.channels_last(of_y), of_x = shape_array(shape), of_w = shape_array(of_w), groups = opts.groups,
+    stride = copy(opts.stride), padding = copy(opts.padding), dilation = copy(opts.dilation) }
+  opts.frame = frame.stride ~= nil and frame.padding ~= nil and frame.dilation ~= nil and frame or nil
+  return frame
 end
 
 --- geometry.spatial(x) -> table: the spatial sizes of an (N, C, *S) tensor.

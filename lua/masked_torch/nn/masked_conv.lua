@@ -141,14 +141,29 @@ local function check_compat_mask(self, mask, x)
   end
 end
 
-function Base:forward(x, mask)
-  local name, call, preset = name_of(self), options.own{}, self.preset
-  self:check_input(x)
-  mask = masks.of(name, mask, x)
-  for i = 1, #preset.fixed do call[preset.fixed[i][1]] = preset.fixed[i][2] end
+-- What the operator is told, one table per layer, brought up to date at every call: geometry.frame keeps there what follows.
+local calls = setmetatable({}, { __mode = 'k' })
+
+local function call_of(self)
+  local call, preset = calls[self], self.preset
+  if not call then
+    call = options.own{ whole = true, rule = 'keep', reweight = 'none', alpha = 1, border = false, gate = 'mask', premask = 'select',
+      multichannel = false, compat = false }
+    for i = 1, #preset.fixed do call[preset.fixed[i][1]] = preset.fixed[i][2] end
+    calls[self] = call
+  end
+  call.premask = preset.call.premask or 'select'
   for i = 1, #preset.chosen do call[preset.chosen[i]] = self[preset.chosen[i]] end
+  call.eps = call.eps or 0
   call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
   call.gate_weight, call.gate_bias = self.gate_weight, self.gate_bias
+  return call
+end
+
+function Base:forward(x, mask)
+  local name, call = name_of(self), call_of(self)
+  self:check_input(x)
+  mask = masks.of(name, mask, x)
   if self.compat then
     if mask then check_compat_mask(self, mask, x) end
     call.premask, call.eps = 'none', self.eps or 1e-8

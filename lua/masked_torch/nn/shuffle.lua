@@ -21,10 +21,23 @@ local function with_channels(mask, channels)
   return Tensor.as_view('mask', t, shape, strides, 0)
 end
 
+-- 'unshuffle 2 64', made once per factor and channels.
+local names = {}
+local function name_of(r, channels)
+  local list = names[r] or {}
+  names[r] = list
+  local name = list[channels]
+  if not name then
+    name = ('unshuffle %d %d'):format(r, channels)
+    list[channels] = name
+  end
+  return name
+end
+
 local function unshuffle_mask(mask, x, r)
-  return mask:derived(('unshuffle %d %d'):format(r, x:size(2)), function()
-    return Mask.wrap(F.pixel_unshuffle(with_channels(mask, x:size(2)), r))
-  end)
+  local channels = x:size(2)
+  local name = name_of(r, channels)
+  return mask:known(name) or mask:keep(name, Mask.wrap(F.pixel_unshuffle(with_channels(mask, channels), r)))
 end
 
 local function shuffle_mask(mask, x, r)

@@ -33,15 +33,16 @@ local function input_gradient(x, dy, w, g)
   return dx
 end
 
--- y = conv(x, w) + b; g: mt_conv
+local names = { 'conv1d', 'conv2d', 'conv3d' }
+
+-- y = conv(x, w) + b; frame: of geometry.frame
 local conv = autograd.op{
   name = 'conv',
-  forward = function(ctx, x, w, b, g)
-    local op = 'conv' .. g.dims .. 'd'
-    local y = channels_last(op, x, w:size(1), geometry.output_size(op, g, geometry.spatial(x)))
-    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, g, nil, nil, nil, nil))
+  forward = function(ctx, x, w, b, frame)
+    local y = Tensor.empty(names[frame.dims], frame.shape, x.dtype, x.device, frame.strides)
+    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, frame.geometry, nil, nil, nil, nil))
     ctx:save(x, w)
-    ctx.geometry = g
+    ctx.geometry = frame.geometry
     return y
   end,
   backward = function(ctx, dy)
@@ -77,9 +78,9 @@ local conv_transpose = autograd.op{
 
 local axes = { { 'k' }, { 'kh', 'kw' }, { 'kd', 'kh', 'kw' } }
 
--- Types, devices, ranks and channels, with both shapes in every message. `outputs`, `inputs`: the sizes of w's first two
--- dims in words; rows: which of them meets x's channels.
-local function check_arguments(op, dims, x, w, b, expected_weight, outputs)
+-- Types, devices, ranks and channels, with both shapes in every message. accepts: w has the rank and channels that `expected`
+-- says in words (a function, for the message); outputs: how many channels y has.
+local function check_arguments(op, dims, x, w, b, accepts, expected, groups, outputs)
   Tensor.check(op, 'input', x)
   Tensor.check(op, 'weight', w)
   if x:dim() ~= dims + 2 then
@@ -89,8 +90,8 @@ local function check_arguments(op, dims, x, w, b, expected_weight, outputs)
   if not Tensor.floating[x.dtype] then
     fail('%s: input: expected float32 or float64, got %s %s', op, Tensor.shape_text(x), x.dtype)
   end
-  if not (w:dim() == dims + 2 and expected_weight.accepts) then
-    fail('%s: weight: expected (%s, %s), got %s %s; input %s', op, expected_weight.text, table.concat(axes[dims], ', '),
+  if not (w:dim() == dims + 2 and accepts) then
+    fail('%s: weight: expected (%s, %s), got %s %s; input %s', op, expected(x, groups), table.concat(axes[dims], ', '),
       Tensor.shape_text(w), w.dtype, Tensor.shape_text(x))
   end
   if w.dtype ~= x.dtype then
@@ -126,10 +127,15 @@ end
 local conv_defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1,
   padding_mode = 'zeros' }
 
+local function expected_plain(x, groups)
+  return ('out, %d'):format(x:size(2) / groups) .. (groups > 1 and (' (groups %d)'):format(groups) or '')
+end
+
 local function convolution(dims)
   local op = 'conv' .. dims .. 'd'
   return function(x, w, b, opts)
-    opts = options.parse(op, conv_defaults, opts)
+    -- A layer keeps a table with all of them.
+    if not (options.is_own(opts) and opts.whole) then opts = options.parse(op, conv_defaults, opts) end
     options.choice(op, 'padding_mode', opts.padding_mode, modes)
     native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
     Tensor.check(op, 'input', x)
@@ -140,18 +146,22 @@ local function convolution(dims)
         Tensor.shape_text(x), Tensor.shape_text(w))
     end
     local outputs = w:dim() > 0 and w:size(1) or 0
-    check_arguments(op, dims, x, w, b, { accepts = w:dim() > 1 and w:size(2) == channels / opts.groups,
-      text = ('out, %d'):format(channels / opts.groups) .. (opts.groups > 1 and (' (groups %d)'):format(opts.groups) or '') },
+    check_arguments(op, dims, x, w, b, w:dim() > 1 and w:size(2) == channels / opts.groups, expected_plain, opts.groups,
       outputs)
-    local g = geometry.conv(op, dims, geometry.spatial(w), opts)
-    if opts.padding_mode ~= 'zeros' then x = pad_by_mode(x, g, opts.padding_mode) end
-    local y = conv(x, w, b, g)
+    if opts.padding_mode ~= 'zeros' then
+      local g = geometry.conv(op, dims, geometry.spatial(w), opts)
+      x = pad_by_mode(x, g, opts.padding_mode)
+      opts = { stride = opts.stride, padding = 0, dilation = opts.dilation, groups = opts.groups }
+    end
+    local y = conv(x, w, b, geometry.frame(op, x, w, opts))
     return y
   end
 end
 
 local transpose_defaults = { stride = options.any(1), padding = options.any(0), output_padding = options.any(0),
   dilation = options.any(1), groups = 1 }
+
+local function expected_transposed(x) return ('%d, out / groups'):format(x:size(2)) end
 
 local function transposed(dims)
   local op = 'conv_transpose' .. dims .. 'd'
@@ -161,8 +171,8 @@ local function transposed(dims)
     Tensor.check(op, 'input', x)
     Tensor.check(op, 'weight', w)
     local channels = x:dim() > 1 and x:size(2) or 0
-    check_arguments(op, dims, x, w, b, { accepts = w:dim() > 1 and w:size(1) == channels,
-      text = ('%d, out / groups'):format(channels) }, w:dim() > 1 and w:size(2) * opts.groups or 0)
+    check_arguments(op, dims, x, w, b, w:dim() > 1 and w:size(1) == channels, expected_transposed, opts.groups,
+      w:dim() > 1 and w:size(2) * opts.groups or 0)
     if channels % opts.groups ~= 0 then
       fail('%s: input: %d channels cannot be split into %d groups; input %s, weight %s', op, channels, opts.groups,
         Tensor.shape_text(x), Tensor.shape_text(w))

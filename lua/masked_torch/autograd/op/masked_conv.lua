@@ -21,7 +21,8 @@ local function same_layout(x)
 end
 
 -- y = gate((conv(cleared x, w)) * q^alpha + b); see masked_conv.h. plan, all but the first two optional:
---   geometry, out           mt_conv; sizes of y's axes
+--   geometry                mt_conv
+--   shape, strides          of y
 --   valid, active           the pixels of x that count and those of y that are computed (conv.h)
 --   clear, clear_kernel     the mask of x and what applies it, where `valid` does not say everything
 --   pass                    the gradient of cleared holes passes
@@ -44,8 +45,7 @@ local masked_conv = autograd.op{
       r = same_layout(plan.q)
       check(K.mt_masked_conv_power(r._c, plan.q._c, alpha:item()))
     end
-    local shape = { x:size(1), w:size(1), unpack(plan.out) }
-    local y = Tensor.empty('masked_conv', shape, x.dtype, x.device, Tensor.channels_last(shape))
+    local y = Tensor.empty('masked_conv', plan.shape, x.dtype, x.device, plan.strides)
     local raw     -- only the gradient of alpha needs the unfinished result
     if one_channel(r) and one_channel(m) and not (learnt and ctx.needs[4]) then
       check(K.mt_conv_forward(y._c, x._c, w._c, handle(b), g, handle(plan.valid), handle(plan.active), handle(r), handle(m)))
@@ -100,6 +100,8 @@ local rules = { keep = 0, grow = 1, erode = 2, coverage = 3, confidence = 4, cen
 local rule_weighs = { confidence = true, centre = true }
 local norms = { count = 0, l1 = 1, l2 = 2 }
 local clear_kernels = { select = 'mt_mask_select', values = 'mt_mask_select', multiply = 'mt_mask_apply' }
+
+-- ---- what follows from sizes and options: kept in their frame (nn/geometry.lua) --------------------------------------
 
 local function geometry_key(g)
   local list = { g.groups }
@@ -167,32 +169,69 @@ local function taps_inside(g, size, out)
   return true
 end
 
-local function window_struct(g, opts, multiplicity)
-  local v = ffi.new('mt_window')
-  for d = 0, g.dims - 1 do v.centre[d] = centre_tap(g, d, opts) end
+local function complete(frame, opts)
+  local g = frame.geometry
+  frame.inside, frame.touching = centres_inside(g, opts, frame.spatial, frame.out), taps_inside(g, frame.spatial, frame.out)
+  frame.identity = is_identity(g, opts, frame.spatial, frame.out)
+  frame.window, frame.maps = ffi.new('mt_window'), {}
+  for d = 0, g.dims - 1 do frame.window.centre[d] = centre_tap(g, d, opts) end
+end
+
+local function window_of(frame, opts, multiplicity)
+  local v = frame.window
   v.border, v.strict, v.multiplicity, v.eps = opts.border and 1 or 0, opts.compat and 1 or 0, multiplicity, opts.eps
   return v
 end
 
--- Everything about one call: c = { x, w, mask (a Mask), dense (its compact tensor), g, out, opts, key }.
+-- Shape and strides of a map over the outputs.
+local function map_shape(frame, N, channels)
+  if N == frame.shape[1] and channels == frame.shape[2] then return frame.shape, frame.strides end
+  local map = frame.maps[channels]
+  if not map or map.shape[1] ~= N then
+    local shape = { N, channels, unpack(frame.out) }
+    map = { shape = shape, strides = Tensor.channels_last(shape) }
+    frame.maps[channels] = map
+  end
+  return map.shape, map.strides
+end
+
+-- Under which names a mask keeps what rules and ratios make of it: they say everything that it depends on.
+local function names_of(c)
+  local frame, opts, multi = c.frame, c.opts, c.opts.multichannel or c.per_channel
+  local names = frame[multi]
+  if not names or names.border ~= opts.border or names.eps ~= opts.eps then
+    local key = ('%s %s%s border %s multi %s eps %.17g in %d out %d'):format(c.x.dtype, geometry_key(frame.geometry),
+      opts.padding == 'causal' and ' causal' or '', tostring(opts.border), tostring(multi), opts.eps, c.w:size(2), c.w:size(1))
+    names = { border = opts.border, eps = opts.eps, ratio = 'conv ratio ' .. key, key = key, mask = {} }
+    for rule in pairs(rules) do names.mask[rule] = 'conv mask ' .. rule .. ' ' .. key end
+    frame[multi] = names
+  end
+  return names
+end
+
+-- ---- masks and ratios --------------------------------------------------------------------------------------------------
+
+-- Everything about one call: c = { x, w, mask (a Mask), dense (its compact tensor), frame, opts, per_channel }.
+local function map_tensor(c, channels)
+  local shape, strides = map_shape(c.frame, tonumber(c.dense._c.shape[0]), channels)
+  return (Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, strides))
+end
+
 local function plan_tensor(c, kernel, code, weighted, opts)
-  local dense = c.dense
-  local channels = (weighted or (c.per_channel and c.g.groups > 1)) and c.w:size(1) or 1
-  local shape = { dense:size(1), channels, unpack(c.out) }
-  local t = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
+  local dense, frame = c.dense, c.frame
+  local t = map_tensor(c, (weighted or (c.per_channel and opts.groups > 1)) and c.w:size(1) or 1)
   local multiplicity = dense:size(2) == 1 and (opts.multichannel or c.per_channel) and c.w:size(2) or 1
-  check(c.x.K[kernel](t._c, dense._c, c.mask:kinds()._c, weighted and c.w._c or nil, c.g, window_struct(c.g, opts, multiplicity),
-    code))
+  check(c.x.K[kernel](t._c, dense._c, c.mask:kinds()._c, weighted and c.w._c or nil, frame.geometry,
+    window_of(frame, opts, multiplicity), code))
   return t
 end
 
 -- Confidences and ratios by the same norm are made of the same sums: one pass gives both, new mask and ratios.
 local function confidences(c)
-  local shape = { c.dense:size(1), c.w:size(1), unpack(c.out) }
-  local m = Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, Tensor.channels_last(shape))
+  local m = map_tensor(c, c.w:size(1))
   local q = same_layout(m)
-  check(c.x.K.mt_masked_conv_confidence(m._c, q._c, c.dense._c, c.mask:kinds()._c, c.w._c, c.g,
-    window_struct(c.g, c.opts, 1)))
+  check(c.x.K.mt_masked_conv_confidence(m._c, q._c, c.dense._c, c.mask:kinds()._c, c.w._c, c.frame.geometry,
+    window_of(c.frame, c.opts, 1)))
   return m, q
 end
 
@@ -201,31 +240,38 @@ local function output_mask(c)
   -- A one-channel mask for many channels stays one channel; elsewhere it is weighted when eps shows.
   local exact = opts.compat or opts.eps > 0 and (c.per_channel or c.x:size(2) == 1)
   if rule == 'centre' and c.dense:size(2) == 1 and not exact then rule = 'keep' end
-  if rule == 'keep' and c.dense:size(2) == 1 and is_identity(c.g, opts, geometry.spatial(c.x), c.out) then return c.mask end
+  if rule == 'keep' and c.dense:size(2) == 1 and c.frame.identity then return c.mask end
   local weighted = rule_weighs[rule] or false
   if rule == 'confidence' and c.confidence then return masks.wrap(c.confidence) end
-  local function make() return masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], weighted, opts)) end
-  if weighted then return make() end
-  return c.mask:derived(('conv mask %s %s'):format(rule, c.key), make)
+  if weighted then return masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], true, opts)) end
+  local name = names_of(c).mask[rule]
+  return c.mask:known(name) or
+    c.mask:keep(name, masks.wrap(plan_tensor(c, 'mt_masked_conv_mask', rules[rule], false, opts)))
 end
 
 local function ratios(c, alpha)
   local opts = c.opts
   local weighted = opts.reweight ~= 'count'
-  local function make() return plan_tensor(c, 'mt_masked_conv_ratio', norms[opts.reweight], weighted, opts) end
-  local q
+  local names, q = not weighted and names_of(c), nil
   if opts.reweight == 'l1' and opts.rule == 'confidence' then
     c.confidence, q = confidences(c)
+  elseif weighted then
+    q = plan_tensor(c, 'mt_masked_conv_ratio', norms[opts.reweight], true, opts)
   else
-    q = weighted and make() or c.mask:derived('conv ratio ' .. c.key, make)
+    q = c.mask:known(names.ratio) or
+      c.mask:keep(names.ratio, plan_tensor(c, 'mt_masked_conv_ratio', norms.count, false, opts))
   end
   if Tensor.is_tensor(alpha) or alpha == 1 then return q, q end
-  local function power()
-    local r = same_layout(q)
-    check(c.x.K.mt_masked_conv_power(r._c, q._c, alpha))
-    return r
+  if names and names.alpha ~= alpha then
+    names.alpha, names.power = alpha, ('conv power %.17g %s'):format(alpha, names.key)
   end
-  return q, weighted and power() or c.mask:derived(('conv power %.17g %s'):format(alpha, c.key), power)
+  local r = names and c.mask:known(names.power)
+  if not r then
+    r = same_layout(q)
+    check(c.x.K.mt_masked_conv_power(r._c, q._c, alpha))
+    if names then c.mask:keep(names.power, r) end
+  end
+  return q, r
 end
 
 -- Is the result of a mask of ones full as well? inside: every window has its centre in the image.
@@ -245,40 +291,42 @@ local function is_plain(mask, opts, inside, touching)
 end
 
 -- The result of a full mask where it stays full: nil for nil.
-local function still_full(mask, g, opts, x, out)
+local function still_full(mask, frame, x)
   if not mask then return nil end
-  if mask:size(2) == 1 and is_identity(g, opts, geometry.spatial(x), out) then return mask end
-  return full_mask({ mask:size(1), 1, unpack(out) }, x.device)
+  if mask.shape[2] == 1 and frame.identity then return mask end
+  return full_mask((map_shape(frame, mask.shape[1], 1)), x.device)
 end
 
 -- The dense mask, a pixel's channels side by side where x's are: kernels walk both together.
 local function dense_mask(mask, x)
   local t = mask:compact(x.dtype)
-  if t:size(2) == 1 or t:stride()[2] == 1 or x:stride()[2] ~= 1 then return t end
-  return mask:derived('channels last ' .. x.dtype, function()
-    local shape = t:size()
-    local turned = Tensor.empty('masked_conv', shape, t.dtype, t.device, Tensor.channels_last(shape))
-    check(t.K.mt_tensor_copy(turned._c, t._c))
-    return turned
-  end)
+  local c = t._c
+  if c.shape[1] == 1 or c.stride[1] == 1 or x._c.stride[1] ~= 1 then return t end
+  local name = 'channels last ' .. x.dtype
+  local turned = mask:known(name)
+  if turned then return turned end
+  local shape = t:size()
+  turned = Tensor.empty('masked_conv', shape, t.dtype, t.device, Tensor.channels_last(shape))
+  check(t.K.mt_tensor_copy(turned._c, t._c))
+  return mask:keep(name, turned)
 end
 
-local function make_plan(op, x, w, mask, g, opts, alpha)
-  local out = geometry.output_size(op, g, geometry.spatial(x))
-  local plan = { geometry = g, out = out }
-  local inside, touching = centres_inside(g, opts, geometry.spatial(x), out), taps_inside(g, geometry.spatial(x), out)
-  if is_plain(mask, opts, inside, touching) then return plan, still_full(mask, g, opts, x, out) end
+local function make_plan(x, w, mask, frame, opts, alpha)
+  local plan = { geometry = frame.geometry, shape = frame.shape, strides = frame.strides, valid = nil, active = nil, pass = nil,
+    clear = nil, clear_kernel = nil, q = nil, r = nil, m = nil, soft = nil }
+  if frame.inside == nil then complete(frame, opts) end
+  local inside = frame.inside
+  if is_plain(mask, opts, inside, frame.touching) then return plan, still_full(mask, frame, x) end
   local given, full = mask, not mask or mask:all_valid()
   if not mask or full and not opts.compat and not (opts.rule == 'centre' and opts.eps > 0) then
-    mask = full_mask({ 1, 1, unpack(geometry.spatial(x)) }, x.device)
+    frame.full = frame.full or { 1, 1, unpack(frame.spatial) }
+    mask = full_mask(frame.full, x.device)
   end
   -- A mask that says the same in every channel is one of one channel, which counts once per channel.
-  local per_channel = mask:size(2) > 1
+  local per_channel = mask.shape[2] > 1
   local base = mask:one_channel()
-  local c = { x = x, w = w, mask = base, g = g, out = out, opts = opts, dense = dense_mask(base, x), per_channel = per_channel }
-  c.key = ('%s %s%s border %s multi %s eps %.17g in %d out %d'):format(x.dtype, geometry_key(g),
-    opts.padding == 'causal' and ' causal' or '', tostring(opts.border),
-    tostring(opts.multichannel or per_channel), opts.eps, w:size(2), w:size(1))
+  local c = { x = x, w = w, mask = base, frame = frame, opts = opts, dense = dense_mask(base, x), per_channel = per_channel,
+    confidence = nil }
   if opts.premask ~= 'none' and not full then
     plan.valid, plan.pass = base:valid(), opts.premask == 'values'
     if c.dense:size(2) > 1 or opts.premask == 'multiply' and not base:is_binary() then
@@ -288,14 +336,14 @@ local function make_plan(op, x, w, mask, g, opts, alpha)
   if opts.reweight ~= 'none' and alpha ~= 0 then plan.q, plan.r = ratios(c, alpha) end
   if not given and (opts.rule == 'keep' or opts.rule == 'centre') or
     full and not opts.compat and stays_full(opts, inside) then
-    return plan, still_full(given, g, opts, x, out)
+    return plan, still_full(given, frame, x)
   end
   local result = output_mask(c)
   if opts.gate == 'mask' then
     plan.m, plan.active = result:compact(x.dtype), result:valid()
     plan.soft = plan.m:size(2) > 1 or not result:is_binary()
   end
-  if per_channel and result:size(2) == 1 and (rule_weighs[opts.rule] or g.groups > 1) then
+  if per_channel and result.shape[2] == 1 and (rule_weighs[opts.rule] or opts.groups > 1) then
     result = result:expand(result:size(1), w:size(1))
   end
   return plan, result
@@ -327,20 +375,29 @@ local function check_arguments(op, x, w, b, opts)
   native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
   local C, groups = x:size(2), opts.groups
   if C % groups ~= 0 then fail('%s: input: %d channels cannot be split into %d groups', op, C, groups) end
-  check_parameter(op, 'weight', w, x, ('(out, %d, one size for each of %d axes)'):format(C / groups, dims),
-    w:dim() == dims + 2 and w:size(2) == C / groups and w:size(1) % groups == 0)
+  local fitting = w:dim() == dims + 2 and w:size(2) == C / groups and w:size(1) % groups == 0
+  if not fitting or w.dtype ~= x.dtype or w.device ~= x.device then
+    check_parameter(op, 'weight', w, x, ('(out, %d, one size for each of %d axes)'):format(C / groups, dims), fitting)
+  end
   if b ~= nil then
     Tensor.check(op, 'bias', b)
-    check_parameter(op, 'bias', b, x, ('(%d)'):format(w:size(1)), b:dim() == 1 and b:size(1) == w:size(1))
+    fitting = b:dim() == 1 and b:size(1) == w:size(1)
+    if not fitting or b.dtype ~= x.dtype or b.device ~= x.device then
+      check_parameter(op, 'bias', b, x, ('(%d)'):format(w:size(1)), fitting)
+    end
   end
   return dims
 end
 
+local choices = { rule = { 'keep', 'grow', 'erode', 'coverage', 'confidence', 'centre' },
+  reweight = { 'none', 'count', 'l1', 'l2' }, gate = { 'mask', 'none', 'sigmoid' },
+  premask = { 'select', 'values', 'multiply', 'none' } }
+
 local function check_choices(op, x, opts)
-  options.choice(op, 'rule', opts.rule, { 'keep', 'grow', 'erode', 'coverage', 'confidence', 'centre' })
-  options.choice(op, 'reweight', opts.reweight, { 'none', 'count', 'l1', 'l2' })
-  options.choice(op, 'gate', opts.gate, { 'mask', 'none', 'sigmoid' })
-  options.choice(op, 'premask', opts.premask, { 'select', 'values', 'multiply', 'none' })
+  options.choice(op, 'rule', opts.rule, choices.rule)
+  options.choice(op, 'reweight', opts.reweight, choices.reweight)
+  options.choice(op, 'gate', opts.gate, choices.gate)
+  options.choice(op, 'premask', opts.premask, choices.premask)
   native.number(op, 'eps', opts.eps)
   if not (opts.eps >= 0 and opts.eps < math.huge) then fail('%s: eps: expected at least 0, got %g', op, opts.eps) end
   if Tensor.is_tensor(opts.alpha) then
@@ -384,15 +441,15 @@ end
 -- 2018 (normalised), Graham and van der Maaten 2017 (submanifold), Yu et al. 2019 (gated).
 local function public(op, expected_dims)
   return function(x, w, b, mask, opts)
-    opts = options.parse(op, defaults, opts)
+    -- A layer keeps a table with all of them.
+    if not (options.is_own(opts) and opts.whole) then opts = options.parse(op, defaults, opts) end
     local dims = check_arguments(op, x, w, b, opts)
     if expected_dims and dims ~= expected_dims then
       fail('%s: input: expected %d dimensions, got %s %s', op, expected_dims + 2, Tensor.shape_text(x), x.dtype)
     end
     check_choices(op, x, opts)
     mask = masks.of(op, mask, x)
-    local g = geometry.conv(op, dims, geometry.spatial(w), opts)
-    local plan, result = make_plan(op, x, w, mask, g, opts, opts.alpha)
+    local plan, result = make_plan(x, w, mask, geometry.frame(op, x, w, opts), opts, opts.alpha)
     local y = masked_conv(x, w, b, opts.alpha, plan)
     if opts.gate == 'sigmoid' then
       local gw, gb = opts.gate_weight, opts.gate_bias
@@ -402,7 +459,7 @@ local function public(op, expected_dims)
         check_parameter(op, 'gate_bias', gb, x, ('(%d)'):format(w:size(1)),
           Tensor.is_tensor(gb) and gb:dim() == 1 and gb:size(1) == w:size(1))
       end
-      local gate_plan = { geometry = g, out = plan.out, valid = plan.valid, clear = plan.clear,
+      local gate_plan = { geometry = plan.geometry, shape = plan.shape, strides = plan.strides, valid = plan.valid, clear = plan.clear,
         clear_kernel = plan.clear_kernel, pass = plan.pass }
       local gate = masked_conv(x, gw, gb, 1, gate_plan)
       y = y * gate:sigmoid()
@@ -418,8 +475,7 @@ return {
   -- alpha, plan).
   plan = function(x, w, mask, opts)
     opts = options.parse('masked_conv', defaults, opts)
-    local g = geometry.conv('masked_conv', x:dim() - 2, geometry.spatial(w), opts)
-    return make_plan('masked_conv', x, w, masks.of('masked_conv', mask, x), g, opts, opts.alpha)
+    return make_plan(x, w, masks.of('masked_conv', mask, x), geometry.frame('masked_conv', x, w, opts), opts, opts.alpha)
   end,
   masked_conv = masked_conv,
   functional = {
