@@ -104,6 +104,8 @@ int mt_parallel(int64_t n, int64_t grain, mt_task task, void *context);
 
 // A contiguous copy of t (or t itself with another reference when it already is contiguous).
 int mt_contiguous(mt_tensor **out, const mt_tensor *t);
+// A header of no dims over the element at i (0-based); an index outside is an error of "index".
+int mt_element_of(mt_tensor *element, const mt_tensor *t, const int64_t *i);
 // Row-major strides of a shape.
 void mt_row_major(int64_t *stride, int32_t ndim, const int64_t *shape);
 

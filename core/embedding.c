@@ -8,18 +8,9 @@ int mt_embedding_forward(mt_tensor *y, const mt_tensor *weight, const mt_tensor 
   MT_TRY(mt_check_output("embedding", "output", y));
   MT_TRY(mt_check_overlap("embedding", y, weight, false));
   MT_TRY(mt_positions(&positions, "embedding", index, weight->shape[0], -1, NULL));
-  mt_tensor at = mt_embedding_raised(positions, positions->ndim, weight->shape[1], 0), out = *y;
-  if (index->ndim == 0) {
-    at = mt_embedding_raised(&at, 0, 1, 0);
-    out = mt_embedding_raised(y, 0, 1, 0);
-  }
-  mt_tensor table = out;  // y's shape over the weight's memory: the first dim chooses the row, the last runs along it
-  memset(table.stride, 0, sizeof table.stride);
-  table.data = weight->data;
-  table.storage = weight->storage;
-  table.stride[0] = weight->stride[0];
-  table.stride[out.ndim - 1] = weight->stride[1];
-  int status = mt_positions_gather(&out, &table, 0, &at);
+  mt_tensor to, table, at;
+  mt_embedding_gather(&to, &table, &at, y, weight, positions);
+  int status = mt_positions_gather(&to, &table, 0, &at);
   mt_tensor_release(positions);
   return status;
 }
@@ -38,16 +29,9 @@ int mt_embedding_backward(mt_tensor *dweight, const mt_tensor *dy, const mt_tens
     status = mt_tensor_fill(dweight, 0);
   }
   if (status == MT_OK) {
-    const int64_t n = index->numel, d = dweight->shape[1];
-    mt_tensor at = *dense, src = *rows;
-    at.ndim = src.ndim = 2;
-    at.shape[0] = src.shape[0] = n;
-    at.shape[1] = src.shape[1] = d;
-    at.stride[0] = 1;
-    at.stride[1] = 0;
-    src.stride[0] = d;
-    src.stride[1] = 1;
-    status = mt_positions_add(dweight, 0, &at, &src, 1);
+    mt_tensor at, from;
+    mt_embedding_scatter(&at, &from, dense, rows);
+    status = mt_positions_add(dweight, 0, &at, &from, 1);
   }
   mt_tensor_release(dense);
   mt_tensor_release(rows);

@@ -56,6 +56,17 @@ int mt_index_check_flip(const mt_tensor *y, const mt_tensor *x) {
   return mt_check_overlap("flip", y, x, false);
 }
 
+mt_tensor mt_index_flipped(const mt_tensor *x, int32_t dims) {
+  mt_tensor from = *x;
+  for (int32_t d = 0; d < x->ndim && x->numel > 0; d++) {
+    if (dims >> d & 1) {
+      from.data = (char *)from.data + (x->shape[d] - 1) * x->stride[d] * mt_dtype_size(x->dtype);
+      from.stride[d] = -x->stride[d];
+    }
+  }
+  return from;
+}
+
 int mt_index_check_fill(const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask) {
   MT_TRY(mt_check_tensor("masked_fill", "input", x));
   MT_TRY(mt_check_like("masked_fill", "output", y, x));
@@ -87,7 +98,8 @@ int mt_embedding_check(const char *name, const mt_tensor *rows, const char *tabl
   return mt_check_shape("embedding", name, rows, index->ndim + 1, shape);
 }
 
-mt_tensor mt_embedding_raised(const mt_tensor *t, int32_t at, int64_t size, int64_t stride) {
+// A header of t with one more dim, of this size and stride, at `at`.
+static mt_tensor raised(const mt_tensor *t, int32_t at, int64_t size, int64_t stride) {
   mt_tensor r = *t;
   for (int32_t d = t->ndim; d > at; d--) {
     r.shape[d] = t->shape[d - 1];
@@ -98,4 +110,34 @@ mt_tensor mt_embedding_raised(const mt_tensor *t, int32_t at, int64_t size, int6
   r.ndim = t->ndim + 1;
   r.numel = t->numel * size;
   return r;
+}
+
+void mt_embedding_gather(mt_tensor *to, mt_tensor *table, mt_tensor *at, const mt_tensor *y, const mt_tensor *weight,
+                         const mt_tensor *index) {
+  *to = *y;
+  *at = raised(index, index->ndim, weight->shape[1], 0);
+  if (index->ndim == 0) {
+    *at = raised(at, 0, 1, 0);
+    *to = raised(y, 0, 1, 0);
+  }
+  *table = *to;  // the first dim chooses the row, the last runs along it
+  memset(table->stride, 0, sizeof table->stride);
+  table->data = weight->data;
+  table->storage = weight->storage;
+  table->shape[0] = weight->shape[0];
+  table->stride[0] = weight->stride[0];
+  table->stride[to->ndim - 1] = weight->stride[1];
+}
+
+void mt_embedding_scatter(mt_tensor *at, mt_tensor *from, const mt_tensor *index, const mt_tensor *dy) {
+  const int64_t width = dy->shape[dy->ndim - 1];
+  *at = *index;
+  *from = *dy;
+  at->ndim = from->ndim = 2;
+  at->shape[0] = from->shape[0] = index->numel;
+  at->shape[1] = from->shape[1] = width;
+  at->stride[0] = 1;
+  at->stride[1] = 0;
+  from->stride[0] = width;
+  from->stride[1] = 1;
 }

@@ -1,4 +1,4 @@
-// index_check: what index.h and embedding.h ask of their arguments, for both libraries. Internal.
+// index_check: what index.h and embedding.h ask of their arguments, and their tensors as others see them, for both libraries. Internal.
 #pragma once
 #include "common.h"
 
@@ -10,10 +10,15 @@ int mt_index_check_scatter_backward(const char *op, const mt_tensor *dsrc, const
 // bool or uint8, broadcasts to x.
 int mt_index_check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x);
 int mt_index_check_flip(const mt_tensor *y, const mt_tensor *x);
+// A header of x read backwards along the dims whose bits are set.
+mt_tensor mt_index_flipped(const mt_tensor *x, int32_t dims);
 int mt_index_check_fill(const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask);
 int mt_index_check_triangle(const mt_tensor *mask);
 
 // rows: y or dy, called `name`; weight is called `table`.
 int mt_embedding_check(const char *name, const mt_tensor *rows, const char *table, const mt_tensor *weight, const mt_tensor *index);
-// A header of t with one more dim, of this size and stride, at `at`.
-mt_tensor mt_embedding_raised(const mt_tensor *t, int32_t at, int64_t size, int64_t stride);
+// An embedding as a gather along the first dim: headers of `to` (y's memory), `table` (weight's) and `at` (index's), of one shape.
+void mt_embedding_gather(mt_tensor *to, mt_tensor *table, mt_tensor *at, const mt_tensor *y, const mt_tensor *weight,
+                         const mt_tensor *index);
+// Its backward as adding rows: headers (numel of index, row length) of `at` (index's memory) and `from` (dy's); both contiguous.
+void mt_embedding_scatter(mt_tensor *at, mt_tensor *from, const mt_tensor *index, const mt_tensor *dy);

@@ -13,32 +13,32 @@ static int multiply(mt_tensor *c, const mt_tensor *a, bool a_turned, const mt_te
   return mt_gemm_run(&g);
 }
 
-// ---- the four products ----------------------------------------------------------------------------------------------------
-
-int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b) {
-  MT_TRY(mt_linear_check_forward(y, x, w, b));
-  mt_tensor *xm = NULL, *ym = NULL, *bias = NULL;
+// y = x w^T + bias, or x w: a product of tensors whose leading dims are rows.
+static int through(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, bool w_turned, const mt_tensor *bias) {
+  mt_tensor *xm = NULL, *ym = NULL;
   int status = mt_linear_matrix(&xm, x);
   status = status ? status : mt_linear_output(&ym, y);
-  status = status || b == NULL ? status : mt_contiguous(&bias, b);
-  status = status ? status : multiply(ym, xm, false, w, true, bias, 0);
+  status = status ? status : multiply(ym, xm, false, w, w_turned, bias, 0);
   status = status ? status : mt_linear_finish(y, ym);
-  mt_tensor_release(bias);
   mt_tensor_release(ym);
   mt_tensor_release(xm);
   return status;
 }
 
+// ---- the four products ----------------------------------------------------------------------------------------------------
+
+int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b) {
+  MT_TRY(mt_linear_check_forward(y, x, w, b));
+  mt_tensor *bias = NULL;
+  MT_TRY(b ? mt_contiguous(&bias, b) : MT_OK);
+  const int status = through(y, x, w, true, bias);
+  mt_tensor_release(bias);
+  return status;
+}
+
 int mt_linear_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w) {
   MT_TRY(mt_linear_check_backward_input(dx, dy, w));
-  mt_tensor *dym = NULL, *dxm = NULL;
-  int status = mt_linear_matrix(&dym, dy);
-  status = status ? status : mt_linear_output(&dxm, dx);
-  status = status ? status : multiply(dxm, dym, false, w, false, NULL, 0);
-  status = status ? status : mt_linear_finish(dx, dxm);
-  mt_tensor_release(dxm);
-  mt_tensor_release(dym);
-  return status;
+  return through(dx, dy, w, false, NULL);
 }
 
 int mt_linear_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x) {

@@ -4,34 +4,20 @@
 
 static double canonical(double x) { return x != x ? __builtin_nan("") : x; }
 
-static int locate(const char *op, char **p, const mt_tensor *t, const int64_t *i) {
-  int64_t offset = 0;
-  MT_TRY(mt_check_tensor(op, "input", t));
-  for (int32_t d = 0; d < t->ndim; d++) {
-    if (i[d] < 0 || i[d] >= t->shape[d]) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: index %lld is outside 1..%lld (dim %d of %s)", op,
-                     (long long)i[d] + (i[d] < INT64_MAX), (long long)t->shape[d], d + 1, MT_SHAPE(t));
-    }
-    offset += i[d] * t->stride[d];
-  }
-  *p = (char *)t->data + offset * mt_dtype_size(t->dtype);
-  return MT_OK;
-}
-
 int mt_tensor_get(double *value, const mt_tensor *t, const int64_t *i) {
-  char *p;
-  MT_TRY(locate("index", &p, t, i));
+  mt_tensor element;
+  MT_TRY(mt_element_of(&element, t, i));
   int32_t types[2] = {MT_FLOAT64, t->dtype};
-  mt_copy_row((char *const[]){(char *)value, p}, (const int64_t[]){8, 8}, 1, types);
+  mt_copy_row((char *const[]){(char *)value, element.data}, (const int64_t[]){8, 8}, 1, types);
   *value = canonical(*value);
   return MT_OK;
 }
 
 int mt_tensor_set(mt_tensor *t, const int64_t *i, double value) {
-  char *p;
-  MT_TRY(locate("index", &p, t, i));
+  mt_tensor element;
+  MT_TRY(mt_element_of(&element, t, i));
   int32_t types[2] = {t->dtype, MT_FLOAT64};
-  mt_copy_row((char *const[]){p, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
+  mt_copy_row((char *const[]){element.data, (char *)&value}, (const int64_t[]){8, 8}, 1, types);
   return MT_OK;
 }
 

@@ -152,3 +152,20 @@ int mt_tensor_expand(mt_tensor **out, const mt_tensor *t, int32_t ndim, const in
   (*out)->numel = numel;
   return MT_OK;
 }
+
+int mt_element_of(mt_tensor *element, const mt_tensor *t, const int64_t *i) {
+  int64_t offset = 0;
+  MT_TRY(mt_check_tensor("index", "input", t));
+  for (int32_t d = 0; d < t->ndim; d++) {
+    if (i[d] < 0 || i[d] >= t->shape[d]) {
+      return mt_fail(MT_ERROR_ARGUMENT, "index: index %lld is outside 1..%lld (dim %d of %s)",
+                     (long long)i[d] + (i[d] < INT64_MAX), (long long)t->shape[d], d + 1, MT_SHAPE(t));
+    }
+    offset += i[d] * t->stride[d];
+  }
+  *element = *t;
+  element->data = (char *)t->data + offset * mt_dtype_size(t->dtype);
+  element->ndim = 0;
+  element->numel = 1;
+  return MT_OK;
+}

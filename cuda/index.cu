@@ -170,15 +170,6 @@ extern "C" int mt_index_scatter_add(mt_tensor *y, int32_t dim, const mt_tensor *
 
 extern "C" int mt_index_flip(mt_tensor *y, const mt_tensor *x, int32_t dims) {
   MT_TRY(mt_index_check_flip(y, x));
-  mt_tensor from = *x;
-  if (x->numel == 0) {
-    return MT_OK;
-  }
-  for (int32_t d = 0; d < x->ndim; d++) {
-    if (dims >> d & 1) {
-      from.data = (char *)from.data + (x->shape[d] - 1) * x->stride[d] * mt_dtype_size(x->dtype);
-      from.stride[d] = -x->stride[d];
-    }
-  }
+  const mt_tensor from = mt_index_flipped(x, dims);
   return mt_tensor_copy(y, &from);
 }

@@ -32,9 +32,9 @@ static int multiply(mt_tensor *c, const mt_tensor *a, bool a_turned, const mt_te
   return mt_product_run(device, &p);
 }
 
-extern "C" int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b) {
-  MT_TRY(mt_linear_check_forward(y, x, w, b));
-  const mt_tensor *const t[] = {x, w, b};
+// y = x w^T + bias, or x w: a product of tensors whose leading dims are rows.
+static int through(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, bool w_turned, const mt_tensor *bias) {
+  const mt_tensor *const t[] = {x, w, bias};
   MT_TRY(mt_check_together("linear", y, 3, t));
   if (y->numel == 0) {
     return MT_OK;
@@ -44,30 +44,21 @@ extern "C" int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tens
   MT_TRY(mt_enter(&device, y));
   int status = mt_linear_matrix(&xm, x);
   status = status ? status : mt_linear_output(&ym, y);
-  status = status ? status : multiply(ym, xm, false, w, true, b, 0);
+  status = status ? status : multiply(ym, xm, false, w, w_turned, bias, 0);
   status = status ? status : mt_linear_finish(y, ym);
   mt_tensor_release(ym);
   mt_tensor_release(xm);
   return status;
 }
 
+extern "C" int mt_linear_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b) {
+  MT_TRY(mt_linear_check_forward(y, x, w, b));
+  return through(y, x, w, true, b);
+}
+
 extern "C" int mt_linear_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w) {
   MT_TRY(mt_linear_check_backward_input(dx, dy, w));
-  const mt_tensor *const t[] = {dy, w};
-  MT_TRY(mt_check_together("linear", dx, 2, t));
-  if (dx->numel == 0) {
-    return MT_OK;
-  }
-  mt_device *device;
-  mt_tensor *dym = NULL, *dxm = NULL;
-  MT_TRY(mt_enter(&device, dx));
-  int status = mt_linear_matrix(&dym, dy);
-  status = status ? status : mt_linear_output(&dxm, dx);
-  status = status ? status : multiply(dxm, dym, false, w, false, NULL, 0);
-  status = status ? status : mt_linear_finish(dx, dxm);
-  mt_tensor_release(dxm);
-  mt_tensor_release(dym);
-  return status;
+  return through(dx, dy, w, false, NULL);
 }
 
 extern "C" int mt_linear_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x) {

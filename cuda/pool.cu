@@ -262,22 +262,6 @@ static int pack_of(const pool_problem *p, int64_t size) {
   return p->has_mask && p->mask.step_c != 0 ? 1 : mt_spatial_pack(count, images, size);
 }
 
-#define RUN(kernel, T, V, image)                                                                            \
-  {                                                                                                         \
-    const mt_places places = mt_places_of(&(image), V);                                                     \
-    MT_LAUNCH(device, (kernel<T, V>), mt_grid(device, places.count), MT_BLOCK, 0, p, places);               \
-    return MT_OK;                                                                                           \
-  }
-#define RUN_PACKED(kernel, dtype, image)                                                                    \
-  const int pack = pack_of(&p, mt_dtype_size(dtype));                                                       \
-  if ((dtype) == MT_FLOAT32) {                                                                              \
-    if (pack == 4) RUN(kernel, float, 4, image)                                                             \
-    if (pack == 2) RUN(kernel, float, 2, image)                                                             \
-    RUN(kernel, float, 1, image)                                                                            \
-  }                                                                                                         \
-  if (pack == 2) RUN(kernel, double, 2, image)                                                              \
-  RUN(kernel, double, 1, image)
-
 extern "C" int mt_pool_max_forward(mt_tensor *y, mt_tensor *index, const mt_tensor *x, const mt_tensor *mask, const mt_pool *g) {
   mt_device *device;
   const mt_tensor *const others[] = {index, x, mask};
@@ -288,7 +272,7 @@ extern "C" int mt_pool_max_forward(mt_tensor *y, mt_tensor *index, const mt_tens
   }
   MT_TRY(mt_enter(&device, y));
   const pool_problem p = problem_of(x, y, mask, index, g);
-  RUN_PACKED(max_forward, x->dtype, p.y)
+  MT_RUN_PACKED(device, max_forward, x->dtype, pack_of(&p, mt_dtype_size(x->dtype)), p.y, p)
 }
 
 extern "C" int mt_pool_max_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *index, const mt_pool *g) {
@@ -301,7 +285,7 @@ extern "C" int mt_pool_max_backward(mt_tensor *dx, const mt_tensor *dy, const mt
   }
   MT_TRY(mt_enter(&device, dx));
   const pool_problem p = problem_of(dx, dy, NULL, index, g);
-  RUN_PACKED(max_backward, dx->dtype, p.x)
+  MT_RUN_PACKED(device, max_backward, dx->dtype, pack_of(&p, mt_dtype_size(dx->dtype)), p.x, p)
 }
 
 extern "C" int mt_pool_avg_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, const mt_pool *g) {
@@ -314,7 +298,7 @@ extern "C" int mt_pool_avg_forward(mt_tensor *y, const mt_tensor *x, const mt_te
   }
   MT_TRY(mt_enter(&device, y));
   const pool_problem p = problem_of(x, y, mask, NULL, g);
-  RUN_PACKED(avg_forward, x->dtype, p.y)
+  MT_RUN_PACKED(device, avg_forward, x->dtype, pack_of(&p, mt_dtype_size(x->dtype)), p.y, p)
 }
 
 extern "C" int mt_pool_avg_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *mask, const mt_pool *g) {
@@ -338,7 +322,7 @@ extern "C" int mt_pool_avg_backward(mt_tensor *dx, const mt_tensor *dy, const mt
       MT_LAUNCH(device, divisors<double>, mt_grid(device, count), MT_BLOCK, 0, p, (double *)table.data, count);
     }
   }
-  RUN_PACKED(avg_backward, dx->dtype, p.x)
+  MT_RUN_PACKED(device, avg_backward, dx->dtype, pack_of(&p, mt_dtype_size(dx->dtype)), p.x, p)
 }
 
 extern "C" int mt_pool_mask(mt_tensor *out, const mt_tensor *mask, const mt_pool *g) {

@@ -73,3 +73,22 @@ MT_DEVICE mt_place mt_place_of(const mt_places &p, int64_t i) {
   }
   return mt_place{rest, at[3], at[2], at[1], at[0]};
 }
+
+// Ends a function: kernel<T, V>(p, places) for every place of an image, `pack` channels of it (mt_spatial_pack) a thread.
+#define MT_RUN_PACK(device, kernel, T, V, image, p)                                                         \
+  {                                                                                                         \
+    const mt_places places = mt_places_of(&(image), V);                                                     \
+    MT_LAUNCH(device, (kernel<T, V>), mt_grid(device, places.count), MT_BLOCK, 0, p, places);               \
+    return MT_OK;                                                                                           \
+  }
+#define MT_RUN_PACKED(device, kernel, dtype, pack, image, p)                                                \
+  {                                                                                                         \
+    const int channels = pack;                                                                              \
+    if ((dtype) == MT_FLOAT32) {                                                                            \
+      if (channels == 4) MT_RUN_PACK(device, kernel, float, 4, image, p)                                    \
+      if (channels == 2) MT_RUN_PACK(device, kernel, float, 2, image, p)                                    \
+      MT_RUN_PACK(device, kernel, float, 1, image, p)                                                       \
+    }                                                                                                       \
+    if (channels == 2) MT_RUN_PACK(device, kernel, double, 2, image, p)                                     \
+    MT_RUN_PACK(device, kernel, double, 1, image, p)                                                        \
+  }

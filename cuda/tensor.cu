@@ -271,32 +271,15 @@ extern "C" int mt_tensor_fill(mt_tensor *t, double value) {
 
 // ---- single elements ----------------------------------------------------------------------------------------------------------
 
-static int locate(const char *op, mt_tensor *element, const mt_tensor *t, const int64_t *i) {
-  int64_t offset = 0;
-  MT_TRY(mt_check_tensor(op, "input", t));
-  for (int32_t d = 0; d < t->ndim; d++) {
-    if (i[d] < 0 || i[d] >= t->shape[d]) {
-      return mt_fail(MT_ERROR_ARGUMENT, "%s: index %lld is outside 1..%lld (dim %d of %s)", op,
-                     (long long)i[d] + (i[d] < INT64_MAX), (long long)t->shape[d], d + 1, MT_SHAPE(t));
-    }
-    offset += i[d] * t->stride[d];
-  }
-  *element = *t;
-  element->data = (char *)t->data + offset * mt_dtype_size(t->dtype);
-  element->ndim = 0;
-  element->numel = 1;
-  return MT_OK;
-}
-
 extern "C" int mt_tensor_get(double *value, const mt_tensor *t, const int64_t *i) {
   mt_tensor element;
-  MT_TRY(locate("index", &element, t, i));
+  MT_TRY(mt_element_of(&element, t, i));
   return mt_tensor_read(value, &element);
 }
 
 extern "C" int mt_tensor_set(mt_tensor *t, const int64_t *i, double value) {
   mt_tensor element;
-  MT_TRY(locate("index", &element, t, i));
+  MT_TRY(mt_element_of(&element, t, i));
   return mt_tensor_fill(&element, value);
 }
 

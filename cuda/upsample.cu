@@ -202,22 +202,6 @@ static int pack_of(const upsample_problem *p, int64_t size) {
   return p->has_mask && p->mask.step_c != 0 ? 1 : mt_spatial_pack(2, images, size);
 }
 
-#define RUN(kernel, T, V, image)                                                                            \
-  {                                                                                                         \
-    const mt_places places = mt_places_of(&(image), V);                                                     \
-    MT_LAUNCH(device, (kernel<T, V>), mt_grid(device, places.count), MT_BLOCK, 0, p, places);               \
-    return MT_OK;                                                                                           \
-  }
-#define RUN_PACKED(kernel, image)                                                                           \
-  const int pack = pack_of(&p, mt_dtype_size(x->dtype));                                                    \
-  if (x->dtype == MT_FLOAT32) {                                                                             \
-    if (pack == 4) RUN(kernel, float, 4, image)                                                             \
-    if (pack == 2) RUN(kernel, float, 2, image)                                                             \
-    RUN(kernel, float, 1, image)                                                                            \
-  }                                                                                                         \
-  if (pack == 2) RUN(kernel, double, 2, image)                                                              \
-  RUN(kernel, double, 1, image)
-
 extern "C" int mt_upsample_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, const mt_upsample *g) {
   mt_device *device;
   const mt_tensor *const others[] = {x, mask};
@@ -228,12 +212,12 @@ extern "C" int mt_upsample_forward(mt_tensor *y, const mt_tensor *x, const mt_te
   }
   MT_TRY(mt_enter(&device, y));
   const upsample_problem p = problem_of(x, y, mask, g);
-  RUN_PACKED(forward, p.y)
+  MT_RUN_PACKED(device, forward, x->dtype, pack_of(&p, mt_dtype_size(x->dtype)), p.y, p)
 }
 
 extern "C" int mt_upsample_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *mask, const mt_upsample *g) {
   mt_device *device;
-  const mt_tensor *const others[] = {dy, mask}, *x = dx;
+  const mt_tensor *const others[] = {dy, mask};
   MT_TRY(mt_upsample_check_backward(dx, dy, mask, g));
   MT_TRY(mt_check_together("upsample", dx, 2, others));
   if (dx->numel == 0) {
@@ -241,7 +225,7 @@ extern "C" int mt_upsample_backward(mt_tensor *dx, const mt_tensor *dy, const mt
   }
   MT_TRY(mt_enter(&device, dx));
   const upsample_problem p = problem_of(dx, dy, mask, g);
-  RUN_PACKED(backward, p.x)
+  MT_RUN_PACKED(device, backward, dx->dtype, pack_of(&p, mt_dtype_size(dx->dtype)), p.x, p)
 }
 
 extern "C" int mt_upsample_mask(mt_tensor *out, const mt_tensor *mask, const mt_upsample *g) {
