@@ -24,7 +24,16 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
     void *halo = mt_taps_halo_take(&s->p);
     mt_taps_list(&s->p, &b, task, halo, true);
     FN(mt_taps_fill)(&s->p, &b, halo, 0);
-    const int64_t n = FN(mt_taps_pixels)(&s->p, &b, s->p.in_place ? t->x : halo, windows, outputs, scale, gate);
+    const REAL *from = s->p.in_place ? t->x : halo;
+    if (t->scale.data == NULL && t->gate.data == NULL && t->y_group == 1) {
+      for (const mt_span *k = b.span; k < b.span + b.spans; k++) {
+        s->p.tile->lanewise_span[type](k->y, s->p.y_step[2], s->p.count > 0 ? from + k->at : from, s->p.column, s->at, s->packed,
+                                       t->groups, s->p.count, t->bias, k->n, t->groups);
+      }
+      mt_taps_halo_return(&s->p, halo);
+      continue;
+    }
+    const int64_t n = FN(mt_taps_pixels)(&s->p, &b, from, windows, outputs, scale, gate);
     for (int64_t i = 0; i < n; i += ROWS) {
       const int64_t rows = MT_MIN(ROWS, n - i);
       for (int64_t g = 0; g < t->groups; g += LANES) {

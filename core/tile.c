@@ -113,6 +113,7 @@ static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, cons
 }
 
 #include "tile_outer.h"
+#include "tile_lanewise.h"
 #undef FMADD
 
 // ---- transposition -----------------------------------------------------------------------------------------------------
@@ -300,6 +301,8 @@ const mt_tile TABLE(mt_tile_, TILE_NAME) = {
     .outer_runs = {outer_runs_f32, outer_runs_f64},
     .lanewise = {lanewise_f32, lanewise_f64},
     .lanewise_runs = {lanewise_runs_f32, lanewise_runs_f64},
+    .lanewise_span = {lanewise_span_f32, lanewise_span_f64},
+    .lanewise_taps = {lanewise_taps_f32, lanewise_taps_f64},
     .norm = &TABLE(norm_rows_, TILE_NAME),
     .logits = &TABLE(logits_, TILE_NAME),
 };

@@ -35,6 +35,12 @@ typedef struct {
   int32_t last;
 } mt_tile_pixels;
 
+// Neighbouring pixels of a row, and the taps that count there: bit t for tap t.
+typedef struct {
+  int64_t a, b, pixels;
+  uint64_t taps;
+} mt_tile_reached;
+
 typedef struct mt_tile {
   const char *isa;
   int32_t rows;       // rows that fill the registers; calls may bring any number
@@ -55,6 +61,10 @@ typedef struct mt_tile {
   // acc[m * ld + l] = sum over t = 0 .. taps-1 of a[m][at[t] + l] * w[t * w_step + l], for any number of lanes.
   void (*lanewise[2])(void *acc, int64_t ld, const void *const *a, const int64_t *at, const void *w, int64_t w_step,
                       int64_t taps, int64_t rows, int64_t lanes);
+  // y[i * y_step + l] = (sum over t = 0 .. taps-1 of a[i * a_step + at[t] + l] * w[t * w_step + l]) + 0 + bias[l] for i < pixels, any
+  // number of lanes; bias may be NULL.
+  void (*lanewise_span[2])(void *y, int64_t y_step, const void *a, int64_t a_step, const int64_t *at, const void *w,
+                           int64_t w_step, int64_t taps, const void *bias, int64_t pixels, int64_t lanes);
   // acc[o * ld + l] (+)= sum over i = 0 .. k-1 of a[at[i] + l] * w[i * outputs + o] for `vectors` whole vectors of lanes, itself
   // summed from 0; the first time, acc is that sum. outputs: 1, 2, 3, 4, 6 or 8.
   void (*planes[2])(void *acc, int64_t ld, const void *a, const int64_t *at, const void *w, int64_t k, bool first,
@@ -70,6 +80,10 @@ typedef struct mt_tile {
   // The same lane by lane, any number of lanes: acc[l] sums the products of a[l] and b[l].
   void (*lanewise_runs[2])(void *acc, bool first, const void *a, int64_t a_step, const void *b, int64_t b_step,
                            const mt_tile_pixels *runs, int64_t count, int64_t lanes);
+  // total[t * ld + l] += the sum over the runs and their pixels i in order of a[run.a + i * a_step + at[t] + l] * b[run.b + i * b_step + l]
+  // where tap t counts, itself summed from 0; taps <= 64, lanes <= a vector.
+  void (*lanewise_taps[2])(void *total, int64_t ld, const void *a, int64_t a_step, const int64_t *at, const void *b, int64_t b_step,
+                           const mt_tile_reached *runs, int64_t count, int64_t taps, int64_t lanes);
   const struct norm_rows *norm;  // norm_sums.h
   const struct logits *logits;   // logits.h
 } mt_tile;
