@@ -3,24 +3,28 @@
 
 #include <stdio.h>
 
-static int check_entry(const mt_optim_list *list, int64_t i) {
-  char name[64];
-  const mt_tensor *first = list->tensors[0][i];
-  for (int32_t k = 0; k < list->operands; k++) {
-    if (!list->tensors[k]) {
-      continue;
-    }
-    const mt_tensor *t = list->tensors[k][i];
-    snprintf(name, sizeof(name), "%s %lld", list->names[k], (long long)i + 1);
-    MT_TRY(mt_check_real(list->op, name, t));
-    MT_TRY(mt_check_like(list->op, name, t, first));
-    if (list->writes >> k & 1) {
-      MT_TRY(mt_check_output(list->op, name, t));
-      for (int32_t j = 0; j < list->operands; j++) {
-        if (j != k && list->tensors[j] && list->tensors[j][i]) {
-          MT_TRY(mt_check_overlap(list->op, t, list->tensors[j][i], false));
-        }
+static int check_operand(const mt_optim_list *list, int64_t i, int32_t k, const char *name) {
+  const mt_tensor *t = list->tensors[k][i];
+  MT_TRY(mt_check_real(list->op, name, t));
+  MT_TRY(mt_check_like(list->op, name, t, list->tensors[0][i]));
+  if (list->writes >> k & 1) {
+    MT_TRY(mt_check_output(list->op, name, t));
+    for (int32_t j = 0; j < list->operands; j++) {
+      if (j != k && list->tensors[j] && list->tensors[j][i]) {
+        MT_TRY(mt_check_overlap(list->op, t, list->tensors[j][i], false));
       }
+    }
+  }
+  return MT_OK;
+}
+
+// Names with numbers are made for the message only: printing hundreds of them would take longer than the checks.
+static int check_entry(const mt_optim_list *list, int64_t i) {
+  for (int32_t k = 0; k < list->operands; k++) {
+    if (list->tensors[k] && check_operand(list, i, k, list->names[k]) != MT_OK) {
+      char name[64];
+      snprintf(name, sizeof(name), "%s %lld", list->names[k], (long long)i + 1);
+      return check_operand(list, i, k, name);
     }
   }
   return MT_OK;

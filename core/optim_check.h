@@ -32,7 +32,7 @@ typedef struct {
   int64_t centered, moves;
 } rmsprop_numbers;
 typedef struct {
-  double beta1, beta2, beta3, rest1, rest2, rest3, size1, size2, root, eps, shrink, divisor, sign, after;
+  double beta1, beta2, beta3, rest1, rest2, rest3, size1, size2, root, eps, shrink, factor, sign, after;
 } adan_numbers;
 typedef struct {
   double rest;

@@ -50,7 +50,7 @@ static void FN(norm_row)(char *const *p, const int64_t *step, int64_t n, const v
 }
 
 // x - x is 0 for a finite x, NaN for the others.
-static void FN(finite_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+MT_CLONES static void FN(finite_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
   bool *bad = (bool *)(uintptr_t)context;
   int32_t found = 0;
   if (step[0] == sizeof(REAL)) {

@@ -1,7 +1,7 @@
 // optim_rows: the updates of optim.h, one element at a time, for both libraries. Internal.
 //
 // UPDATE(name, last, constants, body): AT(k) is the element of operand k (0 to last), K(name) a number of name_numbers
-// (optim_check.h) as REAL. Every value is rounded to REAL after each operation, on any processor.
+// (optim_check.h) as REAL; root is the inverse of the square root of 1 - beta^step: divisions are what limits these loops. Every value is rounded to REAL after each operation, on any processor.
 
 UPDATE(sgd, 2, K(lr) K(momentum) K(rest) K(decay) K(sign) const bool decays = decay != 0; const int32_t mode = c->mode;, {
   REAL g = sign * AT(1);
@@ -30,7 +30,7 @@ UPDATE(adam, 4, K(beta1) K(beta2) K(rest1) K(rest2) K(size) K(root) K(eps) K(dec
   }
   AT(2) = m;
   AT(3) = v;
-  AT(0) = p - size * (m / (MATH(sqrt)(u) / root + eps));
+  AT(0) = p - size * (m / (MATH(sqrt)(u) * root + eps));
 })
 
 UPDATE(rmsprop, 4, K(lr) K(alpha) K(rest) K(eps) K(decay) K(momentum) K(sign)
@@ -55,7 +55,7 @@ UPDATE(rmsprop, 4, K(lr) K(alpha) K(rest) K(eps) K(decay) K(momentum) K(sign)
   AT(0) = p - lr * u;
 })
 
-UPDATE(adan, 5, K(beta1) K(beta2) K(beta3) K(rest1) K(rest2) K(rest3) K(size1) K(size2) K(root) K(eps) K(shrink) K(divisor)
+UPDATE(adan, 5, K(beta1) K(beta2) K(beta3) K(rest1) K(rest2) K(rest3) K(size1) K(size2) K(root) K(eps) K(shrink) K(factor)
        K(sign) K(after), {
   const REAL g = sign * AT(1);
   const REAL d = (AT(5) + g) * after;
@@ -67,8 +67,8 @@ UPDATE(adan, 5, K(beta1) K(beta2) K(beta3) K(rest1) K(rest2) K(rest3) K(size1) K
   AT(3) = k;
   AT(4) = v;
   AT(5) = -g;
-  const REAL a = MATH(sqrt)(v) / root + eps;
-  AT(0) = (AT(0) * shrink - size1 * (m / a) - size2 * (k / a)) / divisor;
+  const REAL a = MATH(sqrt)(v) * root + eps;
+  AT(0) = (AT(0) * shrink - (size1 * m + size2 * k) / a) * factor;
 })
 
 UPDATE(ema, 1, K(rest), {

@@ -61,12 +61,16 @@ function clip.clip_grad_value_(parameters, clip_value)
   for _, g in ipairs(gradients) do Tensor.bump(g) end
 end
 
---- has_non_finite(tensors) -> the position of the first tensor of the array that holds NaN or infinity, or false.
-function clip.has_non_finite(tensors)
-  tensors = list.check('has_non_finite', 'tensors', tensors)
+--- first_non_finite(tensors): the same as has_non_finite for an array that has been checked.
+function clip.first_non_finite(tensors)
   if #tensors == 0 then return false end
   check(tensors[1].K.mt_optim_non_finite(out_int64, #tensors, list.pointers(tensors)))
   return out_int64[0] > 0 and tonumber(out_int64[0])
+end
+
+--- has_non_finite(tensors) -> the position of the first tensor of the array that holds NaN or infinity, or false.
+function clip.has_non_finite(tensors)
+  return (clip.first_non_finite(list.check('has_non_finite', 'tensors', tensors)))
 end
 
 return clip

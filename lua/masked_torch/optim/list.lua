@@ -39,7 +39,8 @@ function list.check(op, argument, value)
     fail('%s: %s: expected an array of tensors (keys 1, 2, ...), got a table with other keys or holes', op, argument)
   end
   for i = 1, count do
-    local t = Tensor.check(op, ('%s[%d]'):format(argument, i), value[i])
+    local t = value[i]
+    if not is_tensor(t) or t._c.dtype < 0 then Tensor.check(op, ('%s[%d]'):format(argument, i), t) end
     if not Tensor.floating[t.dtype] then
       fail('%s: %s[%d]: expected float32 or float64, got %s', op, argument, i, t.dtype)
     end

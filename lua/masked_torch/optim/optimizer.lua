@@ -15,7 +15,7 @@ local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 local list = require 'masked_torch.optim.list'
-local has_non_finite = require('masked_torch.optim.clip').has_non_finite
+local first_non_finite = require('masked_torch.optim.clip').first_non_finite
 
 local fail, check, is_tensor = native.fail, native.check, Tensor.is_tensor
 local doubles = ffi.typeof('double[?]')
@@ -174,7 +174,7 @@ local function gather(self, op, group, first)
   local batch = { parameters = {}, gradients = {}, states = {}, numbers = {} }
   self.check_options(op, group)
   for k, p in ipairs(group.params) do
-    Tensor.check(op, ('parameter %d'):format(first + k), p)
+    if not is_tensor(p) or p._c.dtype < 0 then Tensor.check(op, ('parameter %d'):format(first + k), p) end
     local g = list.gradient(op, first + k, p)
     if g then
       local n = #batch.parameters + 1
@@ -205,7 +205,7 @@ end
 local function gradients_are_fine(self, op, batches)
   if self.on_nonfinite == 'ignore' then return true end
   for _, batch in ipairs(batches) do
-    local bad = has_non_finite(batch.gradients)
+    local bad = first_non_finite(batch.gradients)
     if bad and self.on_nonfinite == 'skip' then return false end
     if bad then
       fail("%s: the gradient of parameter %d %s holds NaN or infinity; nothing was changed (on_nonfinite = 'skip' leaves such steps " ..
