@@ -15,8 +15,11 @@ static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, 
   const int64_t channels = p->x->shape[1];
   const mt_tensor one = norm_broadcast(NULL, p->x, 0, true);
   norm_fill_cells(p, stats);
+  if (how.compat) {
+    MT_TRY(norm_gate(p, &dy, false));
+  }
   if (how.statistics || dweight != NULL || dbias != NULL) {
-    MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked && !how.compat), dy, &one));
+    MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked && !how.compat, p->activation), dy, &one));
   }
   for (int64_t g = 0; how.statistics && g < p->groups; g++) {
     double a = 0, b = 0;
@@ -79,23 +82,28 @@ static int batch_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
 
 int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                           const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
-                          int32_t flags, double momentum, double eps) {
+                          int32_t flags, double momentum, double eps, int32_t activation, double a) {
   norm_problem p;
+  MT_TRY(mt_norm_check_activation("batch_norm", activation, a));
   MT_TRY(mt_norm_check_batch_forward(y, stats, running_mean, running_var, x, mask, weight, bias, flags));
   int status = norm_open(&p, "batch_norm", x, mask, -1, 1);
   if (status == MT_OK) {
+    norm_set_activation(&p, activation, a);
     status = batch_forward(&p, y, stats, running_mean, running_var, weight, bias, flags, momentum, eps);
   }
   return norm_close(&p, status);
 }
 
 int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, int32_t flags) {
+                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                           int32_t flags, int32_t activation, double a) {
   norm_problem p;
-  MT_TRY(mt_norm_check_batch_backward(dx, dweight, dbias, dy, x, mask, weight, stats, flags));
+  MT_TRY(mt_norm_check_activation("batch_norm", activation, a));
+  MT_TRY(mt_norm_check_batch_backward(dx, dweight, dbias, dy, x, mask, weight, bias, stats, flags));
   int status = norm_open(&p, "batch_norm", x, mask, -1, 1);
   if (status == MT_OK) {
-    channel_views(&p, weight, NULL);
+    norm_set_activation(&p, activation, a);
+    channel_views(&p, weight, bias);
     const bool batch = flags & MT_NORM_BATCH_STATISTICS, compat = flags & MT_NORM_COMPAT;
     const norm_pass how = {.masked = p.masked && (batch || !compat), .compat = compat, .statistics = batch};
     status = channel_backward(&p, dx, dweight, dbias, dy, stats->data, how);
@@ -137,25 +145,30 @@ static int group_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
 
 int mt_norm_group_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                           const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
-                          double momentum, double eps) {
+                          double momentum, double eps, int32_t activation, double a) {
   norm_problem p;
   int64_t members = 1;
+  MT_TRY(mt_norm_check_activation("group_norm", activation, a));
   MT_TRY(mt_norm_check_group_forward(&members, y, stats, running_mean, running_var, x, mask, weight, bias));
   int status = norm_open(&p, "group_norm", x, mask, 2, members);
   if (status == MT_OK) {
+    norm_set_activation(&p, activation, a);
     status = group_forward(&p, y, stats, running_mean, running_var, weight, bias, momentum, eps);
   }
   return norm_close(&p, status);
 }
 
 int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats) {
+                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                           int32_t activation, double a) {
   norm_problem p;
   int64_t members = 1;
-  MT_TRY(mt_norm_check_group_backward(&members, dx, dweight, dbias, dy, x, mask, weight, stats));
+  MT_TRY(mt_norm_check_activation("group_norm", activation, a));
+  MT_TRY(mt_norm_check_group_backward(&members, dx, dweight, dbias, dy, x, mask, weight, bias, stats));
   int status = norm_open(&p, "group_norm", x, mask, 2, members);
   if (status == MT_OK) {
-    channel_views(&p, weight, NULL);
+    norm_set_activation(&p, activation, a);
+    channel_views(&p, weight, bias);
     const norm_pass how = {.masked = p.masked, .statistics = true};
     status = channel_backward(&p, dx, dweight, dbias, dy, stats->data, how);
   }
@@ -170,11 +183,13 @@ static void layer_views(norm_problem *p, const mt_tensor *weight, const mt_tenso
 }
 
 static int layer_forward(const char *op, mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                         const mt_tensor *weight, const mt_tensor *bias, double eps, bool rms) {
+                         const mt_tensor *weight, const mt_tensor *bias, double eps, int32_t activation, double a, bool rms) {
   norm_problem p;
+  MT_TRY(mt_norm_check_activation(op, activation, a));
   MT_TRY(mt_norm_check_layer_forward(op, y, stats, x, mask, weight, bias));
   int status = norm_open(&p, op, x, mask, stats->ndim - 1, 1);
   if (status == MT_OK) {
+    norm_set_activation(&p, activation, a);
     layer_views(&p, weight, bias, stats->ndim - 1);
     status = norm_statistics(&p, stats, eps, rms, false);
   }
@@ -197,7 +212,7 @@ static int layer_parameters(norm_problem *p, mt_tensor *dweight, mt_tensor *dbia
     return MT_ERROR_MEMORY;
   }
   const int status = norm_sums(sums, norm_row_weight_gradients(p->x->dtype, p->masked), 4,
-                               (const mt_tensor *const[]){p->x, &p->mask, &p->cell_view, dy}, trailing);
+                               (const mt_tensor *const[]){p->x, &p->mask, &p->cell_view, dy}, trailing, 0);
   if (status == MT_OK) {
     norm_write_sums(dbias, sums);
     norm_write_sums(dweight, sums + 1);
@@ -207,19 +222,22 @@ static int layer_parameters(norm_problem *p, mt_tensor *dweight, mt_tensor *dbia
 }
 
 static int layer_backward(const char *op, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
-                          const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats,
-                          bool rms) {
+                          const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
+                          const mt_tensor *stats, int32_t activation, double a, bool rms) {
   norm_problem p;
-  MT_TRY(mt_norm_check_layer_backward(op, dx, dweight, dbias, dy, x, mask, weight, stats));
+  MT_TRY(mt_norm_check_activation(op, activation, a));
+  MT_TRY(mt_norm_check_layer_backward(op, dx, dweight, dbias, dy, x, mask, weight, bias, stats));
   int status = norm_open(&p, op, x, mask, stats->ndim - 1, 1);
   if (status == MT_OK) {
-    layer_views(&p, weight, NULL, stats->ndim - 1);
+    norm_set_activation(&p, activation, a);
+    layer_views(&p, weight, bias, stats->ndim - 1);
     norm_fill_cells(&p, stats->data);
-    if (dweight != NULL || dbias != NULL) {
+    status = norm_gate(&p, &dy, p.masked);
+    if (status == MT_OK && (dweight != NULL || dbias != NULL)) {
       status = layer_parameters(&p, dweight, dbias, dy);
     }
     if (status == MT_OK && dx != NULL &&
-        (status = norm_sum_cells(&p, norm_row_gradients(x->dtype, p.masked), dy, &p.weight)) == MT_OK) {
+        (status = norm_sum_cells(&p, norm_row_gradients(x->dtype, p.masked, MT_NORM_IDENTITY), dy, &p.weight)) == MT_OK) {
       for (int64_t g = 0; g < p.groups; g++) {
         norm_set_slopes(&p, stats->data, g, p.sums[g * NORM_WIDTH], p.sums[g * NORM_WIDTH + 1], !rms);
       }
@@ -230,21 +248,22 @@ static int layer_backward(const char *op, mt_tensor *dx, mt_tensor *dweight, mt_
 }
 
 int mt_norm_layer_forward(mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                          const mt_tensor *weight, const mt_tensor *bias, double eps) {
-  return layer_forward("layer_norm", y, stats, x, mask, weight, bias, eps, false);
+                          const mt_tensor *weight, const mt_tensor *bias, double eps, int32_t activation, double a) {
+  return layer_forward("layer_norm", y, stats, x, mask, weight, bias, eps, activation, a, false);
 }
 
 int mt_norm_layer_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats) {
-  return layer_backward("layer_norm", dx, dweight, dbias, dy, x, mask, weight, stats, false);
+                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                           int32_t activation, double a) {
+  return layer_backward("layer_norm", dx, dweight, dbias, dy, x, mask, weight, bias, stats, activation, a, false);
 }
 
 int mt_norm_rms_forward(mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                        const mt_tensor *weight, double eps) {
-  return layer_forward("rms_norm", y, stats, x, mask, weight, NULL, eps, true);
+                        const mt_tensor *weight, double eps, int32_t activation, double a) {
+  return layer_forward("rms_norm", y, stats, x, mask, weight, NULL, eps, activation, a, true);
 }
 
 int mt_norm_rms_backward(mt_tensor *dx, mt_tensor *dweight, const mt_tensor *dy, const mt_tensor *x,
-                         const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats) {
-  return layer_backward("rms_norm", dx, dweight, NULL, dy, x, mask, weight, stats, true);
+                         const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, int32_t activation, double a) {
+  return layer_backward("rms_norm", dx, dweight, NULL, dy, x, mask, weight, NULL, stats, activation, a, true);
 }

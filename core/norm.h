@@ -15,10 +15,16 @@
 // stats is float64, row-major, (cells ..., 3): mean, rstd, n (all 0 without a valid element); forward writes it and
 // backward reads it.
 // momentum is the weight of the new value; a cumulative average is the caller's 1 / count.
+//
+// activation, a: the result goes through a function of activation.h before it is stored, f(y) in place of y, with the bits of the two
+// operations one after the other. Backward gets the gradient of f(y), weight and bias as forward had them, and computes y once more:
+// nothing is kept for it. MT_NORM_IDENTITY: none; MT_ACTIVATION_RELU; MT_ACTIVATION_LEAKY_RELU with 0 <= a <= 1.
 #pragma once
 #include "tensor.h"
 
 #pragma GCC visibility push(default)
+
+enum { MT_NORM_IDENTITY = -1 };
 
 // Flags of batch norm.
 enum {
@@ -35,30 +41,33 @@ enum {
 // also under mask 0; n = 0 divides by zero.
 int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                           const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
-                          int32_t flags, double momentum, double eps);
+                          int32_t flags, double momentum, double eps, int32_t activation, double a);
 // flags and mask as in forward. Without batch statistics dx = dy weight rstd where m > 0.
 int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, int32_t flags);
+                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                           int32_t flags, int32_t activation, double a);
 
 // x (N, C, *S), stats (N, G, 3): a cell is one sample's C / G neighbouring channels; weight, bias (C). G = C is instance
 // norm. Running tensors (C), only with G = C: the average over the samples that have an estimate (n > 0 for the mean,
 // two valid elements for the unbiased variance) enters with weight momentum.
 int mt_norm_group_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                           const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
-                          double momentum, double eps);
+                          double momentum, double eps, int32_t activation, double a);
 int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats);
+                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                           int32_t activation, double a);
 
 // x (*A, *D), stats (*A, 3): a cell is everything over the trailing dims *D; weight, bias (*D).
 int mt_norm_layer_forward(mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                          const mt_tensor *weight, const mt_tensor *bias, double eps);
+                          const mt_tensor *weight, const mt_tensor *bias, double eps, int32_t activation, double a);
 int mt_norm_layer_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats);
+                           const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                           int32_t activation, double a);
 
 // Shapes of layer norm; y = m z rstd weight with rstd = 1 / sqrt(sum m z^2 / n + eps): no mean, no bias. stats holds mean 0.
 int mt_norm_rms_forward(mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                        const mt_tensor *weight, double eps);
+                        const mt_tensor *weight, double eps, int32_t activation, double a);
 int mt_norm_rms_backward(mt_tensor *dx, mt_tensor *dweight, const mt_tensor *dy, const mt_tensor *x,
-                         const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats);
+                         const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, int32_t activation, double a);
 
 #pragma GCC visibility pop

@@ -1,6 +1,17 @@
 // norm_check: see norm_check.h.
 #include "norm_check.h"
 
+int mt_norm_check_activation(const char *op, int32_t activation, double a) {
+  const bool leaky = activation == MT_ACTIVATION_LEAKY_RELU;
+  if (activation != MT_NORM_IDENTITY && activation != MT_ACTIVATION_RELU && !leaky) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: activation: expected none, relu or leaky_relu, got function %d", op, activation);
+  }
+  if (leaky && !(a >= 0 && a <= 1)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: activation: expected a slope from 0 to 1, got %g", op, a);
+  }
+  return MT_OK;
+}
+
 // Each size of the mask is 1 or x's.
 static int check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x) {
   if (mask == NULL) {
@@ -55,13 +66,15 @@ static int check_output(const char *op, const char *argument, const mt_tensor *t
 
 // What every backward has: gradients of the right shape, parameters from dim `first` on.
 static int check_backward(const char *op, const mt_tensor *dx, const mt_tensor *dweight, const mt_tensor *dbias,
-                          const mt_tensor *dy, const mt_tensor *x, const mt_tensor *weight, int32_t first, int32_t ndim) {
+                          const mt_tensor *dy, const mt_tensor *x, const mt_tensor *weight, const mt_tensor *bias, int32_t first,
+                          int32_t ndim) {
   MT_TRY(mt_check_like(op, "gradient", dy, x));
   if (dx != NULL) {
     MT_TRY(check_output(op, "dx", dx, x, dy));
   }
   MT_TRY(check_written(op, "dweight", dweight, x, first, ndim));
   MT_TRY(check_written(op, "dbias", dbias, x, first, ndim));
+  MT_TRY(check_parameter(op, "bias", bias, x, first, ndim));
   return check_parameter(op, "weight", weight, x, first, ndim);
 }
 
@@ -111,10 +124,10 @@ int mt_norm_check_batch_forward(const mt_tensor *y, const mt_tensor *stats, cons
 }
 
 int mt_norm_check_batch_backward(const mt_tensor *dx, const mt_tensor *dweight, const mt_tensor *dbias, const mt_tensor *dy,
-                                 const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats,
-                                 int32_t flags) {
+                                 const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
+                                 const mt_tensor *stats, int32_t flags) {
   MT_TRY(check_batch(x, mask, flags));
-  MT_TRY(check_backward("batch_norm", dx, dweight, dbias, dy, x, weight, 1, 1));
+  MT_TRY(check_backward("batch_norm", dx, dweight, dbias, dy, x, weight, bias, 1, 1));
   const int64_t shape[] = {x->shape[1], 3};
   return check_stats("batch_norm", stats, 2, shape);
 }
@@ -151,9 +164,9 @@ int mt_norm_check_group_forward(int64_t *members, const mt_tensor *y, const mt_t
 
 int mt_norm_check_group_backward(int64_t *members, const mt_tensor *dx, const mt_tensor *dweight, const mt_tensor *dbias,
                                  const mt_tensor *dy, const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight,
-                                 const mt_tensor *stats) {
+                                 const mt_tensor *bias, const mt_tensor *stats) {
   MT_TRY(check_groups(members, x, mask, stats));
-  MT_TRY(check_backward("group_norm", dx, dweight, dbias, dy, x, weight, 1, 1));
+  MT_TRY(check_backward("group_norm", dx, dweight, dbias, dy, x, weight, bias, 1, 1));
   return check_group_stats(x, stats);
 }
 
@@ -184,8 +197,8 @@ int mt_norm_check_layer_forward(const char *op, const mt_tensor *y, const mt_ten
 
 int mt_norm_check_layer_backward(const char *op, const mt_tensor *dx, const mt_tensor *dweight, const mt_tensor *dbias,
                                  const mt_tensor *dy, const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight,
-                                 const mt_tensor *stats) {
+                                 const mt_tensor *bias, const mt_tensor *stats) {
   MT_TRY(check_layer(op, x, mask, stats));
   const int32_t kept = stats->ndim - 1;
-  return check_backward(op, dx, dweight, dbias, dy, x, weight, kept, x->ndim - kept);
+  return check_backward(op, dx, dweight, dbias, dy, x, weight, bias, kept, x->ndim - kept);
 }

@@ -1,6 +1,7 @@
 // norm_pixels: the elementwise passes where channels are neighbours in memory: one pixel after the other, its channels in vectors,
 // by runs of pixels under one mask value. See norm_problem.h; the results are those of its rows to the bit.
 #ifdef REAL
+#include "norm_gate.h"
 
 // The pixels from i on, before `end` and in i's sample, under the same mask value, which is *m. One value per pixel.
 MT_INLINE int64_t FN(run_of_pixels)(const pixel_task *t, int64_t i, int64_t end, double *m) {
@@ -14,28 +15,38 @@ MT_INLINE int64_t FN(run_of_pixels)(const pixel_task *t, int64_t i, int64_t end,
   return n;
 }
 
-MT_CLONES static void FN(forward_run)(REAL *restrict y, const REAL *restrict x, const double *restrict mean,
-                                      const double *restrict scale, const double *restrict bias, int64_t C, int64_t n, double m) {
+MT_INLINE void FN(forward_run_of)(REAL *restrict y, const REAL *restrict x, const double *restrict mean,
+                                  const double *restrict scale, const double *restrict bias, int64_t C, int64_t n, double m, REAL a,
+                                  int32_t activation) {
   for (int64_t i = 0; i < n; i++, y += C, x += C) {
     if (m == 1) {
       for (int64_t c = 0; c < C; c++) {
-        y[c] = (REAL)((x[c] - mean[c]) * scale[c] + bias[c]);
+        y[c] = FN(activate)((REAL)((x[c] - mean[c]) * scale[c] + bias[c]), activation, a);
       }
     } else {
       for (int64_t c = 0; c < C; c++) {
-        y[c] = (REAL)((x[c] - m * mean[c]) * scale[c] + m * bias[c]);
+        y[c] = FN(activate)((REAL)((x[c] - m * mean[c]) * scale[c] + m * bias[c]), activation, a);
       }
     }
   }
 }
 
-MT_CLONES static void FN(forward_own)(REAL *restrict y, const REAL *restrict x, const REAL *restrict mask,
-                                      const double *restrict mean, const double *restrict scale, const double *restrict bias,
-                                      int64_t C) {
+MT_CLONES static void FN(forward_run)(REAL *y, const REAL *x, const double *mean, const double *scale, const double *bias, int64_t C,
+                                      int64_t n, double m, const pixel_task *t) {
+  NORM_BY_ACTIVATION(t->activation, FN(forward_run_of), y, x, mean, scale, bias, C, n, m, (REAL)t->a)
+}
+
+MT_INLINE void FN(forward_own_of)(REAL *restrict y, const REAL *restrict x, const REAL *restrict mask, const double *restrict mean,
+                                  const double *restrict scale, const double *restrict bias, int64_t C, REAL a, int32_t activation) {
   for (int64_t c = 0; c < C; c++) {
     const double m = mask[c], v = (x[c] - m * mean[c]) * scale[c] + m * bias[c];
-    y[c] = (REAL)(m == 0 ? 0 : v);
+    y[c] = FN(activate)((REAL)(m == 0 ? 0 : v), activation, a);
   }
+}
+
+MT_CLONES static void FN(forward_own)(REAL *y, const REAL *x, const REAL *mask, const double *mean, const double *scale,
+                                      const double *bias, int64_t C, const pixel_task *t) {
+  NORM_BY_ACTIVATION(t->activation, FN(forward_own_of), y, x, mask, mean, scale, bias, C, (REAL)t->a)
 }
 
 static void FN(forward_pixels)(const pixel_task *t, int64_t begin, int64_t end) {
@@ -47,48 +58,64 @@ static void FN(forward_pixels)(const pixel_task *t, int64_t begin, int64_t end) 
     REAL *y = (REAL *)t->y + i * C;
     n = 1;
     if (t->mask != NULL && t->mask_c != 0) {
-      FN(forward_own)(y, x, (const REAL *)mask_at(t, i), mean, scale, t->bias, C);
+      FN(forward_own)(y, x, (const REAL *)mask_at(t, i), mean, scale, t->bias, C, t);
       continue;
     }
     n = t->mask ? FN(run_of_pixels)(t, i, end, &m) : MT_MIN(end, (i / t->positions + 1) * t->positions) - i;
     if (m == 0) {
       memset(y, 0, sizeof(REAL) * (size_t)(n * C));
     } else {
-      FN(forward_run)(y, x, mean, scale, t->bias, C, n, m);
+      FN(forward_run)(y, x, mean, scale, t->bias, C, n, m, t);
     }
   }
 }
 
-MT_CLONES static void FN(backward_run)(REAL *restrict dx, const REAL *restrict dy, const REAL *restrict x,
-                                       const double *restrict mean, const double *restrict scale, const double *restrict offset,
-                                       const double *restrict slope, int64_t C, int64_t n, double m, bool statistics) {
+// The gradient of y, y before it is rounded, from that of f(y).
+#define GATED(y) FN(gated)(dy[c], y, activation, a)
+MT_INLINE void FN(backward_run_of)(REAL *restrict dx, const REAL *restrict dy, const REAL *restrict x, const double *restrict mean,
+                                   const double *restrict scale, const double *restrict bias, const double *restrict offset,
+                                   const double *restrict slope, int64_t C, int64_t n, double m, bool statistics, double a,
+                                   int32_t activation) {
   for (int64_t i = 0; i < n; i++, dx += C, dy += C, x += C) {
     if (!statistics) {
       for (int64_t c = 0; c < C; c++) {
-        dx[c] = (REAL)(dy[c] * scale[c]);
+        dx[c] = (REAL)(GATED((x[c] - m * mean[c]) * scale[c] + m * bias[c]) * scale[c]);
       }
     } else if (m == 1) {
       for (int64_t c = 0; c < C; c++) {
         const double d = x[c] - mean[c];
-        dx[c] = (REAL)(dy[c] * scale[c] - offset[c] - d * slope[c]);
+        dx[c] = (REAL)(GATED(d * scale[c] + bias[c]) * scale[c] - offset[c] - d * slope[c]);
       }
     } else {
       for (int64_t c = 0; c < C; c++) {
         const double d = x[c] / m - mean[c];
-        dx[c] = (REAL)(dy[c] * scale[c] - offset[c] - d * slope[c]);
+        dx[c] = (REAL)(GATED((x[c] - m * mean[c]) * scale[c] + m * bias[c]) * scale[c] - offset[c] - d * slope[c]);
       }
     }
   }
 }
 
-MT_CLONES static void FN(backward_own)(REAL *restrict dx, const REAL *restrict dy, const REAL *restrict x, const REAL *restrict mask,
-                                       const double *restrict mean, const double *restrict scale, const double *restrict offset,
-                                       const double *restrict slope, int64_t C, bool statistics) {
+MT_CLONES static void FN(backward_run)(REAL *dx, const REAL *dy, const REAL *x, int64_t cell, int64_t n, double m,
+                                       const pixel_task *t) {
+  NORM_BY_ACTIVATION(t->activation, FN(backward_run_of), dx, dy, x, t->mean + cell, t->scale + cell, t->bias, t->offset + cell,
+                     t->slope + cell, t->C, n, m, t->statistics, t->a)
+}
+
+MT_INLINE void FN(backward_own_of)(REAL *restrict dx, const REAL *restrict dy, const REAL *restrict x, const REAL *restrict mask,
+                                   const double *restrict mean, const double *restrict scale, const double *restrict bias,
+                                   const double *restrict offset, const double *restrict slope, int64_t C, bool statistics, double a,
+                                   int32_t activation) {
   for (int64_t c = 0; c < C; c++) {
-    const double m = mask[c], d = x[c] / m - mean[c];
-    const double v = statistics ? dy[c] * scale[c] - offset[c] - d * slope[c] : dy[c] * scale[c];
+    const double m = mask[c], d = x[c] / m - mean[c], g = GATED((x[c] - m * mean[c]) * scale[c] + m * bias[c]);
+    const double v = statistics ? g * scale[c] - offset[c] - d * slope[c] : g * scale[c];
     dx[c] = (REAL)(m == 0 ? 0 : v);
   }
+}
+#undef GATED
+
+MT_CLONES static void FN(backward_own)(REAL *dx, const REAL *dy, const REAL *x, const REAL *mask, int64_t cell, const pixel_task *t) {
+  NORM_BY_ACTIVATION(t->activation, FN(backward_own_of), dx, dy, x, mask, t->mean + cell, t->scale + cell, t->bias, t->offset + cell,
+                     t->slope + cell, t->C, t->statistics, t->a)
 }
 
 static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end) {
@@ -96,26 +123,24 @@ static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end)
   for (int64_t i = begin, n; i < end; i += n) {
     double m = 1;
     const int64_t cell = i / t->positions * t->cell_n;
-    const double *mean = t->mean + cell, *scale = t->scale + cell, *offset = t->offset + cell, *slope = t->slope + cell;
     const REAL *x = (const REAL *)t->x + i * C, *dy = (const REAL *)t->dy + i * C;
     REAL *dx = (REAL *)t->y + i * C;
     n = 1;
     if (t->mask != NULL && t->mask_c != 0) {
-      FN(backward_own)(dx, dy, x, (const REAL *)mask_at(t, i), mean, scale, offset, slope, C, t->statistics);
+      FN(backward_own)(dx, dy, x, (const REAL *)mask_at(t, i), cell, t);
       continue;
     }
     n = t->mask ? FN(run_of_pixels)(t, i, end, &m) : MT_MIN(end, (i / t->positions + 1) * t->positions) - i;
     if (m == 0) {
       memset(dx, 0, sizeof(REAL) * (size_t)(n * C));
     } else {
-      FN(backward_run)(dx, dy, x, mean, scale, offset, slope, C, n, m, t->statistics);
+      FN(backward_run)(dx, dy, x, cell, n, m, t);
     }
   }
 }
 
 #else
 #include "norm_problem.h"
-#include "row.h"
 
 typedef struct {
   int64_t C, positions, cell_n;   // cell_n: the cells of one sample follow those of the one before, or 0
@@ -126,6 +151,8 @@ typedef struct {
   int64_t size;
   bool statistics;
   double *mean, *scale, *bias, *offset, *slope;
+  int32_t activation;
+  double a;
 } pixel_task;
 
 static inline const char *mask_at(const pixel_task *t, int64_t i) {
@@ -190,7 +217,8 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
     return MT_ERROR_MEMORY;
   }
   pixel_task t = {.C = C, .positions = x->numel / x->shape[0] / C, .cell_n = p->kept[0] ? C : 0, .x = x->data,
-                  .dy = dy == NULL ? NULL : dy->data, .y = y->data, .size = size, .statistics = how.statistics};
+                  .dy = dy == NULL ? NULL : dy->data, .y = y->data, .size = size, .statistics = how.statistics, .activation = how.activation,
+                  .a = how.a};
   t.mean = table;
   t.scale = table + cells;
   t.offset = table + 2 * cells;
@@ -202,7 +230,7 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
     t.offset[k] = p->cell[k].offset;
     t.slope[k] = p->cell[k].slope;
   }
-  for (int64_t c = 0; c < C && dy == NULL; c++) {
+  for (int64_t c = 0; c < C; c++) {
     t.bias[c] = norm_get(&p->bias, c * p->bias.stride[1]);
   }
   if (how.masked) {

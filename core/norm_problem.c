@@ -1,25 +1,28 @@
 // norm_problem: see norm_problem.h.
 #ifdef REAL
 
-static inline REAL FN(forward)(double x, double m, double mean, double scale, double bias) {
+#include "norm_gate.h"
+
+MT_INLINE REAL FN(forward)(double x, double m, double mean, double scale, double bias, int32_t activation, double a) {
   const double y = (x - m * mean) * scale + m * bias;
-  return (REAL)(m == 0 ? 0 : y);
+  return FN(activate)((REAL)(m == 0 ? 0 : y), activation, (REAL)a);
 }
 
 // A dense row inside one cell; the steps of mask, weight and bias are 0 or one element, known to the compiler.
-MT_INLINE void FN(forward_dense)(char *const *p, int64_t n, bool masked, int ms, int ws, int bs) {
+MT_INLINE void FN(forward_dense)(char *const *p, int64_t n, bool masked, int ms, int ws, int bs, int32_t activation, double a) {
   const double mean = ((const norm_cell *)p[3])->mean, rstd = ((const norm_cell *)p[3])->rstd;
   const REAL *restrict x = (const REAL *)p[1], *restrict mask = (const REAL *)p[2];
   const REAL *restrict w = (const REAL *)p[4], *restrict b = (const REAL *)p[5];
   REAL *restrict y = (REAL *)p[0];
   for (int64_t i = 0; i < n; i++) {
-    y[i] = FN(forward)(x[i], masked ? mask[i * ms] : 1.0, mean, rstd * w[i * ws], b[i * bs]);
+    y[i] = FN(forward)(x[i], masked ? mask[i * ms] : 1.0, mean, rstd * w[i * ws], b[i * bs], activation, a);
   }
 }
 
-MT_CLONES static void FN(forward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+MT_INLINE void FN(forward_any)(char *const *p, const int64_t *step, int64_t n, const norm_pass *how, int32_t activation) {
   const int64_t size = sizeof(REAL);
-  bool masked = ((const norm_pass *)context)->masked;
+  const double a = how->a;
+  bool masked = how->masked;
   const norm_cell *cell = (const norm_cell *)p[3];
   if (masked && step[2] == 0) {  // one value for the row
     const double m = *(const REAL *)p[2];
@@ -32,17 +35,17 @@ MT_CLONES static void FN(forward_row)(char *const *p, const int64_t *step, int64
   const bool neat = step[0] == size && step[1] == size && step[3] == 0 && (!masked || step[2] == size);
   if (neat && step[4] == 0 && step[5] == 0) {
     if (masked) {
-      FN(forward_dense)(p, n, true, 1, 0, 0);
+      FN(forward_dense)(p, n, true, 1, 0, 0, activation, a);
     } else {
-      FN(forward_dense)(p, n, false, 0, 0, 0);
+      FN(forward_dense)(p, n, false, 0, 0, 0, activation, a);
     }
     return;
   }
   if (neat && !masked && step[4] == size && (step[5] == size || step[5] == 0)) {
     if (step[5] == 0) {
-      FN(forward_dense)(p, n, false, 0, 1, 0);
+      FN(forward_dense)(p, n, false, 0, 1, 0, activation, a);
     } else {
-      FN(forward_dense)(p, n, false, 0, 1, 1);
+      FN(forward_dense)(p, n, false, 0, 1, 1, activation, a);
     }
     return;
   }
@@ -51,29 +54,40 @@ MT_CLONES static void FN(forward_row)(char *const *p, const int64_t *step, int64
     const double x = *(const REAL *)(p[1] + i * step[1]), wi = *(const REAL *)(p[4] + i * step[4]);
     cell = (const norm_cell *)(p[3] + i * step[3]);
     *(REAL *)(p[0] + i * step[0]) =
-      FN(forward)(x, m, cell->mean, cell->rstd * wi, *(const REAL *)(p[5] + i * step[5]));
+      FN(forward)(x, m, cell->mean, cell->rstd * wi, *(const REAL *)(p[5] + i * step[5]), activation, a);
   }
 }
 
-static inline REAL FN(backward)(double dy, double x, double m, const norm_cell *cell, double scale, bool compat) {
+MT_CLONES static void FN(forward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  NORM_BY_ACTIVATION(((const norm_pass *)context)->activation, FN(forward_any), p, step, n, context)
+}
+
+// y of the problem once more, before it is rounded.
+MT_INLINE double FN(again)(double x, double m, const norm_cell *cell) {
+  return (x - m * cell->mean) * cell->scale + m * cell->bias;
+}
+
+MT_INLINE REAL FN(backward)(double dy, double x, double m, const norm_cell *cell, double scale, bool compat) {
   const double d = compat ? m * m * (x - cell->mean) : x / m - cell->mean;
   const double dx = dy * scale - cell->offset - d * cell->slope;
   return (REAL)(m == 0 && !compat ? 0 : dx);
 }
 
-MT_INLINE void FN(backward_dense)(char *const *p, int64_t n, bool masked, int ws) {
+MT_INLINE void FN(backward_dense)(char *const *p, int64_t n, bool masked, int ws, int32_t activation, double a) {
   const norm_cell cell = *(const norm_cell *)p[4];
   const REAL *restrict dy = (const REAL *)p[1], *restrict x = (const REAL *)p[2], *restrict mask = (const REAL *)p[3];
   const REAL *restrict w = (const REAL *)p[5];
   REAL *restrict dx = (REAL *)p[0];
   for (int64_t i = 0; i < n; i++) {
-    dx[i] = FN(backward)(dy[i], x[i], masked ? mask[i] : 1.0, &cell, cell.rstd * w[i * ws], false);
+    const double m = masked ? mask[i] : 1.0;
+    const double g = FN(gated)(dy[i], FN(again)(x[i], m, &cell), activation, a);
+    dx[i] = FN(backward)(g, x[i], m, &cell, cell.rstd * w[i * ws], false);
   }
 }
 
-MT_CLONES static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const norm_pass *how = context;
+MT_INLINE void FN(backward_any)(char *const *p, const int64_t *step, int64_t n, const norm_pass *how, int32_t activation) {
   const int64_t size = sizeof(REAL);
+  const double a = how->a;
   bool masked = how->masked;
   if (masked && step[3] == 0 && !how->compat) {
     const double m = *(const REAL *)p[3];
@@ -87,20 +101,21 @@ MT_CLONES static void FN(backward_row)(char *const *p, const int64_t *step, int6
                     !how->compat && (!masked || step[3] == size);
   if (neat && (step[5] == 0 || step[5] == size)) {
     if (masked && step[5] == 0) {
-      FN(backward_dense)(p, n, true, 0);
+      FN(backward_dense)(p, n, true, 0, activation, a);
     } else if (masked) {
-      FN(backward_dense)(p, n, true, 1);
+      FN(backward_dense)(p, n, true, 1, activation, a);
     } else if (step[5] == 0) {
-      FN(backward_dense)(p, n, false, 0);
+      FN(backward_dense)(p, n, false, 0, activation, a);
     } else {
-      FN(backward_dense)(p, n, false, 1);
+      FN(backward_dense)(p, n, false, 1, activation, a);
     }
     return;
   }
   for (int64_t i = 0; i < n; i++) {
     const double m = masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0;
     const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
-    const double dy = *(const REAL *)(p[1] + i * step[1]), x = *(const REAL *)(p[2] + i * step[2]);
+    const double x = *(const REAL *)(p[2] + i * step[2]);
+    const double dy = FN(gated)(*(const REAL *)(p[1] + i * step[1]), FN(again)(x, m, cell), activation, a);
     const double scale = cell->rstd * *(const REAL *)(p[5] + i * step[5]);
     REAL *dx = (REAL *)(p[0] + i * step[0]);
     if (how->statistics) {
@@ -111,10 +126,25 @@ MT_CLONES static void FN(backward_row)(char *const *p, const int64_t *step, int6
   }
 }
 
+MT_CLONES static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  NORM_BY_ACTIVATION(((const norm_pass *)context)->activation, FN(backward_any), p, step, n, context)
+}
+
+// The gradient of y from that of f(y), whatever the weights go along: operands g, dy, x, mask, cell, weight, bias.
+static void FN(gate_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const norm_pass *how = context;
+  for (int64_t i = 0; i < n; i++) {
+    const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
+    const double m = how->masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0, x = *(const REAL *)(p[2] + i * step[2]);
+    const double scale = cell->rstd * *(const REAL *)(p[5] + i * step[5]), bias = *(const REAL *)(p[6] + i * step[6]);
+    const double y = (x - m * cell->mean) * scale + m * bias;
+    *(REAL *)(p[0] + i * step[0]) = (REAL)FN(gated)(*(const REAL *)(p[1] + i * step[1]), y, how->activation, how->a);
+  }
+}
+
 #else
 #include "loop.h"
 #include "norm_problem.h"
-#include "row.h"
 #define MT_SOURCE "norm_problem.c"
 #include "twice.h"
 
@@ -138,7 +168,7 @@ mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, 
 }
 
 int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members) {
-  *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members};
+  *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members, .activation = MT_NORM_IDENTITY};
   p->mask = mask == NULL ? *x : *mask;
   for (int32_t d = x->ndim - 1; d >= 0; d--) {
     p->kept[d] = kept < 0 ? d == 1 : d < kept;
@@ -161,12 +191,18 @@ int norm_close(norm_problem *p, int status) {
   mt_free(p->cell);
   mt_free(p->sums);
   mt_free(p->group);
+  mt_free(p->gated.data);
   return status;
 }
 
 int norm_sum_cells(norm_problem *p, norm_row row, const mt_tensor *dy, const mt_tensor *weight) {
   const mt_tensor *t[] = {p->x, &p->mask, &p->cell_view, dy, weight};
-  return norm_sums(p->sums, row, dy == NULL ? 3 : weight == NULL ? 4 : 5, t, p->kept);
+  return norm_sums(p->sums, row, dy == NULL ? 3 : weight == NULL ? 4 : 5, t, p->kept, p->a);
+}
+
+void norm_set_activation(norm_problem *p, int32_t activation, double a) {
+  p->activation = activation;
+  p->a = p->x->dtype == MT_FLOAT32 ? (float)a : a;
 }
 
 // ---- statistics ---------------------------------------------------------------------------------------------------
@@ -184,7 +220,13 @@ static double ratio(double sum, double n, bool compat) { return n == 0 && !compa
 void norm_fill_cells(norm_problem *p, const double *stats) {
   for (int64_t k = 0; k < p->cells; k++) {
     const double *s = stats + k / p->members * 3;
-    p->cell[k] = (norm_cell){.mean = s[0], .rstd = s[1]};
+    norm_cell *cell = p->cell + k;
+    *cell = (norm_cell){.mean = s[0], .rstd = s[1]};
+    if (p->per_channel) {
+      const int64_t c = k % p->x->shape[1];
+      cell->scale = cell->rstd * norm_get(&p->weight, c * p->weight.stride[1]);
+      cell->bias = norm_get(&p->bias, c * p->bias.stride[1]);
+    }
   }
 }
 
@@ -260,15 +302,34 @@ void norm_write_sums(const mt_tensor *t, const double *values) {
 // ---- the elementwise passes ---------------------------------------------------------------------------------------
 
 int norm_normalise(norm_problem *p, mt_tensor *y, bool masked) {
-  const norm_pass how = {.masked = masked};
+  const norm_pass how = {.masked = masked, .activation = p->activation, .a = p->a};
   bool done;
   MT_TRY(norm_run_pixels(&done, p, y, NULL, how));
   return done ? MT_OK : mt_loop_run(6, (const mt_tensor *const[]){y, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias},
                      MT_REAL_FN(y->dtype, forward_row), &how);
 }
 
+int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked) {
+  const norm_pass how = {.masked = masked, .activation = p->activation, .a = p->a};
+  if (p->activation == MT_NORM_IDENTITY) {
+    return MT_OK;
+  }
+  p->gated = *p->x;
+  mt_row_major(p->gated.stride, p->x->ndim, p->x->shape);
+  p->gated.data = mt_alloc_array(MT_MAX(1, p->x->numel), mt_dtype_size(p->x->dtype));
+  if (p->gated.data == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  const mt_tensor *const t[] = {&p->gated, *dy, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias};
+  p->activation = MT_NORM_IDENTITY;
+  *dy = &p->gated;
+  return mt_loop_run(7, t, MT_REAL_FN(p->x->dtype, gate_row), &how);
+}
+
 int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pass how) {
   bool done;
+  how.activation = p->activation;
+  how.a = p->a;
   MT_TRY(norm_run_pixels(&done, p, dx, dy, how));
   return done ? MT_OK : mt_loop_run(6, (const mt_tensor *const[]){dx, dy, p->x, &p->mask, &p->cell_view, &p->weight},
                      MT_REAL_FN(dx->dtype, backward_row), &how);

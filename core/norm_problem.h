@@ -1,6 +1,7 @@
 // norm_problem: what all normalisations share: the cells of x, their statistics and the elementwise passes. Internal.
 #pragma once
 #include "norm_sums.h"
+#include "row.h"
 
 // Statistics of a group of cells; squares = sum m^2.
 typedef struct norm_moment {
@@ -14,6 +15,9 @@ typedef struct norm_problem {
   bool masked, per_channel, kept[MT_MAX_DIMS];   // per_channel: weight and bias go along dim 1
   int64_t cells, members, groups;       // `members` neighbouring cells share statistics
   mt_tensor mask, weight, bias, cell_view;
+  int32_t activation;                   // norm.h; a is rounded to x's type
+  double a;
+  mt_tensor gated;                      // norm_gate
   norm_cell *cell;
   double *sums;
   norm_moment *group;
@@ -22,12 +26,24 @@ typedef struct norm_problem {
 // What an elementwise pass does; statistics = the gradient flows through mean and variance.
 typedef struct norm_pass {
   bool masked, compat, statistics;
+  int32_t activation;                   // the problem's
+  double a;
 } norm_pass;
+
+// f(..., activation), with a constant for each activation.
+#define NORM_BY_ACTIVATION(activation, f, ...)                  \
+  switch (activation) {                                         \
+    case MT_NORM_IDENTITY: f(__VA_ARGS__, MT_NORM_IDENTITY); break;         \
+    case MT_ACTIVATION_RELU: f(__VA_ARGS__, MT_ACTIVATION_RELU); break;     \
+    default: f(__VA_ARGS__, MT_ACTIVATION_LEAKY_RELU);                      \
+  }
 
 // Kept dims are those below `kept`, or, for batch norm (kept = -1), dim 1 alone.
 int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members);
 // Frees what norm_open took, also after it failed, and returns the status.
 int norm_close(norm_problem *p, int status);
+
+void norm_set_activation(norm_problem *p, int32_t activation, double a);
 
 // v's dims placed at x's dims from `first` on; v = NULL: a constant, 1 or 0.
 mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, bool one);
@@ -44,6 +60,9 @@ void norm_set_slopes(norm_problem *p, const double *stats, int64_t group, double
 // The elementwise passes, from x, mask, cells, weight and bias of the problem.
 int norm_normalise(norm_problem *p, mt_tensor *y, bool masked);
 int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pass how);
+// Where weight and bias do not go along channels (or in the compat mode) sums do not know the activation: *dy becomes a tensor of the
+// problem's, the gradient before it, and the problem forgets the activation. The cells are filled in.
+int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked);
 
 // The same where channels are neighbours in memory; *done tells. dy = NULL: normalise.
 int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how);

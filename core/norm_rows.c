@@ -3,11 +3,12 @@
 // the strip, one element at a time; the sums are the same to the bit. The Makefile builds this file once per instruction set, like
 // tile.c: conversions to double are whole vectors only where the compiler knows the set from the start.
 #ifdef REAL
+#include "norm_gate.h"
 
 // `width` cells side by side, in registers where the compiler knows width and x_lane.
 static inline __attribute__((always_inline)) void FN(strip)(double *sum, char *const *p, const int64_t *step,
                                                             const int64_t *lane, int64_t n, int64_t width, norm_term term,
-                                                            int uses, int64_t x_lane) {
+                                                            int uses, int64_t x_lane, double a) {
   double total[NORM_WIDTH][STRIP] = {{0}};
   for (int64_t i = 0; i < n; i++) {
     for (int64_t l = 0; l < width; l++) {
@@ -17,7 +18,10 @@ static inline __attribute__((always_inline)) void FN(strip)(double *sum, char *c
       }
       const double x = *(const REAL *)(p[0] + i * step[0] + l * x_lane);
       const norm_cell *cell = uses & CELL ? (const norm_cell *)(p[2] + i * step[2] + l * lane[2]) : NULL;
-      const double dy = uses & DY ? *(const REAL *)(p[3] + i * step[3] + l * lane[3]) : 0.0;
+      double dy = uses & DY ? *(const REAL *)(p[3] + i * step[3] + l * lane[3]) : 0.0;
+      if (uses & (RELU | LEAKY)) {
+        dy = FN(gated)(dy, (x - m * cell->mean) * cell->scale + m * cell->bias, activation_of(uses), a);
+      }
       const double w = uses & WEIGHT ? *(const REAL *)(p[4] + i * step[4] + l * lane[4]) : 1.0;
       const norm_value value = term(x, m, cell, dy, w);
       total[0][l] += value.a;
@@ -35,17 +39,17 @@ static inline __attribute__((always_inline)) void FN(strip)(double *sum, char *c
 
 static inline __attribute__((always_inline)) void FN(row)(double *sum, char *const *p, const int64_t *step,
                                                           const int64_t *lane, int64_t n, int64_t lanes, norm_term term,
-                                                          int uses) {
+                                                          int uses, double a) {
   char *q[NORM_OPERANDS];
   memcpy(q, p, sizeof(q));
   for (int64_t l = 0; l < lanes; l += STRIP) {
     const int64_t width = MT_MIN(STRIP, lanes - l);
     if (width == STRIP && lane[0] == (int64_t)sizeof(REAL)) {
-      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, sizeof(REAL));
+      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, sizeof(REAL), a);
     } else if (width == STRIP) {
-      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, lane[0]);
+      FN(strip)(sum + l, q, step, lane, n, STRIP, term, uses, lane[0], a);
     } else {
-      FN(strip)(sum + l, q, step, lane, n, width, term, uses, lane[0]);
+      FN(strip)(sum + l, q, step, lane, n, width, term, uses, lane[0], a);
     }
     for (int32_t k = 0; k < NORM_OPERANDS; k++) {
       q[k] = lane[k] == 0 ? q[k] : q[k] + STRIP * lane[k];
@@ -75,10 +79,28 @@ MT_INLINE void FN(turn)(quad *out, const char *p, int64_t lane) {
   out[3] = __builtin_shuffle(ab1, cd1, (quad_index){2, 3, 6, 7});
 }
 
-// Adds `pixels` pixels, p[k] + at[j] * step[k], to the sums of neighbouring cells, four by four. mean, rstd: of the cells, or NULL
+// The gradient of four y, y before it is rounded, from that of f(y).
+MT_INLINE quad FN(gate)(const quad *dyp, const quad *y, int uses, double a) {
+  const quad dy = *dyp;
+#if defined(__AVX2__)  // the compiler has no choice between vectors in C
+  quad shut = {0};
+  if (uses & LEAKY) {
+    shut = __builtin_convertvector(__builtin_convertvector(dy * a, FN(four)), quad);
+  }
+  return (quad)_mm256_blendv_pd((__m256d)shut, (__m256d)dy, _mm256_cmp_pd((__m256d)*y, _mm256_set1_pd(NORM_OPEN), _CMP_GT_OQ));
+#else
+  quad g;
+  for (int l = 0; l < 4; l++) {
+    g[l] = FN(gated)(dy[l], (*y)[l], activation_of(uses), a);
+  }
+  return g;
+#endif
+}
+
+// Adds `pixels` pixels, p[k] + at[j] * step[k], to the sums of neighbouring cells, four by four. own: of the cells, or NULL
 // where every pixel has its own.
-MT_INLINE void FN(add_pixels)(double *sum, char *const *p, const int64_t *step, const int64_t *at, const double *mean,
-                              const double *rstd, int64_t quads, int pixels, int term, int uses, double m) {
+MT_INLINE void FN(add_pixels)(double *sum, char *const *p, const int64_t *step, const int64_t *at, const own_cells *own,
+                              int64_t quads, int pixels, int term, int uses, double m, double a_) {
   double *const to = sum + (term == QUAD_MOMENTS || term == QUAD_POWER ? 2 : 0) * NORM_LANES;
   const char *x[4], *dy[4];
   double w[4];
@@ -90,12 +112,16 @@ MT_INLINE void FN(add_pixels)(double *sum, char *const *p, const int64_t *step, 
     cell[j] = (const norm_cell *)(p[2] + at[j] * step[2]);
   }
   for (int64_t k = 0; k < quads; k++) {
-    quad a, b, mu = {0}, r = {0};
+    quad a, b, mu = {0}, r = {0}, scale = {0}, bias = {0};
     memcpy(&a, to + 4 * k, sizeof a);
     memcpy(&b, to + NORM_LANES + 4 * k, sizeof b);
-    if (mean != NULL) {
-      memcpy(&mu, mean + 4 * k, sizeof mu);
-      memcpy(&r, rstd + 4 * k, sizeof r);
+    if (own != NULL) {
+      memcpy(&mu, own->mean + 4 * k, sizeof mu);
+      memcpy(&r, own->rstd + 4 * k, sizeof r);
+    }
+    if (uses & (RELU | LEAKY)) {
+      memcpy(&scale, own->scale + 4 * k, sizeof scale);
+      memcpy(&bias, own->bias + 4 * k, sizeof bias);
     }
     if (pixels == 4) {
       // Four pixels at a time are no stream to the processor. By one line per step, the next but one four are fetched.
@@ -107,9 +133,13 @@ MT_INLINE void FN(add_pixels)(double *sum, char *const *p, const int64_t *step, 
     }
     for (int j = 0; j < pixels; j++) {
       const quad v = FN(load)(x[j] + 4 * k * (int64_t)sizeof(REAL));
-      const quad d = uses & DY ? FN(load)(dy[j] + 4 * k * (int64_t)sizeof(REAL)) : v;
-      const quad mu_j = mean != NULL || !(uses & CELL) ? mu : (quad){0} + cell[j]->mean;
-      const quad r_j = mean != NULL || !(uses & CELL) ? r : (quad){0} + cell[j]->rstd;
+      quad d = uses & DY ? FN(load)(dy[j] + 4 * k * (int64_t)sizeof(REAL)) : v;
+      const quad mu_j = own != NULL || !(uses & CELL) ? mu : (quad){0} + cell[j]->mean;
+      const quad r_j = own != NULL || !(uses & CELL) ? r : (quad){0} + cell[j]->rstd;
+      if (uses & (RELU | LEAKY)) {
+        const quad y = m == 1 ? (v - mu) * scale + bias : (v - m * mu) * scale + m * bias;
+        d = FN(gate)(&d, &y, uses, a_);
+      }
       if (m == 1) {
         quad_term(&a, &b, term, &v, &d, w[j], &mu_j, &r_j);
       } else {
@@ -125,17 +155,21 @@ MT_INLINE void FN(add_pixels)(double *sum, char *const *p, const int64_t *step, 
 
 // One row for 4 * quads neighbouring cells, all under the same mask: pixel after pixel, as they lie in memory, four at a time.
 MT_INLINE void FN(across)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t quads, int term,
-                          int uses) {
-  double own_mean[NORM_LANES], own_rstd[NORM_LANES], ones = 0, squares = 0;
-  const double *mean = NULL, *rstd = NULL;
+                          int uses, double a) {
+  double ones = 0, squares = 0;
+  own_cells table;
+  const own_cells *own = NULL;
   if (uses & CELL && step[2] == 0) {
     for (int64_t l = 0; l < 4 * quads; l++) {
       const norm_cell *cell = (const norm_cell *)(p[2] + l * lane[2]);
-      own_mean[l] = cell->mean;
-      own_rstd[l] = cell->rstd;
+      table.mean[l] = cell->mean;
+      table.rstd[l] = cell->rstd;
+      if (uses & (RELU | LEAKY)) {
+        table.scale[l] = cell->scale;
+        table.bias[l] = cell->bias;
+      }
     }
-    mean = own_mean;
-    rstd = own_rstd;
+    own = &table;
   }
   for (int64_t i = 0; i < n;) {
     int64_t at[4];
@@ -159,11 +193,11 @@ MT_INLINE void FN(across)(double *sum, char *const *p, const int64_t *step, cons
       }
     }
     if (some == 4) {
-      FN(add_pixels)(sum, p, step, at, mean, rstd, quads, 4, term, uses, 1);
+      FN(add_pixels)(sum, p, step, at, own, quads, 4, term, uses, 1, a);
       continue;
     }
     for (int j = 0; j < some; j++) {
-      FN(add_pixels)(sum, p, step, at + j, mean, rstd, quads, 1, term, uses, m);
+      FN(add_pixels)(sum, p, step, at + j, own, quads, 1, term, uses, m, a);
     }
   }
   for (int64_t l = 0; l < 4 * quads && uses & MASK && (term == QUAD_MOMENTS || term == QUAD_POWER); l++) {
@@ -174,11 +208,15 @@ MT_INLINE void FN(across)(double *sum, char *const *p, const int64_t *step, cons
 
 // One row for 4 * count cells that lie `lane` bytes apart, the row dense in memory; the mask is the same for all of them.
 MT_INLINE void FN(along)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int count, int term,
-                         int uses) {
+                         int uses, double a_) {
+  quad scale[2] = {{0}}, bias[2] = {{0}};
   quad a[2] = {{0}}, b[2] = {{0}}, mean[2] = {{0}}, rstd[2] = {{0}};
   double ones = 0, squares = 0;
   for (int k = 0; k < count && uses & CELL; k++) {
     load_cells(mean + k, rstd + k, p[2] + 4 * k * lane[2], lane[2]);
+    if (uses & (RELU | LEAKY)) {
+      load_affine(scale + k, bias + k, p[2] + 4 * k * lane[2], lane[2]);
+    }
   }
   for (int64_t i = 0; i < n; i += 4) {
     quad x[2][4], dy[2][4];
@@ -207,7 +245,12 @@ MT_INLINE void FN(along)(double *sum, char *const *p, const int64_t *step, const
       squares += m * m;
       const double w = uses & WEIGHT ? *(const REAL *)(p[4] + (i + j) * step[4]) : 1.0;
       for (int k = 0; k < count; k++) {
-        const quad d = uses & DY ? dy[k][j] : x[k][j];
+        quad d = uses & DY ? dy[k][j] : x[k][j];
+        if (uses & (RELU | LEAKY)) {
+          const quad v = x[k][j];
+          const quad y = m == 1 ? (v - mean[k]) * scale[k] + bias[k] : (v - m * mean[k]) * scale[k] + m * bias[k];
+          d = FN(gate)(&d, &y, uses, a_);
+        }
         if (m == 1) {
           quad_term(a + k, b + k, term, &x[k][j], &d, w, mean + k, rstd + k);
         } else {
@@ -223,7 +266,7 @@ MT_INLINE void FN(along)(double *sum, char *const *p, const int64_t *step, const
 
 // As many cells as go together; returns how many, 0: the strip has to take over.
 MT_INLINE int64_t FN(quads)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes,
-                            int term, int uses) {
+                            int term, int uses, double a) {
   const int64_t size = sizeof(REAL);
   bool same_mask = !(uses & MASK) || lane[1] == 0;
   if (!same_mask && step[1] == 0 && lanes >= 4) {  // a value per cell: the same for these?
@@ -237,30 +280,30 @@ MT_INLINE int64_t FN(quads)(double *sum, char *const *p, const int64_t *step, co
   if (!same_mask || !weight) {
     return 0;
   }
-  if (lane[0] == size && (!(uses & DY) || lane[3] == size) && (!(uses & CELL) || step[2] == 0 || lane[2] == 0)) {
-    FN(across)(sum, p, step, lane, n, lanes / 4, term, uses);
+  if (lane[0] == size && (!(uses & DY) || lane[3] == size) && (!(uses & CELL) || step[2] == 0 || (lane[2] == 0 && !(uses & (RELU | LEAKY))))) {
+    FN(across)(sum, p, step, lane, n, lanes / 4, term, uses, a);
     return lanes / 4 * 4;
   }
   if (step[0] == size && (!(uses & DY) || step[3] == size) && (!(uses & CELL) || step[2] == 0) && lanes >= 4) {
     if (lanes >= 8) {
-      FN(along)(sum, p, step, lane, n, 2, term, uses);
+      FN(along)(sum, p, step, lane, n, 2, term, uses, a);
       return 8;
     }
-    FN(along)(sum, p, step, lane, n, 1, term, uses);
+    FN(along)(sum, p, step, lane, n, 1, term, uses, a);
     return 4;
   }
   return 0;
 }
 
 MT_INLINE void FN(rows)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes,
-                        norm_term term, int quad_kind, int uses) {
+                        norm_term term, int quad_kind, int uses, double a) {
   char *q[NORM_OPERANDS];
   memcpy(q, p, sizeof(q));
   while (lanes > 0) {
-    int64_t done = quad_kind == NO_QUAD ? 0 : FN(quads)(sum, q, step, lane, n, lanes, quad_kind, uses);
+    int64_t done = quad_kind == NO_QUAD ? 0 : FN(quads)(sum, q, step, lane, n, lanes, quad_kind, uses, a);
     if (done == 0) {
       done = lanes;
-      FN(row)(sum, q, step, lane, n, lanes, term, uses);
+      FN(row)(sum, q, step, lane, n, lanes, term, uses, a);
     }
     for (int k = 0; k < NORM_OPERANDS; k++) {
       q[k] = lane[k] == 0 ? q[k] : q[k] + done * lane[k];
@@ -271,8 +314,9 @@ MT_INLINE void FN(rows)(double *sum, char *const *p, const int64_t *step, const 
 }
 
 #define ROW(name, term, quad_kind, uses)                                                                                  \
-  static void FN(name)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes) { \
-    FN(rows)(sum, p, step, lane, n, lanes, term, quad_kind, uses);                                                        \
+  static void FN(name)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes,   \
+                       double a) {                                                                                        \
+    FN(rows)(sum, p, step, lane, n, lanes, term, quad_kind, uses, a);                                                     \
   }
 ROW(moments, value_sum, QUAD_MOMENTS, 0)
 ROW(moments_masked, value_moments, QUAD_MOMENTS, MASK)
@@ -282,6 +326,10 @@ ROW(squares, value_deviation, QUAD_DEVIATION, CELL)
 ROW(squares_masked, value_deviation, QUAD_DEVIATION, CELL | MASK)
 ROW(gradients, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT)
 ROW(gradients_masked, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT | MASK)
+ROW(relu_gradients, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT | RELU)
+ROW(relu_gradients_masked, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT | MASK | RELU)
+ROW(leaky_gradients, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT | LEAKY)
+ROW(leaky_gradients_masked, value_gradients, QUAD_GRADIENTS, CELL | DY | WEIGHT | MASK | LEAKY)
 ROW(weight_gradients, value_weight_gradients, QUAD_WEIGHT_GRADIENTS, CELL | DY)
 ROW(weight_gradients_masked, value_weight_gradients, QUAD_WEIGHT_GRADIENTS, CELL | DY | MASK)
 ROW(compat_moments, value_moments, NO_QUAD, MASK | HOLES)
@@ -297,8 +345,13 @@ ROW(compat_skew, value_compat_skew, NO_QUAD, CELL | MASK | HOLES)
 #include <immintrin.h>
 #endif
 
-enum { MASK = 1, CELL = 2, DY = 4, WEIGHT = 8, HOLES = 16 };   // what a row reads; HOLES: elements with mask 0 too
+// What a row reads; HOLES: elements with mask 0 too; RELU, LEAKY: dy is the gradient behind that activation.
+enum { MASK = 1, CELL = 2, DY = 4, WEIGHT = 8, HOLES = 16, RELU = 32, LEAKY = 64 };
 enum { STRIP = 4 };
+
+MT_INLINE int32_t activation_of(int uses) {
+  return uses & RELU ? MT_ACTIVATION_RELU : uses & LEAKY ? MT_ACTIVATION_LEAKY_RELU : MT_NORM_IDENTITY;
+}
 
 typedef struct norm_value {
   double a, b, c, d;
@@ -363,6 +416,18 @@ typedef double quad __attribute__((vector_size(32)));
 typedef long long quad_index __attribute__((vector_size(32)));
 enum { AHEAD = 8 };  // pixels
 enum { NO_QUAD, QUAD_MOMENTS, QUAD_POWER, QUAD_DEVIATION, QUAD_GRADIENTS, QUAD_WEIGHT_GRADIENTS };
+
+// Cells that are neighbours in memory, side by side.
+typedef struct own_cells {
+  double mean[NORM_LANES], rstd[NORM_LANES], scale[NORM_LANES], bias[NORM_LANES];
+} own_cells;
+
+MT_INLINE void load_affine(quad *scale, quad *bias, const char *p, int64_t lane) {
+  const norm_cell *a = (const norm_cell *)p, *b = (const norm_cell *)(p + lane), *c = (const norm_cell *)(p + 2 * lane);
+  const norm_cell *d = (const norm_cell *)(p + 3 * lane);
+  *scale = (quad){a->scale, b->scale, c->scale, d->scale};
+  *bias = (quad){a->bias, b->bias, c->bias, d->bias};
+}
 
 MT_INLINE void load_cells(quad *mean, quad *rstd, const char *p, int64_t lane) {
   const norm_cell *a = (const norm_cell *)p, *b = (const norm_cell *)(p + lane), *c = (const norm_cell *)(p + 2 * lane);
@@ -447,6 +512,8 @@ const norm_rows TABLE(TILE_NAME) = {
   .power = BOTH(power),
   .squares = BOTH(squares),
   .gradients = BOTH(gradients),
+  .relu_gradients = BOTH(relu_gradients),
+  .leaky_gradients = BOTH(leaky_gradients),
   .weight_gradients = BOTH(weight_gradients),
   .compat_moments = {compat_moments_f32, compat_moments_f64},
   .compat_squares = {compat_squares_f32, compat_squares_f64},

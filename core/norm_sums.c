@@ -19,6 +19,7 @@ typedef struct plan {
   int64_t lanes, lane[NORM_OPERANDS], lane_cell;   // neighbouring cells
   int64_t block, blocks;                           // lanes per block, blocks along the lane dim
   bool by_group;                                   // what `partial` holds
+  double a;
   double *sums, *partial;
 } plan;
 
@@ -102,7 +103,7 @@ static void row_sum(const plan *s, double *sum, char *const *p, int64_t row, int
   for (int32_t w = 0; w < NORM_WIDTH; w++) {
     memset(sum + w * NORM_LANES, 0, sizeof(double) * (size_t)lanes);
   }
-  s->row(sum, q, s->step, s->lane, s->n, lanes);
+  s->row(sum, q, s->step, s->lane, s->n, lanes, s->a);
 }
 
 static void store(const plan *s, const double *total, int64_t cell, int64_t lanes) {
@@ -183,8 +184,8 @@ static void add_partial(const plan *s) {
 
 enum { GRAIN = 16384, ENOUGH_BLOCKS = 16 };
 
-int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept) {
-  plan s = {.row = row, .sums = sums};
+int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a) {
+  plan s = {.row = row, .sums = sums, .a = a};
   if (t[0]->numel == 0) {
     int64_t cells = 1;
     for (int32_t d = 0; d < t[0]->ndim; d++) {
@@ -216,7 +217,11 @@ int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *con
 norm_row norm_row_moments(int32_t dtype, bool masked) { return PICK(moments); }
 norm_row norm_row_power(int32_t dtype, bool masked) { return PICK(power); }
 norm_row norm_row_squares(int32_t dtype, bool masked) { return PICK(squares); }
-norm_row norm_row_gradients(int32_t dtype, bool masked) { return PICK(gradients); }
+norm_row norm_row_gradients(int32_t dtype, bool masked, int32_t activation) {
+  return activation == MT_ACTIVATION_RELU         ? PICK(relu_gradients)
+         : activation == MT_ACTIVATION_LEAKY_RELU ? PICK(leaky_gradients)
+                                                  : PICK(gradients);
+}
 norm_row norm_row_weight_gradients(int32_t dtype, bool masked) { return PICK(weight_gradients); }
 norm_row norm_row_compat_moments(int32_t dtype) { return mt_tile_get()->norm->compat_moments[MT_TILE_TYPE(dtype)]; }
 norm_row norm_row_compat_squares(int32_t dtype) { return mt_tile_get()->norm->compat_squares[MT_TILE_TYPE(dtype)]; }

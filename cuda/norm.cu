@@ -63,13 +63,23 @@ static __global__ void use_running(double *stats, norm_cell *cell, const T *mean
     stats[c * 3] = (double)mean[c * mean_step];
     stats[c * 3 + 1] = rstd;
     stats[c * 3 + 2] = 0;
-    cell[c] = norm_cell{(double)mean[c * mean_step], rstd, 0, 0};
+    cell[c] = norm_cell{(double)mean[c * mean_step], rstd, 0, 0, 0, 0};
   }
 }
 
 static __global__ void fill_cells(norm_cell *cell, const double *stats, int64_t cells, int64_t members) {
   MT_EACH(k, cells) {
-    cell[k] = norm_cell{stats[k / members * 3], stats[k / members * 3 + 1], 0, 0};
+    cell[k] = norm_cell{stats[k / members * 3], stats[k / members * 3 + 1], 0, 0, 0, 0};
+  }
+}
+
+// What the activation's gradient needs of a channel; NULL: 1 or 0.
+template <typename T>
+static __global__ void fill_affine(norm_cell *cell, const T *weight, const T *bias, int64_t weight_step, int64_t bias_step,
+                                   int64_t channels, int64_t cells) {
+  MT_EACH(k, cells) {
+    cell[k].scale = cell[k].rstd * (weight == NULL ? 1 : (double)weight[k % channels * weight_step]);
+    cell[k].bias = bias == NULL ? 0 : (double)bias[k % channels * bias_step];
   }
 }
 
@@ -133,13 +143,15 @@ template <typename T> static __global__ void write_sums(const mt_walk walk) {
 
 extern "C" int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                                      const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
-                                     int32_t flags, double momentum, double eps) {
+                                     int32_t flags, double momentum, double eps, int32_t activation, double a) {
   norm_problem p;
+  MT_TRY(mt_norm_check_activation("batch_norm", activation, a));
   const bool compat = flags & MT_NORM_COMPAT;
   const mt_tensor *const others[] = {stats, running_mean, running_var, x, mask, weight, bias};
   MT_TRY(mt_norm_check_batch_forward(y, stats, running_mean, running_var, x, mask, weight, bias, flags));
   MT_TRY(mt_check_together("batch_norm", y, 7, others));
   MT_TRY(norm_open(&p, x, mask, -1, 1));
+  norm_set_activation(&p, activation, a);
   p.weight = weight;
   p.bias = bias;
   p.first = 1;
@@ -166,6 +178,13 @@ static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, 
   const double *stats = (const double *)stats_tensor->data;
   if (p->cells > 0) {
     MT_LAUNCH(p->device, fill_cells, mt_grid(p->device, p->cells), MT_BLOCK, 0, p->cell, stats, p->cells, p->members);
+    if (compat) {
+      MT_TRY(norm_gate(p, &dy, false));
+    } else if (p->activation != MT_NORM_IDENTITY) {
+      MT_LAUNCH(p->device, fill_affine<T>, mt_grid(p->device, p->cells), MT_BLOCK, 0, p->cell,
+                (const T *)(p->weight ? p->weight->data : NULL), (const T *)(p->bias ? p->bias->data : NULL),
+                p->weight ? p->weight->stride[0] : 0, p->bias ? p->bias->stride[0] : 0, channels, p->cells);
+    }
     if (statistics || dweight != NULL || dbias != NULL) {
       MT_TRY(norm_sum_gradients(p, dy, p->mask != NULL && !compat, NULL));
     }
@@ -188,14 +207,18 @@ static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, 
 }
 
 extern "C" int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                                      const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, int32_t flags) {
+                                      const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                                      int32_t flags, int32_t activation, double a) {
   norm_problem p;
+  MT_TRY(mt_norm_check_activation("batch_norm", activation, a));
   const bool batch = flags & MT_NORM_BATCH_STATISTICS, compat = flags & MT_NORM_COMPAT;
-  const mt_tensor *const others[] = {dx, dweight, dbias, dy, mask, weight, stats};
-  MT_TRY(mt_norm_check_batch_backward(dx, dweight, dbias, dy, x, mask, weight, stats, flags));
-  MT_TRY(mt_check_together("batch_norm", x, 7, others));
+  const mt_tensor *const others[] = {dx, dweight, dbias, dy, mask, weight, bias, stats};
+  MT_TRY(mt_norm_check_batch_backward(dx, dweight, dbias, dy, x, mask, weight, bias, stats, flags));
+  MT_TRY(mt_check_together("batch_norm", x, 8, others));
   MT_TRY(norm_open(&p, x, mask, -1, 1));
+  norm_set_activation(&p, activation, a);
   p.weight = weight;
+  p.bias = bias;
   p.first = 1;
   return MT_REAL_TEMPLATE(x->dtype, channel_backward, &p, dx, dweight, dbias, dy, stats, mask != NULL && (batch || !compat), compat,
                           batch);
@@ -203,13 +226,15 @@ extern "C" int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tens
 
 extern "C" int mt_norm_group_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                                      const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
-                                     double momentum, double eps) {
+                                     double momentum, double eps, int32_t activation, double a) {
   norm_problem p;
   int64_t members = 1;
+  MT_TRY(mt_norm_check_activation("group_norm", activation, a));
   const mt_tensor *const others[] = {stats, running_mean, running_var, x, mask, weight, bias};
   MT_TRY(mt_norm_check_group_forward(&members, y, stats, running_mean, running_var, x, mask, weight, bias));
   MT_TRY(mt_check_together("group_norm", y, 7, others));
   MT_TRY(norm_open(&p, x, mask, 2, members));
+  norm_set_activation(&p, activation, a);
   p.weight = weight;
   p.bias = bias;
   p.first = 1;
@@ -219,14 +244,18 @@ extern "C" int mt_norm_group_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *
 }
 
 extern "C" int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                                      const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats) {
+                                      const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                                      int32_t activation, double a) {
   norm_problem p;
   int64_t members = 1;
-  const mt_tensor *const others[] = {dx, dweight, dbias, dy, mask, weight, stats};
-  MT_TRY(mt_norm_check_group_backward(&members, dx, dweight, dbias, dy, x, mask, weight, stats));
-  MT_TRY(mt_check_together("group_norm", x, 7, others));
+  MT_TRY(mt_norm_check_activation("group_norm", activation, a));
+  const mt_tensor *const others[] = {dx, dweight, dbias, dy, mask, weight, bias, stats};
+  MT_TRY(mt_norm_check_group_backward(&members, dx, dweight, dbias, dy, x, mask, weight, bias, stats));
+  MT_TRY(mt_check_together("group_norm", x, 8, others));
   MT_TRY(norm_open(&p, x, mask, 2, members));
+  norm_set_activation(&p, activation, a);
   p.weight = weight;
+  p.bias = bias;
   p.first = 1;
   return MT_REAL_TEMPLATE(x->dtype, channel_backward, &p, dx, dweight, dbias, dy, stats, mask != NULL, false, true);
 }
@@ -234,12 +263,14 @@ extern "C" int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tens
 // ---- layer and RMS norm -----------------------------------------------------------------------------------------------------------
 
 static int layer_forward(const char *op, mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                         const mt_tensor *weight, const mt_tensor *bias, double eps, bool rms) {
+                         const mt_tensor *weight, const mt_tensor *bias, double eps, int32_t activation, double a, bool rms) {
   norm_problem p;
+  MT_TRY(mt_norm_check_activation(op, activation, a));
   const mt_tensor *const others[] = {stats, x, mask, weight, bias};
   MT_TRY(mt_norm_check_layer_forward(op, y, stats, x, mask, weight, bias));
   MT_TRY(mt_check_together(op, y, 5, others));
   MT_TRY(norm_open(&p, x, mask, stats->ndim - 1, 1));
+  norm_set_activation(&p, activation, a);
   p.weight = weight;
   p.bias = bias;
   p.first = stats->ndim - 1;
@@ -270,6 +301,7 @@ static int layer_run_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight
   const double *stats = (const double *)stats_tensor->data;
   if (p->cells > 0) {
     MT_LAUNCH(p->device, fill_cells, mt_grid(p->device, p->cells), MT_BLOCK, 0, p->cell, stats, p->cells, (int64_t)1);
+    MT_TRY(norm_gate(p, &dy, p->mask != NULL));
   }
   if (dweight != NULL || dbias != NULL) {
     mt_scratch sums;
@@ -292,33 +324,39 @@ static int layer_run_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight
 }
 
 static int layer_backward(const char *op, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
-                          const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, bool rms) {
+                          const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
+                          const mt_tensor *stats, int32_t activation, double a, bool rms) {
   norm_problem p;
-  const mt_tensor *const others[] = {dx, dweight, dbias, dy, mask, weight, stats};
-  MT_TRY(mt_norm_check_layer_backward(op, dx, dweight, dbias, dy, x, mask, weight, stats));
-  MT_TRY(mt_check_together(op, x, 7, others));
+  MT_TRY(mt_norm_check_activation(op, activation, a));
+  const mt_tensor *const others[] = {dx, dweight, dbias, dy, mask, weight, bias, stats};
+  MT_TRY(mt_norm_check_layer_backward(op, dx, dweight, dbias, dy, x, mask, weight, bias, stats));
+  MT_TRY(mt_check_together(op, x, 8, others));
   MT_TRY(norm_open(&p, x, mask, stats->ndim - 1, 1));
+  norm_set_activation(&p, activation, a);
   p.weight = weight;
+  p.bias = bias;
   p.first = stats->ndim - 1;
   return MT_REAL_TEMPLATE(x->dtype, layer_run_backward, &p, dx, dweight, dbias, dy, stats, rms);
 }
 
 extern "C" int mt_norm_layer_forward(mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                                     const mt_tensor *weight, const mt_tensor *bias, double eps) {
-  return layer_forward("layer_norm", y, stats, x, mask, weight, bias, eps, false);
+                                     const mt_tensor *weight, const mt_tensor *bias, double eps, int32_t activation, double a) {
+  return layer_forward("layer_norm", y, stats, x, mask, weight, bias, eps, activation, a, false);
 }
 
 extern "C" int mt_norm_layer_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy, const mt_tensor *x,
-                                      const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats) {
-  return layer_backward("layer_norm", dx, dweight, dbias, dy, x, mask, weight, stats, false);
+                                      const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
+                                      int32_t activation, double a) {
+  return layer_backward("layer_norm", dx, dweight, dbias, dy, x, mask, weight, bias, stats, activation, a, false);
 }
 
 extern "C" int mt_norm_rms_forward(mt_tensor *y, mt_tensor *stats, const mt_tensor *x, const mt_tensor *mask,
-                                   const mt_tensor *weight, double eps) {
-  return layer_forward("rms_norm", y, stats, x, mask, weight, NULL, eps, true);
+                                   const mt_tensor *weight, double eps, int32_t activation, double a) {
+  return layer_forward("rms_norm", y, stats, x, mask, weight, NULL, eps, activation, a, true);
 }
 
 extern "C" int mt_norm_rms_backward(mt_tensor *dx, mt_tensor *dweight, const mt_tensor *dy, const mt_tensor *x,
-                                    const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats) {
-  return layer_backward("rms_norm", dx, dweight, NULL, dy, x, mask, weight, stats, true);
+                                    const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *stats, int32_t activation,
+                                    double a) {
+  return layer_backward("rms_norm", dx, dweight, NULL, dy, x, mask, weight, NULL, stats, activation, a, true);
 }

@@ -26,7 +26,7 @@ static __global__ void normalise(const mt_walk walk, const norm_inner inner, con
       const double m = how.masked ? (double)AT(MASK, T) : 1, w = how.weight ? (double)AT(WEIGHT, T) : 1;
       const double b = how.bias ? (double)AT(LAST, T) : 0;
       const double y = ((double)x.v[v] - m * cell->mean) * (cell->rstd * w) + m * b;
-      out.v[v] = m == 0 ? (T)0 : (T)y;
+      out.v[v] = norm_activate<T>(m == 0 ? (T)0 : (T)y, how.activation, how.a);
     }
     *(pack<T, V> *)p[OUT] = out;
   }
@@ -41,7 +41,8 @@ static __global__ void pull_back(const mt_walk walk, const norm_inner inner, con
     for (int v = 0; v < V; v++) {
       const norm_cell cell = AT(CELL, norm_cell);
       const double m = how.masked ? (double)AT(MASK, T) : 1, w = how.weight ? (double)AT(WEIGHT, T) : 1;
-      const double scaled = (double)dy.v[v] * (cell.rstd * w);
+      const double y = ((double)x.v[v] - (how.compat ? 1 : m) * cell.mean) * cell.scale + (how.compat ? 1 : m) * cell.bias;
+      const double scaled = norm_gated<T>((double)dy.v[v], y, how.activation, how.a) * (cell.rstd * w);
       double dx = scaled;
       if (how.statistics) {
         const double z = (double)x.v[v], d = how.compat ? m * m * (z - cell.mean) : (m == 1 ? z : z / m) - cell.mean;
@@ -50,6 +51,19 @@ static __global__ void pull_back(const mt_walk walk, const norm_inner inner, con
       out.v[v] = m == 0 && !how.compat ? (T)0 : (T)dx;
     }
     *(pack<T, V> *)p[OUT] = out;
+  }
+}
+
+// Operands: the gradient before the activation, that behind it, x, mask, cell, weight, bias.
+template <typename T> static __global__ void gate(const mt_walk walk, const norm_pass how) {
+  MT_EACH(i, walk.numel) {
+    char *p[7];
+    mt_walk_at(p, walk, i);
+    const norm_cell *cell = (const norm_cell *)p[4];
+    const double m = how.masked ? (double)*(const T *)p[3] : 1, w = how.weight ? (double)*(const T *)p[5] : 1;
+    const double b = how.bias ? (double)*(const T *)p[6] : 0;
+    const double y = ((double)*(const T *)p[2] - m * cell->mean) * (cell->rstd * w) + m * b;
+    *(T *)p[0] = (T)norm_gated<T>((double)*(const T *)p[1], y, how.activation, how.a);
   }
 }
 
@@ -133,12 +147,36 @@ static int run(norm_problem *p, mt_tensor *out, const mt_tensor *last, bool is_b
 }
 
 int norm_normalise(norm_problem *p, mt_tensor *y, bool masked) {
-  const norm_pass how = {masked, 0, 0, p->weight != NULL, p->bias != NULL, 0};
+  const norm_pass how = {masked, 0, 0, p->weight != NULL, p->bias != NULL, p->activation, p->a};
   const mt_tensor bias = spread(p->bias, p->x, p->first);
   return run(p, y, &bias, false, how);
 }
 
 int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, bool masked, bool compat, bool statistics) {
-  const norm_pass how = {masked, compat, statistics, p->weight != NULL, 0, 0};
+  const norm_pass how = {masked, compat, statistics, p->weight != NULL, 0, p->activation, p->a};
   return run(p, dx, dy, true, how);
+}
+
+int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked) {
+  const norm_pass how = {masked, 0, 0, p->weight != NULL, p->bias != NULL, p->activation, p->a};
+  const mt_tensor weight = spread(p->weight, p->x, p->first), bias = spread(p->bias, p->x, p->first), none = spread(NULL, p->x, 0);
+  mt_walk walk;
+  if (p->activation == MT_NORM_IDENTITY || p->x->numel == 0) {
+    return MT_OK;
+  }
+  MT_TRY(p->gate_table.take(p->device, p->x->numel, mt_dtype_size(p->x->dtype)));
+  p->gated = *p->x;
+  mt_row_major(p->gated.stride, p->x->ndim, p->x->shape);
+  p->gated.data = p->gate_table.data;
+  const mt_tensor *const t[] = {&p->gated, *dy, p->x, masked ? p->mask : &none, &p->cell_view, &weight, &bias};
+  MT_TRY(mt_walk_plan(&walk, 7, t));
+  const unsigned grid = mt_grid(p->device, walk.numel);
+  if (p->x->dtype == MT_FLOAT32) {
+    MT_LAUNCH(p->device, gate<float>, grid, MT_BLOCK, 0, walk, how);
+  } else {
+    MT_LAUNCH(p->device, gate<double>, grid, MT_BLOCK, 0, walk, how);
+  }
+  p->activation = MT_NORM_IDENTITY;
+  *dy = &p->gated;
+  return MT_OK;
 }

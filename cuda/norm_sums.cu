@@ -6,7 +6,8 @@ enum { X, MASK, CELL, DY, WEIGHT };
 #define TERM(name, width, holes, ...)                                                   \
   template <typename T> struct norm_##name {                                            \
     enum { WIDTH = width };                                                             \
-    int32_t masked, weighted;                                                           \
+    int32_t masked, weighted, activation, unused;                                       \
+    double a;                                                                           \
     __device__ __forceinline__ void operator()(double *sum, const char *const *p) const { \
       const double m = masked ? (double)*(const T *)p[MASK] : 1;                        \
       if (m == 0 && !(holes)) {                                                         \
@@ -20,7 +21,8 @@ enum { X, MASK, CELL, DY, WEIGHT };
   VALUE                                                 \
   const norm_cell *cell = (const norm_cell *)p[CELL];   \
   const double e = x - m * cell->mean;
-#define GRADIENT const double dy = (double)*(const T *)p[DY];
+#define GRADIENT                                                                                              \
+  const double dy = norm_gated<T>((double)*(const T *)p[DY], e * cell->scale + m * cell->bias, activation, a);
 
 TERM(moments, 4, false, VALUE sum[0] += m; sum[1] += m * m; sum[2] += x; sum[3] += m == 1 ? x * x : x * x / m;)
 TERM(power, 3, false, VALUE sum[0] += m; sum[1] += m * m; sum[2] += m == 1 ? x * x : x * x / m;)
@@ -37,6 +39,8 @@ int norm_open(norm_problem *p, const mt_tensor *x, const mt_tensor *mask, int32_
   p->mask = mask;
   p->weight = p->bias = NULL;
   p->first = 0;
+  p->activation = MT_NORM_IDENTITY;
+  p->a = 0;
   p->cells = 1;
   p->members = members;
   memset(&p->cell_view, 0, sizeof p->cell_view);
@@ -61,6 +65,11 @@ int norm_open(norm_problem *p, const mt_tensor *x, const mt_tensor *mask, int32_
   return MT_OK;
 }
 
+void norm_set_activation(norm_problem *p, int32_t activation, double a) {
+  p->activation = activation;
+  p->a = p->x->dtype == MT_FLOAT32 ? (double)(float)a : a;
+}
+
 template <template <typename> class Term>
 static int run(norm_problem *p, double *sums, const bool *kept, bool masked, const mt_tensor *dy, const mt_tensor *weight) {
   mt_sums_plan plan;
@@ -78,10 +87,10 @@ static int run(norm_problem *p, double *sums, const bool *kept, bool masked, con
   }
   mt_sums_make(&plan, t, kept);
   if (p->x->dtype == MT_FLOAT32) {
-    const Term<float> term = {masked, weight != NULL};
+    const Term<float> term = {masked, weight != NULL, p->activation, 0, p->a};
     return mt_sums_run(p->device, sums, &plan, term);
   }
-  const Term<double> term = {masked, weight != NULL};
+  const Term<double> term = {masked, weight != NULL, p->activation, 0, p->a};
   return mt_sums_run(p->device, sums, &plan, term);
 }
 
@@ -145,7 +154,7 @@ static __global__ void finish_moments(const statistics_job j) {
     j.stats[g * 3 + 1] = rstd;
     j.stats[g * 3 + 2] = s.n;
     for (int64_t k = g * j.members; k < (g + 1) * j.members; k++) {
-      j.cell[k] = norm_cell{s.mean, rstd, 0, 0};
+      j.cell[k] = norm_cell{s.mean, rstd, 0, 0, 0, 0};
     }
   }
 }

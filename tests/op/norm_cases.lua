@@ -227,4 +227,63 @@ for _, g in ipairs { { x = { 2, 5, 3, 4 } }, { x = { 2, 5, 7 }, mask = { 2, 5, 7
     end }
 end
 
+-- ---- an activation behind the norm ---------------------------------------------------------------------------------
+
+local function rectified(y, slope)
+  return nested.make(nested.size(y), function(...)
+    local v = at(y, { ... })
+    return v > 0 and v or slope * v
+  end)
+end
+
+-- Inputs that stay away from 0, and so do the results: no step of a numeric gradient crosses the kink.
+local function away(make)
+  return function(random)
+    local inputs = make(random)
+    for i, v in ipairs(inputs[1].values) do inputs[1].values[i] = (v < 0 and -1 or 1) * (1.5 + 0.2 * math.min(2, math.abs(v))) end
+    return inputs
+  end
+end
+
+for _, a in ipairs { { 'relu', 0 }, { 'leaky_relu', 0.2 } } do
+  local options = { activation = a[1], negative_slope = a[2] }
+  local function with(mask) return { mask = mask, activation = options.activation, negative_slope = options.negative_slope } end
+  for _, g in ipairs { geometries[1], geometries[5], geometries[8] } do
+    local C = g.x[2]
+    case{ op = 'batch_norm', name = a[1] .. ', ' .. g.name,
+      inputs = away(inputs_for(g, { { C }, { C } })),
+      fn = function(x, w, b, mask) return F.batch_norm(x, nil, nil, w, (b - 1) * 0.1, true, 0.1, 1e-5, with(mask)) end,
+      reference = function(x, w, b, mask)
+        local shift = function(i) return (b[i[2]] - 1) * 0.1 end
+        return rectified(reference(x, mask, { cell = channel, weight = by_channel(w), bias = shift }), a[2])
+      end }
+    if C % 2 == 0 then
+      case{ op = 'group_norm', name = a[1] .. ', ' .. g.name,
+        inputs = away(inputs_for(g, { { C }, { C } })),
+        fn = function(x, w, b, mask) return F.group_norm(x, 2, w, (b - 1) * 0.1, 1e-5, with(mask)) end,
+        reference = function(x, w, b, mask)
+          local shift = function(i) return (b[i[2]] - 1) * 0.1 end
+          return rectified(reference(x, mask, { weight = by_channel(w), bias = shift,
+            cell = function(i) return i[1] * 100 + math.ceil(i[2] / (C / 2)) end }), a[2])
+        end }
+    end
+  end
+  for _, g in ipairs { layers[1], layers[9] } do
+    local shape = { unpack(g.x, 3) }
+    local function leading(i) return i[1] * 100 + i[2] end
+    local function trailing(t) return function(i) return t[i[3]] end end
+    local function shift(t) return function(i) return (t[i[3]] - 1) * 0.1 end end
+    case{ op = 'layer_norm', name = a[1] .. ', ' .. g.name, inputs = away(inputs_for(g, { shape, shape })),
+      fn = function(x, w, b, mask) return F.layer_norm(x, shape, w, (b - 1) * 0.1, 1e-5, with(mask)) end,
+      reference = function(x, w, b, mask)
+        return rectified(reference(x, mask, { cell = leading, weight = trailing(w), bias = shift(b) }), a[2])
+      end }
+    case{ op = 'rms_norm', name = a[1] .. ', ' .. g.name, inputs = away(inputs_for(g, { shape })),
+      fn = function(x, w, mask) return F.rms_norm(x, shape, w, 1e-6, with(mask)) end,
+      reference = function(x, w, mask)
+        return rectified(reference(x, mask, { cell = leading, weight = trailing(w), rms = true, eps = 1e-6 }), a[2])
+      end }
+  end
+end
+
 return cases

@@ -5,6 +5,7 @@
 
 local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
+local fusion = require 'masked_torch.nn.fusion'
 local Mask = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -62,8 +63,10 @@ end
 
 --- nn.ReLU()
 define('ReLU', 'relu', {}, {})
+fusion.activation(classes.ReLU, 'relu')
 --- nn.LeakyReLU([negative_slope = 0.01])
 define('LeakyReLU', 'leaky_relu', { { 'negative_slope', 0.01 } }, {})
+fusion.activation(classes.LeakyReLU, 'leaky_relu')
 --- nn.ELU([alpha = 1])
 define('ELU', 'elu', { { 'alpha', 1 } }, {})
 --- nn.SiLU()

@@ -1,6 +1,8 @@
 --- container: modules made of modules.
 
 local class = require 'masked_torch.class'
+local fusion = require 'masked_torch.nn.fusion'
+local Mask = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local Module = require('masked_torch.nn.module').Module
 
@@ -32,7 +34,7 @@ end
 -- ---- Sequential ------------------------------------------------------------------------------------------------
 
 --- Sequential{ a, b, ... } or Sequential(a, b, ...): one after the other. Plain and masked modules mix: (x, mask) goes through
--- all of them.
+-- all of them. A norm with an activation behind it is one operation where nobody looks between them (nn/fusion.lua).
 local Sequential = class('Sequential', Module)
 
 function Sequential:__init(...)
@@ -41,7 +43,19 @@ function Sequential:__init(...)
 end
 
 function Sequential:forward(x, mask)
-  for i = 1, #self do x, mask = self[i](x, mask) end
+  local i, n = 1, #self
+  while i <= n do
+    local module, behind = self[i], self[i + 1]
+    local activation, slope = fusion.behind(module, behind)
+    if activation then
+      x, mask = module(x, mask, activation, slope)
+      mask = Mask.of(getmetatable(behind).__name, mask, x)
+      i = i + 1
+    else
+      x, mask = module(x, mask)
+    end
+    i = i + 1
+  end
   return x, mask
 end
 

@@ -5,7 +5,7 @@
 local class = require 'masked_torch.class'
 local Tensor = require 'masked_torch.tensor'
 local F = require 'masked_torch.nn.functional'
-local own = require('masked_torch.options').own
+local fusion = require 'masked_torch.nn.fusion'
 local lazy = require 'masked_torch.nn.lazy'
 local norm = require 'masked_torch.nn.norm'
 
@@ -32,14 +32,15 @@ local function masked_batch_norm(name, parent)
     self.compat = opts ~= nil and opts.compat or false
   end
 
-  function Layer:forward(x, mask)
+  function Layer:forward(x, mask, activation, negative_slope)
     if Tensor.is_tensor(mask) then self:check_dims('mask', mask:dim()) end
-    return parent.forward(self, x, mask)
+    return parent.forward(self, x, mask, activation, negative_slope)
   end
 
-  function Layer:normalise(x, mask, use_batch, use_running, momentum)
-    return F.masked_batch_norm(x, mask, use_running and self.running_mean or nil, use_running and self.running_var or nil,
-      self.weight, self.bias, use_batch, momentum, self.eps, own{ compat = self.compat })
+  function Layer:normalise(x, use_batch, use_running, momentum, opts)
+    opts.compat = self.compat
+    return F.masked_batch_norm(x, opts.mask, use_running and self.running_mean or nil, use_running and self.running_var or nil,
+      self.weight, self.bias, use_batch, momentum, self.eps, opts)
   end
   return Layer
 end
@@ -56,7 +57,10 @@ end
 
 --- LazyMaskedBatchNorm1d/2d/3d(options) and the lazy forms of the others: see nn/lazy.lua.
 local explicit = {}
-for name, Layer in pairs(layers) do explicit[name] = Layer end
+for name, Layer in pairs(layers) do
+  explicit[name] = Layer
+  fusion.norm(Layer)
+end
 for name, Layer in pairs(explicit) do layers['Lazy' .. name] = lazy.derive(Layer) end
 
 return layers

@@ -452,6 +452,11 @@ local tracer
 -- From now on module(...) calls fn(module, ...); nil ends that.
 local function set_tracer(fn) tracer = fn end
 
+-- May somebody look at this module's arguments or results?
+local function is_watched(self)
+  return tracer ~= nil or rawget(self, '_hooks') ~= nil or rawget(self, '_pre_hooks') ~= nil
+end
+
 local function call(self, ...)
   if tracer then return tracer(self, ...) end
   if rawget(self, '_hooks') or rawget(self, '_pre_hooks') then return call_with_hooks(self, ...) end
@@ -526,4 +531,4 @@ end
 --- nn.Module.is_module(value)
 Module.is_module = is_module
 
-return { Module = Module, Parameter = Parameter, set_tracer = set_tracer }
+return { Module = Module, Parameter = Parameter, set_tracer = set_tracer, is_watched = is_watched }

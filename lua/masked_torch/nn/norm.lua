@@ -1,5 +1,8 @@
 --- norm: layers around autograd/op/norm.lua, which has the formulas. With a mask, statistics count valid elements only and
 -- the result is masked again; without one, everything is PyTorch's.
+--
+-- All of them are called as layer(x, mask); a container adds the activation that stands behind a norm, activation and negative_slope
+-- of F.batch_norm, and the two are one operation (nn/fusion.lua).
 
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'
@@ -7,6 +10,7 @@ local options = require 'masked_torch.options'
 local own = options.own
 local Tensor = require 'masked_torch.tensor'
 local F = require 'masked_torch.nn.functional'
+local fusion = require 'masked_torch.nn.fusion'
 local Mask = require 'masked_torch.mask'
 local lazy = require 'masked_torch.nn.lazy'
 local Module = require('masked_torch.nn.module').Module
@@ -125,7 +129,7 @@ local function momentum_of(self)
   return self.momentum, count
 end
 
-function Running:forward(x, mask)
+function Running:forward(x, mask, activation, negative_slope)
   Tensor.check(name_of(self), 'input', x)
   check_dims(self, 'input', x:dim())
   check_channels(self, x, self.num_features)
@@ -134,7 +138,8 @@ function Running:forward(x, mask)
   local use_batch = self.training or not track
   local momentum, count = 0, 0
   if self.training and track then momentum, count = momentum_of(self) end
-  local y = self:normalise(x, mask, use_batch, not use_batch or self.training and track, momentum)
+  local y = self:normalise(x, use_batch, not use_batch or self.training and track, momentum, own{ mask = mask,
+    activation = activation, negative_slope = negative_slope })
   if self.training and track then fill(self.num_batches_tracked, count) end
   return y, mask
 end
@@ -156,9 +161,9 @@ local BatchNorm = class('BatchNorm', Running)
 BatchNorm.defaults = { eps = 1e-5, momentum = options.any(0.1), affine = true, track_running_stats = true,
   dtype = 'float32', device = 'cpu' }
 
-function BatchNorm:normalise(x, mask, use_batch, use_running, momentum)
+function BatchNorm:normalise(x, use_batch, use_running, momentum, opts)
   return F.batch_norm(x, use_running and self.running_mean or nil, use_running and self.running_var or nil, self.weight,
-    self.bias, use_batch, momentum, self.eps, own{ mask = mask })
+    self.bias, use_batch, momentum, self.eps, opts)
 end
 
 -- ---- instance norm -----------------------------------------------------------------------------------------------
@@ -171,9 +176,9 @@ local InstanceNorm = class('InstanceNorm', Running)
 InstanceNorm.defaults = { eps = 1e-5, momentum = options.any(0.1), affine = false, track_running_stats = false,
   dtype = 'float32', device = 'cpu' }
 
-function InstanceNorm:normalise(x, mask, use_batch, use_running, momentum)
+function InstanceNorm:normalise(x, use_batch, use_running, momentum, opts)
   return F.instance_norm(x, use_running and self.running_mean or nil, use_running and self.running_var or nil, self.weight,
-    self.bias, use_batch, momentum, self.eps, own{ mask = mask })
+    self.bias, use_batch, momentum, self.eps, opts)
 end
 
 -- ---- group norm ------------------------------------------------------------------------------------------------
@@ -210,12 +215,13 @@ end, state = { weight = length_of } }
 
 function GroupNorm:lazy_names() return self.affine and { 'weight', 'bias' } or {} end
 
-function GroupNorm:forward(x, mask)
+function GroupNorm:forward(x, mask, activation, negative_slope)
   Tensor.check(name_of(self), 'input', x)
   if x:dim() < 2 then fail('%s: input: expected (N, C, ...), got %s', name_of(self), Tensor.shape_text(x)) end
   check_channels(self, x, self.num_channels)
   mask = Mask.of(name_of(self), mask, x)
-  return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, own{ mask = mask }), mask
+  return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, own{ mask = mask, activation = activation,
+    negative_slope = negative_slope }), mask
 end
 
 function GroupNorm:extra_repr()
@@ -285,11 +291,11 @@ end
 LayerNorm.lazy_size = by_shape
 function LayerNorm:lazy_names() return { self.elementwise_affine and 'weight' or nil, self.has_bias and 'bias' or nil } end
 
-function LayerNorm:forward(x, mask)
+function LayerNorm:forward(x, mask, activation, negative_slope)
   Tensor.check(name_of(self), 'input', x)
   mask = mask_of(self, mask, x)
-  return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps, own{ mask = mask, channels = self.channels }),
-    mask
+  return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps, own{ mask = mask, channels = self.channels,
+    activation = activation, negative_slope = negative_slope }), mask
 end
 
 function LayerNorm:extra_repr()
@@ -320,10 +326,11 @@ end
 RMSNorm.lazy_size = by_shape
 function RMSNorm:lazy_names() return { self.elementwise_affine and 'weight' or nil } end
 
-function RMSNorm:forward(x, mask)
+function RMSNorm:forward(x, mask, activation, negative_slope)
   Tensor.check(name_of(self), 'input', x)
   mask = mask_of(self, mask, x)
-  return F.rms_norm(x, self.normalized_shape, self.weight, self.eps, own{ mask = mask }), mask
+  return F.rms_norm(x, self.normalized_shape, self.weight, self.eps, own{ mask = mask, activation = activation,
+    negative_slope = negative_slope }), mask
 end
 
 function RMSNorm:extra_repr()
@@ -342,6 +349,9 @@ end
 --- LazyBatchNorm1d/2d/3d(options), LazyInstanceNorm1d/2d/3d(options), LazyGroupNorm(num_groups, options), LazyLayerNorm(options),
 -- LazyRMSNorm(options): see nn/lazy.lua. The last two normalise over the last dim, or over the sizes of the weight of a state.
 local explicit = {}
-for name, Layer in pairs(layers) do explicit[name] = Layer end
+for name, Layer in pairs(layers) do
+  explicit[name] = Layer
+  fusion.norm(Layer)
+end
 for name, Layer in pairs(explicit) do layers['Lazy' .. name] = lazy.derive(Layer) end
 return layers

@@ -10,6 +10,8 @@
 --
 -- Arguments after the leading ones may be given by position or by name in a last table:
 --   F.batch_norm(x, running_mean, running_var, { weight = w, bias = b, training = true, mask = m })
+-- Each of the functions takes activation = 'relu', or 'leaky_relu' with negative_slope = 0.01 (0 to 1): the result goes through it
+-- before it is stored. That is F.relu of the result to the bit, forward and backward, without another pass over memory either way.
 
 local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'
@@ -19,6 +21,8 @@ local Tensor = require 'masked_torch.tensor'
 local check, fail, is_tensor = native.check, native.fail, Tensor.is_tensor
 local none = options.none
 local BATCH_STATISTICS, COMPAT = native.cpu.MT_NORM_BATCH_STATISTICS, native.cpu.MT_NORM_COMPAT
+local IDENTITY = native.cpu.MT_NORM_IDENTITY
+local activations = { relu = native.cpu.MT_ACTIVATION_RELU, leaky_relu = native.cpu.MT_ACTIVATION_LEAKY_RELU }
 
 local function c(t) return t and t._c or nil end
 
@@ -33,6 +37,12 @@ local function gradients_for(ctx, x, weight)
   return dx, dweight, dbias
 end
 
+-- What backward needs. The bias only tells where the activation was closed.
+local function keep(ctx, x, weight, bias, mask, stats, activation, a)
+  ctx.bias, ctx.activation, ctx.a = bias, activation, a
+  ctx:save(x, weight, mask, stats, activation ~= IDENTITY and bias or nil)
+end
+
 local function bump(...)
   for i = 1, select('#', ...) do
     local t = select(i, ...)
@@ -42,40 +52,41 @@ end
 
 local batch_norm = autograd.op{
   name = 'batch_norm',
-  forward = function(ctx, x, weight, bias, mask, running_mean, running_var, flags, momentum, eps)
+  forward = function(ctx, x, weight, bias, mask, running_mean, running_var, flags, momentum, eps, activation, a)
     local y = Tensor.empty_like(x)
     local stats = Tensor.empty('batch_norm', { x:dim() > 1 and x:size(2) or 0, 3 }, 'float64', x.device)
     check(x.K.mt_norm_batch_forward(y._c, stats._c, c(running_mean), c(running_var), x._c, c(mask), c(weight), c(bias),
-      flags, momentum, eps))
+      flags, momentum, eps, activation, a))
     if flags % 2 == BATCH_STATISTICS then bump(running_mean, running_var) end
-    ctx.flags, ctx.bias = flags, bias
-    ctx:save(x, weight, mask, stats)
+    ctx.flags = flags
+    keep(ctx, x, weight, bias, mask, stats, activation, a)
     return y
   end,
   backward = function(ctx, dy)
-    local x, weight, mask, stats = ctx:saved()
+    local x, weight, mask, stats, bias = ctx:saved()
     local dx, dweight, dbias = gradients_for(ctx, x, weight)
-    check(x.K.mt_norm_batch_backward(c(dx), c(dweight), c(dbias), dy._c, x._c, c(mask), c(weight), stats._c, ctx.flags))
+    check(x.K.mt_norm_batch_backward(c(dx), c(dweight), c(dbias), dy._c, x._c, c(mask), c(weight), c(bias), stats._c, ctx.flags,
+      ctx.activation, ctx.a))
     return dx, dweight, dbias
   end,
 }
 
 local group_norm = autograd.op{
   name = 'group_norm',
-  forward = function(ctx, x, weight, bias, mask, groups, running_mean, running_var, momentum, eps)
+  forward = function(ctx, x, weight, bias, mask, groups, running_mean, running_var, momentum, eps, activation, a)
     local y = Tensor.empty_like(x)
     local stats = Tensor.empty('group_norm', { x:size(1), groups, 3 }, 'float64', x.device)
     check(x.K.mt_norm_group_forward(y._c, stats._c, c(running_mean), c(running_var), x._c, c(mask), c(weight), c(bias),
-      momentum, eps))
+      momentum, eps, activation, a))
     bump(running_mean, running_var)
-    ctx.bias = bias
-    ctx:save(x, weight, mask, stats)
+    keep(ctx, x, weight, bias, mask, stats, activation, a)
     return y
   end,
   backward = function(ctx, dy)
-    local x, weight, mask, stats = ctx:saved()
+    local x, weight, mask, stats, bias = ctx:saved()
     local dx, dweight, dbias = gradients_for(ctx, x, weight)
-    check(x.K.mt_norm_group_backward(c(dx), c(dweight), c(dbias), dy._c, x._c, c(mask), c(weight), stats._c))
+    check(x.K.mt_norm_group_backward(c(dx), c(dweight), c(dbias), dy._c, x._c, c(mask), c(weight), c(bias), stats._c,
+      ctx.activation, ctx.a))
     return dx, dweight, dbias
   end,
 }
@@ -90,33 +101,33 @@ end
 
 local layer_norm = autograd.op{
   name = 'layer_norm',
-  forward = function(ctx, x, weight, bias, mask, ndim, eps)
+  forward = function(ctx, x, weight, bias, mask, ndim, eps, activation, a)
     local y, stats = Tensor.empty_like(x), leading('layer_norm', x, ndim)
-    check(x.K.mt_norm_layer_forward(y._c, stats._c, x._c, c(mask), c(weight), c(bias), eps))
-    ctx.bias = bias
-    ctx:save(x, weight, mask, stats)
+    check(x.K.mt_norm_layer_forward(y._c, stats._c, x._c, c(mask), c(weight), c(bias), eps, activation, a))
+    keep(ctx, x, weight, bias, mask, stats, activation, a)
     return y
   end,
   backward = function(ctx, dy)
-    local x, weight, mask, stats = ctx:saved()
+    local x, weight, mask, stats, bias = ctx:saved()
     local dx, dweight, dbias = gradients_for(ctx, x, weight)
-    check(x.K.mt_norm_layer_backward(c(dx), c(dweight), c(dbias), dy._c, x._c, c(mask), c(weight), stats._c))
+    check(x.K.mt_norm_layer_backward(c(dx), c(dweight), c(dbias), dy._c, x._c, c(mask), c(weight), c(bias), stats._c,
+      ctx.activation, ctx.a))
     return dx, dweight, dbias
   end,
 }
 
 local rms_norm = autograd.op{
   name = 'rms_norm',
-  forward = function(ctx, x, weight, mask, ndim, eps)
+  forward = function(ctx, x, weight, mask, ndim, eps, activation, a)
     local y, stats = Tensor.empty_like(x), leading('rms_norm', x, ndim)
-    check(x.K.mt_norm_rms_forward(y._c, stats._c, x._c, c(mask), c(weight), eps))
-    ctx:save(x, weight, mask, stats)
+    check(x.K.mt_norm_rms_forward(y._c, stats._c, x._c, c(mask), c(weight), eps, activation, a))
+    keep(ctx, x, weight, nil, mask, stats, activation, a)
     return y
   end,
   backward = function(ctx, dy)
     local x, weight, mask, stats = ctx:saved()
     local dx, dweight = gradients_for(ctx, x, weight)
-    check(x.K.mt_norm_rms_backward(c(dx), c(dweight), dy._c, x._c, c(mask), c(weight), stats._c))
+    check(x.K.mt_norm_rms_backward(c(dx), c(dweight), dy._c, x._c, c(mask), c(weight), stats._c, ctx.activation, ctx.a))
     return dx, dweight
   end,
 }
@@ -161,6 +172,14 @@ local function check_input(op, x)
   if x:dim() < 2 then fail('%s: input: expected (N, C, ...), got %s', op, Tensor.shape_text(x)) end
 end
 
+-- The function of activation.h behind the norm, and its parameter.
+local function activation_of(op, o)
+  local name = o.activation
+  if name == nil then return IDENTITY, 0 end
+  options.choice(op, 'activation', name, { 'relu', 'leaky_relu' })
+  return activations[name], name == 'leaky_relu' and native.number(op, 'negative_slope', o.negative_slope) or 0
+end
+
 -- The dense mask for a kernel; a mask known to be full is none.
 local function mask_for(op, mask, x, as_given)
   if mask == nil then return nil end
@@ -203,7 +222,7 @@ local functional = {}
 
 local batch_names = { 'running_mean', 'running_var', 'weight', 'bias', 'training', 'momentum', 'eps' }
 local batch_defaults = { running_mean = none, running_var = none, weight = none, bias = none, training = false,
-  momentum = 0.1, eps = 1e-5, mask = none, compat = false }
+  momentum = 0.1, eps = 1e-5, mask = none, compat = false, activation = none, negative_slope = 0.01 }
 
 local function run_batch_norm(op, x, o)
   check_input(op, x)
@@ -215,12 +234,13 @@ local function run_batch_norm(op, x, o)
   local mask = mask_for(op, o.mask, x, compat)
   if compat and not (o.weight and o.bias) then o.weight, o.bias = nil, nil end
   local flags = (o.training and BATCH_STATISTICS or 0) + (compat and COMPAT or 0)
-  local y = batch_norm(x, o.weight, o.bias, mask, o.running_mean, o.running_var, flags, o.momentum, o.eps)
+  local y = batch_norm(x, o.weight, o.bias, mask, o.running_mean, o.running_var, flags, o.momentum, o.eps,
+    activation_of(op, o))
   return y
 end
 
 --- batch_norm(x, running_mean, running_var, weight, bias, training = false, momentum = 0.1, eps = 1e-5,
--- {mask = nil, compat = false})
+-- {mask = nil, compat = false, activation = nil, negative_slope = 0.01})
 -- x (N, C, *S); one mean and variance per channel over samples and positions. running_mean, running_var, weight, bias (C),
 -- each may be nil. training: the batch's statistics normalise, and the running ones, if given, take them up in place:
 --   r = (1 - momentum) r + momentum s,
@@ -251,10 +271,11 @@ function functional.masked_batch_norm(x, mask, ...)
 end
 
 local group_names = { 'weight', 'bias', 'eps' }
-local group_defaults = { weight = none, bias = none, eps = 1e-5, mask = none }
-local layer_defaults = { weight = none, bias = none, eps = 1e-5, mask = none, channels = false }
+local group_defaults = { weight = none, bias = none, eps = 1e-5, mask = none, activation = none, negative_slope = 0.01 }
+local layer_defaults = { weight = none, bias = none, eps = 1e-5, mask = none, channels = false, activation = none,
+  negative_slope = 0.01 }
 
---- group_norm(x, num_groups, weight, bias, eps = 1e-5, {mask = nil})
+--- group_norm(x, num_groups, weight, bias, eps = 1e-5, {mask = nil, activation = nil, negative_slope = 0.01})
 -- x (N, C, *S): one mean and variance per sample and group of C / num_groups neighbouring channels; weight, bias (C).
 function functional.group_norm(x, num_groups, ...)
   check_input('group_norm', x)
@@ -265,16 +286,17 @@ function functional.group_norm(x, num_groups, ...)
     fail('group_norm: num_groups: expected a divisor of the %d channels of %s, got %d', x:size(2), Tensor.shape_text(x),
       num_groups)
   end
-  local y = group_norm(x, o.weight, o.bias, mask_for('group_norm', o.mask, x), num_groups, nil, nil, 0, o.eps)
+  local y = group_norm(x, o.weight, o.bias, mask_for('group_norm', o.mask, x), num_groups, nil, nil, 0, o.eps,
+    activation_of('group_norm', o))
   return y
 end
 
 local instance_names = { 'running_mean', 'running_var', 'weight', 'bias', 'use_input_stats', 'momentum', 'eps' }
 local instance_defaults = { running_mean = none, running_var = none, weight = none, bias = none, use_input_stats = true,
-  momentum = 0.1, eps = 1e-5, mask = none }
+  momentum = 0.1, eps = 1e-5, mask = none, activation = none, negative_slope = 0.01 }
 
 --- instance_norm(x, running_mean, running_var, weight, bias, use_input_stats = true, momentum = 0.1, eps = 1e-5,
--- {mask = nil})
+-- {mask = nil, activation = nil, negative_slope = 0.01})
 -- x (N, C, *S): one mean and variance per sample and channel. Running statistics, if given, take up the average over the
 -- samples that have any; use_input_stats = false normalises with them. Errors: a single position.
 function functional.instance_norm(x, ...)
@@ -282,7 +304,8 @@ function functional.instance_norm(x, ...)
   local o = named('instance_norm', instance_names, instance_defaults, ...)
   if not o.use_input_stats then
     local y = run_batch_norm('instance_norm', x, { running_mean = o.running_mean, running_var = o.running_var,
-      weight = o.weight, bias = o.bias, training = false, momentum = o.momentum, eps = o.eps, mask = o.mask })
+      weight = o.weight, bias = o.bias, training = false, momentum = o.momentum, eps = o.eps, mask = o.mask, activation = o.activation,
+      negative_slope = o.negative_slope })
     return y
   end
   check_tensors('instance_norm', x, o, 'running_mean', 'running_var', 'weight', 'bias')
@@ -290,7 +313,7 @@ function functional.instance_norm(x, ...)
     fail('instance_norm: input: expected more than 1 spatial element when training, got input size %s', Tensor.shape_text(x))
   end
   local y = group_norm(x, o.weight, o.bias, mask_for('instance_norm', o.mask, x), math.max(1, x:size(2)), o.running_mean,
-    o.running_var, o.momentum, o.eps)
+    o.running_var, o.momentum, o.eps, activation_of('instance_norm', o))
   return y
 end
 
@@ -308,7 +331,7 @@ local function channels_from_end(t)
   return t:permute(order)
 end
 
---- layer_norm(x, normalized_shape, weight, bias, eps = 1e-5, {mask = nil, channels = false})
+--- layer_norm(x, normalized_shape, weight, bias, eps = 1e-5, {mask = nil, channels = false, activation = nil, negative_slope = 0.01})
 -- One mean and variance over the trailing sizes normalized_shape (a size or a table); weight, bias of that shape. The mask
 -- may have size 1 in any dim.
 -- channels = true: over the channels of x (N, C, *S), position by position; normalized_shape is C.
@@ -322,24 +345,27 @@ function functional.layer_norm(x, normalized_shape, ...)
     local last = channels_to_end(x)
     local ndim = trailing_dims('layer_norm', last, normalized_shape)
     if ndim ~= 1 then fail('layer_norm: normalized_shape: expected one size with channels = true, got %d', ndim) end
-    local y = layer_norm(last, o.weight, o.bias, mask and channels_to_end(mask), 1, o.eps)
+    local y = layer_norm(last, o.weight, o.bias, mask and channels_to_end(mask), 1, o.eps, activation_of('layer_norm', o))
     y = channels_from_end(y)
     return y
   end
   local ndim = trailing_dims('layer_norm', x, normalized_shape)
-  local y = layer_norm(x, o.weight, o.bias, broadcast_mask_for('layer_norm', o.mask, x), ndim, o.eps)
+  local y = layer_norm(x, o.weight, o.bias, broadcast_mask_for('layer_norm', o.mask, x), ndim, o.eps,
+    activation_of('layer_norm', o))
   return y
 end
 
---- rms_norm(x, normalized_shape, weight, eps = machine epsilon of x's type, {mask = nil})
+--- rms_norm(x, normalized_shape, weight, eps = machine epsilon of x's type, {mask = nil, activation = nil, negative_slope = 0.01})
 -- y = m z / sqrt(sum m z^2 / n + eps) * weight over the trailing sizes (Zhang and Sennrich, 2019).
 function functional.rms_norm(x, normalized_shape, ...)
   Tensor.check('rms_norm', 'input', x)
   local ndim = trailing_dims('rms_norm', x, normalized_shape)
   local epsilon = x.dtype == 'float64' and 2 ^ -52 or 2 ^ -23
-  local o = named('rms_norm', { 'weight', 'eps' }, { weight = none, eps = epsilon, mask = none }, ...)
+  local o = named('rms_norm', { 'weight', 'eps' }, { weight = none, eps = epsilon, mask = none, activation = none,
+    negative_slope = 0.01 }, ...)
   check_tensors('rms_norm', x, o, 'weight')
-  local y = rms_norm(x, o.weight, broadcast_mask_for('rms_norm', o.mask, x), ndim, o.eps)
+  local y = rms_norm(x, o.weight, broadcast_mask_for('rms_norm', o.mask, x), ndim, o.eps,
+    activation_of('rms_norm', o))
   return y
 end
 

@@ -112,12 +112,22 @@ local function batch_norm(g, x, o)
   return masked(g, x, m, dims, eps, weight, bias, true)
 end
 
-function form.batch_norm(g, x, ...) return batch_norm(g, x, named(batch_names, ...)) end
+-- The activation behind a norm, as an operation of its own.
+local function activated(g, y, o)
+  if o.activation == 'relu' then return g.forms.relu(g, y) end
+  if o.activation == 'leaky_relu' then return g.forms.leaky_relu(g, y, o.negative_slope or 0.01) end
+  return y
+end
+
+function form.batch_norm(g, x, ...)
+  local o = named(batch_names, ...)
+  return activated(g, batch_norm(g, x, o), o)
+end
 
 function form.masked_batch_norm(g, x, mask, ...)
   local o = named(batch_names, ...)
   if mask ~= nil then o.mask = mask end
-  return batch_norm(g, x, o)
+  return activated(g, batch_norm(g, x, o), o)
 end
 
 -- ---- group and instance norm ---------------------------------------------------------------------------------------------------
@@ -146,7 +156,10 @@ local function group_norm(g, x, groups, o)
   return y
 end
 
-function form.group_norm(g, x, groups, ...) return group_norm(g, x, groups, named({ 'weight', 'bias', 'eps' }, ...)) end
+function form.group_norm(g, x, groups, ...)
+  local o = named({ 'weight', 'bias', 'eps' }, ...)
+  return activated(g, group_norm(g, x, groups, o), o)
+end
 
 local instance_names = { 'running_mean', 'running_var', 'weight', 'bias', 'use_input_stats', 'momentum', 'eps' }
 
@@ -154,9 +167,9 @@ function form.instance_norm(g, x, ...)
   local o = named(instance_names, ...)
   if o.use_input_stats == false then
     o.training = false
-    return batch_norm(g, x, o)
+    return activated(g, batch_norm(g, x, o), o)
   end
-  return group_norm(g, x, x.shape[2], o)
+  return activated(g, group_norm(g, x, x.shape[2], o), o)
 end
 
 -- ---- layer and RMS norm --------------------------------------------------------------------------------------------------------------
@@ -181,18 +194,18 @@ end
 function form.layer_norm(g, x, normalized_shape, ...)
   local o = named({ 'weight', 'bias', 'eps' }, ...)
   local eps, m = o.eps or 1e-5, g:mask(o.mask, x)
-  if not o.channels then return along(g, x, m, trailing(x, normalized_shape), o, true, eps) end
+  if not o.channels then return activated(g, along(g, x, m, trailing(x, normalized_shape), o, true, eps), o) end
   local order, back, n = { 1 }, { 1, #x.shape }, #x.shape
   for d = 3, n do order[d - 1], back[d] = d, d - 1 end
   order[n] = 2
   local y = along(g, g:transpose(x, order), m and g:transpose(m, order), { n }, o, true, eps)
-  return g:transpose(y, back)
+  return activated(g, g:transpose(y, back), o)
 end
 
 function form.rms_norm(g, x, normalized_shape, ...)
   local o = named({ 'weight', 'eps' }, ...)
   local eps = o.eps or (x.dtype == 'float64' and 2 ^ -52 or 2 ^ -23)
-  return along(g, x, g:mask(o.mask, x), trailing(x, normalized_shape), o, false, eps)
+  return activated(g, along(g, x, g:mask(o.mask, x), trailing(x, normalized_shape), o, false, eps), o)
 end
 
 return { form = form }

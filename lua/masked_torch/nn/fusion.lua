@@ -1,0 +1,29 @@
+--- fusion: which neighbours in a container run as one operation. Here, and only here, it is decided.
+--
+-- A norm and the activation behind it (ReLU, or LeakyReLU with a slope from 0 to 1) are one kernel, with the bits of the two: the
+-- activation costs nothing and nothing is kept for it. What somebody may look at runs by itself: a module with hooks (and so
+-- whatever is described, inspected, counted), everything while a network is exported, and classes and forwards of one's own.
+
+local is_watched = require('masked_torch.nn.module').is_watched
+
+local fusion = {}
+local norms, activations = {}, {}
+
+--- fusion.norm(Class): a layer with forward(x, mask, activation, negative_slope) -> y, mask.
+function fusion.norm(Class) norms[Class] = Class.forward end
+
+--- fusion.activation(Class, name): a layer that is F[name], with its negative_slope where it has one.
+function fusion.activation(Class, name) activations[Class] = { name = name, forward = Class.forward } end
+
+--- fusion.behind(norm, module) -> activation, negative_slope for norm's forward if both are to run as one; nil if not.
+function fusion.behind(norm, module)
+  local forward = norms[getmetatable(norm)]
+  if forward == nil or module == nil then return nil end
+  local activation = activations[getmetatable(module)]
+  if activation == nil or norm.forward ~= forward or module.forward ~= activation.forward then return nil end
+  local slope = module.negative_slope
+  if slope and not (slope >= 0 and slope <= 1) or is_watched(norm) or is_watched(module) then return nil end
+  return activation.name, slope
+end
+
+return fusion

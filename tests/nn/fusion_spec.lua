@@ -1,0 +1,144 @@
+-- A norm and the activation behind it in a container: one operation, unless somebody looks.
+
+local torch = require 'masked_torch'
+local class = require 'masked_torch.class'
+local nn, Tensor = torch.nn, torch.Tensor
+
+local function operation(y) return y.grad_fn.op.name end
+
+local x4, x3, x2 = torch.randn(3, 4, 5, 6), torch.randn(3, 4, 7), torch.randn(6, 4)
+local x5 = torch.randn(2, 4, 3, 2, 3)
+local layers = {
+  { 'batch_norm', function() return nn.BatchNorm1d(4) end, x2 }, { 'batch_norm', function() return nn.BatchNorm1d(4) end, x3 },
+  { 'batch_norm', function() return nn.BatchNorm2d(4) end, x4 }, { 'batch_norm', function() return nn.BatchNorm3d(4) end, x5 },
+  { 'batch_norm', function() return nn.MaskedBatchNorm2d(4) end, x4 },
+  { 'batch_norm', function() return nn.MaskedBatchNorm2d(4, { compat = true }) end, x4 },
+  { 'group_norm', function() return nn.GroupNorm(2, 4) end, x4 }, { 'group_norm', function() return nn.MaskedGroupNorm(2, 4) end, x3 },
+  { 'group_norm', function() return nn.InstanceNorm2d(4, { affine = true }) end, x4 },
+  { 'group_norm', function() return nn.MaskedInstanceNorm1d(4) end, x3 },
+  { 'layer_norm', function() return nn.LayerNorm(7) end, x3 }, { 'layer_norm', function() return nn.MaskedLayerNorm(7) end, x3 },
+  { 'rms_norm', function() return nn.RMSNorm(7) end, x3 },
+}
+
+local function randomise(net)
+  torch.manual_seed(7)
+  torch.no_grad(function()
+    for _, p in ipairs(net:parameters()) do p:add_(torch.randn(p:size())) end
+  end)
+end
+
+-- Outputs, gradients, and the state after a step in training and one in evaluation.
+local function results(net, x, mask)
+  randomise(net)
+  local all = {}
+  for _, training in ipairs { true, false } do
+    net:train(training):zero_grad()
+    local z = x:detach():clone():requires_grad_()
+    local y = net(z, mask)
+    y:backward((x * x):detach())
+    all[#all + 1], all[#all + 2] = y:detach(), z.grad
+    for _, p in ipairs(net:parameters()) do all[#all + 1] = p.grad end
+    for _, b in ipairs(net:buffers()) do all[#all + 1] = b:clone() end
+  end
+  return all
+end
+
+describe('nn.Sequential', function()
+  for i, layer in ipairs(layers) do
+    it(('runs %s and an activation as one operation (%d)'):format(layer[1], i), function()
+      local x = layer[3]:clone():requires_grad_()
+      local mask = x:dim() > 2 and torch.rand(x:size()):lt(0.8):float() or nil
+      for _, m in ipairs { false, mask } do
+        for _, activation in ipairs { function() return nn.ReLU() end, function() return nn.LeakyReLU(0.3) end } do
+          local net = nn.Sequential{ layer[2](), activation() }
+          assert.equal(layer[1], operation((net(x, m or nil))))
+          local here = results(net, x, m or nil)
+          -- The same network with somebody who looks.
+          local looks, seen = nn.Sequential{ layer[2](), activation() }, 0
+          looks[1]:register_forward_hook(function(_, _, outputs) seen = seen + outputs[1]:detach():lt(0):sum():item() end)
+          assert.not_equal(layer[1], operation((looks(x, m or nil))))
+          local there = results(looks, x, m or nil)
+          assert.is_true(seen > 0)
+          assert.equal(#there, #here)
+          -- The extra call above moved the running statistics of both alike.
+          for k, t in ipairs(there) do assert(Tensor.same_bits(here[k], t), 'result ' .. k) end
+          local _, kept = net(x, m or nil)
+          assert.equal(m and true or false, torch.mask.is_mask(kept))
+        end
+      end
+    end)
+  end
+
+  it('leaves alone what somebody may look at, or has changed', function()
+    local function last(net) return operation((net(x4))) end
+    local function pair() return nn.Sequential{ nn.BatchNorm2d(4), nn.ReLU() } end
+    local net = pair()
+    assert.equal('batch_norm', last(net))
+    for i = 1, 2 do
+      for _, register in ipairs { 'register_forward_hook', 'register_forward_pre_hook' } do
+        local remove = net[i][register](net[i], function() end)
+        assert.equal('relu', last(net))
+        remove()
+        assert.equal('batch_norm', last(net))
+      end
+    end
+    -- A hook on the container itself sees the same as ever.
+    net:register_forward_hook(function() end)
+    assert.equal('batch_norm', last(net))
+
+    local Own = class('Own', nn.ReLU)
+    assert.equal('relu', last(nn.Sequential{ nn.BatchNorm2d(4), Own() }))
+    local Norm = class('Norm', nn.BatchNorm2d)
+    assert.equal('relu', last(nn.Sequential{ Norm(4), nn.ReLU() }))
+    net = pair()
+    rawset(net[2], 'forward', function(_, x) return x:relu():neg() end)
+    assert.equal('neg', last(net))
+    assert.equal('leaky_relu', last(nn.Sequential{ nn.BatchNorm2d(4), nn.LeakyReLU(1.5) }))
+    assert.equal('leaky_relu', last(nn.Sequential{ nn.BatchNorm2d(4), nn.LeakyReLU(-0.5) }))
+    assert.equal('gelu', last(nn.Sequential{ nn.BatchNorm2d(4), nn.GELU() }))
+    assert.equal('batch_norm', last(nn.Sequential{ nn.ReLU(), nn.BatchNorm2d(4) }))
+    assert.equal('batch_norm', last(nn.Sequential{ nn.BatchNorm2d(4) }))
+    assert.equal('relu', last(nn.Sequential{ nn.BatchNorm2d(4), nn.ReLU(), nn.ReLU() }))
+  end)
+
+  it('waits until a lazy norm has its parameters', function()
+    local net = nn.Sequential{ nn.LazyBatchNorm2d(), nn.ReLU() }
+    local twin = nn.Sequential{ nn.BatchNorm2d(4), nn.ReLU() }
+    for _ = 1, 2 do assert(Tensor.same_bits(net(x4), twin(x4))) end
+    assert.equal('batch_norm', operation((net(x4))))
+  end)
+
+  it('shows both modules to who describes, counts or exports it', function()
+    local net = nn.MaskedSequential{ nn.MaskedConv2d(4, 4, 3), nn.MaskedBatchNorm2d(4), nn.ReLU() }
+    assert.equal('batch_norm', operation((net(x4))))
+    local text = tostring(net:describe(x4))
+    assert.is_truthy(text:find('MaskedBatchNorm2d', 1, true))
+    assert.is_truthy(text:find('ReLU', 1, true))
+    local path = os.tmpname()
+    torch.io.onnx.export(net:eval(), path, { inputs = { x4 } })
+    local file = io.open(path, 'rb')
+    local bytes = file:read('*a')
+    file:close()
+    os.remove(path)
+    assert.is_truthy(bytes:find('BatchNormalization', 1, true))
+    assert.is_truthy(bytes:find('Relu', 1, true))
+  end)
+
+  it('exports the functional option too', function()
+    local Net = class('Net', nn.Module)
+    function Net:__init()
+      nn.Module.__init(self)
+      self.norm = nn.BatchNorm2d(4)
+    end
+    function Net:forward(x)
+      return torch.nn.functional.batch_norm(x, self.norm.running_mean, self.norm.running_var, { activation = 'leaky_relu' })
+    end
+    local path = os.tmpname()
+    torch.io.onnx.export(Net():eval(), path, { inputs = { x4 } })
+    local file = io.open(path, 'rb')
+    local bytes = file:read('*a')
+    file:close()
+    os.remove(path)
+    assert.is_truthy(bytes:find('LeakyRelu', 1, true))
+  end)
+end)

@@ -1,0 +1,100 @@
+-- A norm with an activation behind it in one kernel: the bits of the two operations one after the other, both ways.
+
+local torch = require 'masked_torch'
+local native = require 'masked_torch.native'
+local both = require 'support.norm_both'
+local F, Tensor = torch.nn.functional, torch.Tensor
+local norms, masks, activations, results, with = both.norms, both.masks, both.activations, both.results, both.with
+
+local nan = 0 / 0
+
+for name, norm in pairs(norms) do
+  describe(name .. ' with an activation', function()
+    for kind, mask in pairs(masks) do
+      for function_name, activation in pairs(activations) do
+        it(('is the norm and then %s, bit for bit: mask %s'):format(function_name, kind), function()
+          local wrong, open, closed = both.compare(norm, mask, activation)
+          assert.same({}, wrong)
+          assert.is_true(open > 10000 and closed > 10000)
+        end)
+      end
+    end
+  end)
+end
+
+describe('the activation of a norm', function()
+  local x = torch.randn(2, 4, 3)
+
+  it('does not depend on the number of threads', function()
+    local before = torch.get_num_threads()
+    local seen
+    for _, threads in ipairs { 1, 2, 3 } do
+      torch.set_num_threads(threads)
+      local now = results(norms.batch_norm, { 40, 21, 37 }, masks.binary, 'float32', 'channels last', activations.relu[1])
+      seen = seen or now
+      for key, t in pairs(seen) do assert(Tensor.same_bits(now[key], t)) end
+    end
+    torch.set_num_threads(before)
+  end)
+
+  it('has the same bits on every instruction set', function()
+    local here = debug.getinfo(1, 'S').source:match('^@(.*)op/norm_activation_spec%.lua$')
+    for _, isa in ipairs { 'avx2', 'portable' } do
+      local pipe = assert(io.popen(("MASKED_TORCH_ISA=%s luajit '%ssupport/norm_both.lua' '%s' 2>&1"):format(isa, here, here)))
+      local text = pipe:read('*a')
+      pipe:close()
+      assert.is_truthy(text:match('^isa %S+ wrong 0\n$'), text)
+    end
+  end)
+
+  it('does not read what lies in holes', function()
+    local mask = torch.rand(2, 1, 3):lt(0.5):float()
+    mask[{ 1, 1, 1 }], mask[{ 2, 1, 3 }] = 0, 1
+    local list = {}
+    for i, under in ipairs { 0, nan } do
+      local z = torch.where(mask:expand(2, 4, 3):gt(0), x, torch.full({ 2, 4, 3 }, under)):requires_grad_()
+      local y = F.batch_norm(z, nil, nil, { training = true, mask = mask, activation = 'relu' })
+      y:backward(torch.ones(2, 4, 3))
+      list[i] = { y, z.grad }
+    end
+    for k = 1, 2 do assert(Tensor.same_bits(list[1][k], list[2][k])) end
+  end)
+
+  it('refuses what it does not know', function()
+    assert.fails(function() F.batch_norm(x, nil, nil, { training = true, activation = 'rely' }) end, 'relu')
+    assert.fails(function() F.group_norm(x, 2, { activation = 'leaky_relu', negative_slope = 1.5 }) end, 'slope from 0 to 1')
+    assert.fails(function() F.layer_norm(x, 3, { activation = 'leaky_relu', negative_slope = -0.1 }) end, 'slope from 0 to 1')
+    assert.fails(function() F.rms_norm(x, 3, { activation = 'leaky_relu', negative_slope = nan }) end, 'slope from 0 to 1')
+    local K, stats = native.cpu, torch.zeros(4, 3, { dtype = 'float64' })
+    assert.equal(K.MT_ERROR_ARGUMENT, K.mt_norm_batch_forward(torch.zeros(2, 4, 3)._c, stats._c, nil, nil, x._c, nil, nil, nil, 1, 0.1,
+      1e-5, K.MT_ACTIVATION_GELU, 0))
+  end)
+
+  it('notices a bias that was changed before the backward pass, where it needs it', function()
+    local b = torch.zeros(4, { requires_grad = true })
+    local function step(options)
+      local y = F.batch_norm(x, nil, nil, with({ bias = b, training = true }, options))
+      torch.no_grad(function() b:add_(1) end)
+      y:backward(torch.ones(2, 4, 3))
+    end
+    step()
+    assert.fails(function() step{ activation = 'relu' } end, 'changed in place')
+  end)
+
+  it('gives its scratch memory back, also when there is none', function()
+    local K = native.cpu
+    local y, dx = torch.zeros(2, 4, 3), torch.zeros(2, 4, 3)
+    local stats = torch.zeros(2, 4, 3, { dtype = 'float64' })
+    assert.equal(K.MT_OK, K.mt_norm_layer_forward(y._c, stats._c, x._c, nil, nil, nil, 1e-5, K.MT_ACTIVATION_RELU, 0))
+    local failures = 0
+    for n = 1, 8 do
+      local blocks = K.mt_memory_blocks()
+      K.mt_memory_fail_at(n, 0)
+      local status = K.mt_norm_layer_backward(dx._c, nil, nil, y._c, x._c, nil, nil, nil, stats._c, K.MT_ACTIVATION_RELU, 0)
+      K.mt_memory_fail_at(0, 0)
+      if status == K.MT_ERROR_MEMORY then failures = failures + 1 end
+      assert.equal(blocks, K.mt_memory_blocks())
+    end
+    assert.is_true(failures >= 3 and failures < 8)
+  end)
+end)
