@@ -138,7 +138,7 @@ local function fits(shape, x)
 end
 
 --- torch.mask.fits(m, x): whether a tensor of x's number of dims is (N or 1, C or 1, *S) for x (N, C, *S).
-function mask.fits(m, x) return fits(shape_of(m), shape_of(x)) end
+function mask.fits(m, x) return fits(shape_of(m), x) end
 
 --- torch.mask.of(op, mask, x): what a layer calls on its argument. nil stays nil; a Mask or a tensor (N or 1, C or 1, *S), or
 -- spatial axes only (*S), becomes a Mask that broadcasts to x (N, C, *S), or an error that names op and both shapes.
