@@ -205,6 +205,7 @@ end
 local algorithms = { [0] = 'auto', 'direct', 'winograd' }
 
 return {
+  internal = { conv_defaults = conv_defaults, transpose_defaults = transpose_defaults },
   torch = {
     --- torch.conv_algorithm([name]) -> the algorithm of convolutions in effect before the call; a name chooses another:
     --   'auto'      (default) Winograd's transform for float32 kernels of 3 or 5, 3 x 3 or 5 x 5 with stride and dilation 1, at

@@ -252,7 +252,7 @@ end
 local function ratios(c, alpha)
   local opts = c.opts
   local weighted = opts.reweight ~= 'count'
-  local names, q = not weighted and names_of(c), nil
+  local names, q = not weighted and names_of(c)
   if opts.reweight == 'l1' and opts.rule == 'confidence' then
     c.confidence, q = confidences(c)
   elseif weighted then
@@ -478,6 +478,7 @@ return {
     return make_plan(x, w, masks.of('masked_conv', mask, x), geometry.frame('masked_conv', x, w, opts), opts, opts.alpha)
   end,
   masked_conv = masked_conv,
+  internal = { defaults = defaults },
   functional = {
     masked_conv = public('masked_conv'),
     masked_conv1d = public('masked_conv1d', 1),

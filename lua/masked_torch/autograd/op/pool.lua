@@ -271,4 +271,4 @@ function functional.masked_mean(x, mask, opts)
   return y, coverage
 end
 
-return { functional = functional }
+return { functional = functional, internal = { MAX = MAX, AVG = AVG, ADAPTIVE = ADAPTIVE, ADAPTIVE_MAX = ADAPTIVE_MAX, MEAN = MEAN } }

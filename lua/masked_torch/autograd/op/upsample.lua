@@ -101,4 +101,4 @@ local function interpolate(x, opts)
   end)
 end
 
-return { functional = { interpolate = interpolate } }
+return { functional = { interpolate = interpolate }, internal = { defaults = DEFAULTS } }

@@ -40,12 +40,12 @@ function Graph:conv(x, w, b, win)
     group = { int = win.groups } }, shape)
 end
 
-local defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1, padding_mode = 'zeros' }
+local operation = require('masked_torch.autograd.op.conv').internal
 
 for dims = 1, 3 do
   local op = 'conv' .. dims .. 'd'
   form[op] = function(g, x, w, b, opts)
-    opts = options.parse(op, defaults, opts)
+    opts = options.parse(op, operation.conv_defaults, opts)
     x, w = g:tensor(x), g:tensor(w)
     if #x.shape ~= dims + 2 then fail('%s: input: expected %d dimensions, got %d', op, dims + 2, #x.shape) end
     local win = g.windows(op, w.shape, opts)
@@ -59,13 +59,10 @@ for dims = 1, 3 do
   end
 end
 
-local transposed_defaults = { stride = options.any(1), padding = options.any(0), output_padding = options.any(0),
-  dilation = options.any(1), groups = 1 }
-
 for dims = 1, 3 do
   local op = 'conv_transpose' .. dims .. 'd'
   form[op] = function(g, x, w, b, opts)
-    opts = options.parse(op, transposed_defaults, opts)
+    opts = options.parse(op, operation.transpose_defaults, opts)
     x, w = g:tensor(x), g:tensor(w)
     local win = g.windows(op, w.shape, opts)
     local extra = each(op, 'output_padding', opts.output_padding, dims, 0)

@@ -43,7 +43,7 @@ end
 
 --- F.masked_mean(x, mask, opts) -> y, coverage
 function form.masked_mean(g, x, m, opts)
-  opts = options.parse('masked_mean', { eps = options.none, premask = 'select', compat = false }, opts)
+  opts = options.parse('masked_mean', require('masked_torch.autograd.op.pool').internal.MEAN, opts)
   local eps = opts.eps or (opts.compat and 1e-8 or 0)
   local axes = {}
   for d = 3, #x.shape do axes[#axes + 1] = d end

@@ -9,9 +9,7 @@ local Tensor = require 'masked_torch.tensor'
 local fail = native.fail
 local form = {}
 
-local defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1, rule = 'keep',
-  reweight = 'none', alpha = options.any(1), border = false, gate = 'mask', premask = 'select', multichannel = false, eps = 0,
-  compat = false, gate_weight = options.none, gate_bias = options.none }
+local defaults = require('masked_torch.autograd.op.masked_conv').internal.defaults
 
 -- The windows with one tap, at the kernel's centre; a causal output stands where its last tap does.
 local function centre(win)

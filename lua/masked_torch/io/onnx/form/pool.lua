@@ -113,11 +113,7 @@ local function mask_and_rule(g, op, x, opts)
   return g:mask(opts.mask, x), options.choice(op, 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
 end
 
-local any, none = options.any, options.none
-local MAX = { stride = none, padding = any(0), dilation = any(1), ceil_mode = false, return_indices = false, mask = none,
-  mask_rule = 'grow' }
-local AVG = { stride = none, padding = any(0), ceil_mode = false, count_include_pad = true, count = none, mask = none,
-  mask_rule = 'grow' }
+local operation = require('masked_torch.autograd.op.pool').internal
 
 local function arguments(op, defaults, stride, opts)
   stride, opts = spatial.optional(stride, opts)
@@ -132,7 +128,7 @@ local function gated(g, y, result, rule) return rule == 'keep' and g:select(y, r
 
 local function max_pool(op, dims)
   return function(g, x, kernel, stride, opts)
-    opts = arguments(op, MAX, stride, opts)
+    opts = arguments(op, operation.MAX, stride, opts)
     local win = windows(op, x, dims, kernel, opts)
     local m, rule = mask_and_rule(g, op, x, opts)
     if not m then return largest(g, x, win, -math.huge), nil end
@@ -145,7 +141,7 @@ end
 
 local function avg_pool(op, dims)
   return function(g, x, kernel, stride, opts)
-    opts = arguments(op, AVG, stride, opts)
+    opts = arguments(op, operation.AVG, stride, opts)
     local win = windows(op, x, dims, kernel, opts)
     local is_padded = false
     for d = 1, dims do is_padded = is_padded or win.padding[d] > 0 end
@@ -240,7 +236,7 @@ local function adaptive_mask(g, m, out, rule)
 end
 
 local function adaptive(op, dims, is_max)
-  local defaults = { mask = none, mask_rule = 'grow', return_indices = is_max and false or nil }
+  local defaults = is_max and operation.ADAPTIVE_MAX or operation.ADAPTIVE
   return function(g, x, output_size, opts)
     opts = options.parse(op, defaults, opts)
     if opts.return_indices then fail('%s: return_indices = true has no ONNX form here', op) end
@@ -272,8 +268,6 @@ function form.global_max_pool(g, x, opts) return adaptive('global_max_pool', nil
 function form.global_avg_pool(g, x, opts) return adaptive('global_avg_pool', nil, false)(g, x, 1, opts) end
 
 -- ---- resampling -------------------------------------------------------------------------------------------------------------------
-
-local RESAMPLE = { size = none, scale_factor = none, mode = 'nearest', align_corners = false, mask = none, mask_rule = 'grow' }
 
 -- Of one axis: output size, and vectors of source positions { first, second, nearest } and the second's weight (float64).
 local function taps_of(g, s, opts, d)
@@ -353,7 +347,7 @@ end
 
 --- F.interpolate(x, opts) -> y, mask
 function form.interpolate(g, x, opts)
-  opts = options.parse('interpolate', RESAMPLE, opts)
+  opts = options.parse('interpolate', require('masked_torch.autograd.op.upsample').internal.defaults, opts)
   local dims, list = #x.shape - 2, {}
   local m, rule = mask_and_rule(g, 'interpolate', x, opts)
   for d = 1, dims do
