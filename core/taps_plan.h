@@ -84,5 +84,8 @@ void mt_taps_transpose_f64(double *const *row, const double *from, int64_t step,
 // mt_taps_sum for few outputs per group.
 bool mt_taps_has_few_outputs(const mt_taps *t);
 int mt_taps_sum_planes(const mt_taps *t);
+// mt_taps_sum for few pixels, where the weights of an output are neighbours.
+bool mt_taps_has_few_pixels(const mt_taps *t);
+int mt_taps_sum_few_pixels(const mt_taps *t);
 // mt_taps_sum where every group has one channel and one output.
 int mt_taps_sum_depthwise(const mt_taps *t);

@@ -223,6 +223,9 @@ int mt_taps_sum(const mt_taps *t) {
   if (mt_taps_has_few_outputs(t)) {
     return mt_taps_sum_planes(t);
   }
+  if (mt_taps_has_few_pixels(t)) {
+    return mt_taps_sum_few_pixels(t);
+  }
   sum_plan s = {.blocks = 0};
   int status = mt_taps_plan_begin(&s.p, t, t->channels, false);
   status = status ? status : cut_blocks(&s);

@@ -114,6 +114,9 @@ static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, cons
 
 #include "tile_outer.h"
 #include "tile_lanewise.h"
+#if REAL_BITS == 32
+#include "tile_few.h"
+#endif
 #undef FMADD
 
 // ---- transposition -----------------------------------------------------------------------------------------------------
@@ -296,6 +299,7 @@ const mt_tile TABLE(mt_tile_, TILE_NAME) = {
     .finish = {finish_f32, finish_f64},
     .outer = {outer_f32, outer_f64},
     .turn = {turn_f32, turn_f64},
+    .few = few,
     .outer_rows = OUTER_ROWS,
     .outer_lanes = {OUTER_VECTORS * widest_f32, OUTER_VECTORS * widest_f64},
     .outer_runs = {outer_runs_f32, outer_runs_f64},

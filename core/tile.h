@@ -71,6 +71,9 @@ typedef struct mt_tile {
                     int64_t outputs, int64_t vectors);
   // row[i][l] = from[l * step + i] for i < n, l < lanes.
   void (*turn[2])(void *const *row, const void *from, int64_t step, int64_t n, int64_t lanes);
+  // acc[m][l] takes the terms x[m][i] * w[l * step + i], i = 0 .. n-1, for the lanes of one widest vector. Weights are read where they
+  // lie: for so few rows that packing them costs more.
+  void (*few)(float *const *acc, const float *const *x, const float *w, int64_t step, int64_t n, int64_t rows);
   // The gradient of weights, rows <= outer_rows, lanes <= outer_lanes: acc[m * outer_lanes + l] (0 when first) += for every
   // row of runs in order the sum over its pixels in order of a[a_at + i * a_step + m] * b[b_at + i * b_step + l]. The last run
   // ends a row. Lanes beyond the given ones are written, but b is not read there.

@@ -1,0 +1,64 @@
+-- Few pixels under weights with neighbouring channels: sums read the weights where they lie (core/taps_few.c). The bits are those of
+-- a larger batch, whose weights are packed.
+
+local torch = require 'masked_torch'
+local geometry = require 'masked_torch.nn.geometry'
+local native = require 'masked_torch.native'
+local Tensor = require 'masked_torch.tensor'
+
+local C = native.cpu
+
+local function last(t)
+  local y = Tensor.empty('test', t:size(), t.dtype, 'cpu', Tensor.channels_last(t:size()))
+  return y:copy_(t)
+end
+
+local function forward(x, w, b, opts, r, m)
+  local g = geometry.conv('conv', x:dim() - 2, geometry.spatial(w), opts)
+  local shape = { x:size(1), w:size(1), unpack(geometry.output_size('conv', g, geometry.spatial(x))) }
+  local y = Tensor.empty('test', shape, x.dtype, 'cpu', Tensor.channels_last(shape))
+  native.check(C.mt_conv_forward(y._c, x._c, w._c, b and b._c, g, nil, nil, r and r._c, m and m._c))
+  return y
+end
+
+local function repeated(x, n)
+  local list = {}
+  for i = 1, n do list[i] = x end
+  return last(torch.cat(list, 1))
+end
+
+local cases = {
+  { 'one pixel', { 1, 48, 1, 1 }, { 32, 48, 3, 3 }, { padding = 1 } },
+  { 'four pixels', { 1, 300, 2, 2 }, { 64, 300, 3, 3 }, { padding = 1 } },
+  { 'sixteen pixels', { 1, 64, 4, 4 }, { 32, 64, 3, 3 }, { padding = 1 } },
+  { 'channels that are no multiple of 4', { 1, 19, 3, 3 }, { 16, 19, 3, 3 }, { padding = 1 } },
+  { 'two samples, stride 2', { 2, 33, 5, 5 }, { 16, 33, 3, 3 }, { padding = 1, stride = 2 } },
+  { 'dilation without padding', { 1, 40, 7, 6 }, { 48, 40, 3, 2 }, { dilation = 2 } },
+  { 'one axis, a causal kernel', { 3, 96, 4 }, { 64, 96, 5 }, { padding = 'causal' } },
+  { 'three axes', { 1, 24, 2, 2, 2 }, { 16, 24, 3, 3, 3 }, { padding = 1 } },
+  { 'no taps but one', { 7, 530, 1 }, { 96, 530, 1 }, {} },
+}
+
+describe('sums of few pixels', function()
+  for _, case in ipairs(cases) do
+    local name, x_shape, w_shape, opts = unpack(case)
+    it('have the bits of a large batch: ' .. name, function()
+      local before = torch.conv_algorithm 'direct'
+      torch.manual_seed(7)
+      local x, w, b = last(torch.randn(x_shape)), last(torch.randn(w_shape)), torch.randn(w_shape[1])
+      local expected = forward(repeated(x, 40), w, b, opts):narrow(1, 1, x_shape[1])
+      assert.same_bits(expected:clone(), forward(x, w, b, opts):clone())
+      -- re-weighted and gated
+      local shape = expected:size()
+      shape[2] = 1
+      local r, m = torch.rand(shape) + 0.5, torch.rand(shape)
+      expected = forward(repeated(x, 40), w, b, opts, repeated(r, 40), repeated(m, 40)):narrow(1, 1, x_shape[1])
+      assert.same_bits(expected:clone(), forward(x, w, b, opts, r, m):clone())
+      local threads = torch.get_num_threads()
+      torch.set_num_threads(2)
+      assert.same_bits(expected:clone(), forward(x, w, b, opts, r, m):clone())
+      torch.set_num_threads(threads)
+      torch.conv_algorithm(before)
+    end)
+  end
+end)
