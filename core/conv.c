@@ -119,6 +119,7 @@ static int sum(const mt_taps *t) {
 static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                        const maps *m, mt_conv_taps *list) {
   mt_taps t = taps_over(x, w, g);
+  t.x_channel = x->shape[1] > 1 ? x->stride[1] : 0;
   t.valid = m->valid;
   t.active = m->active;
   t.scale = m->scale;
@@ -142,6 +143,13 @@ static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, con
   return sum(&t);
 }
 
+// An image whose rows are planes' need not be turned where the sums are made from planes.
+static bool stays_planar(const mt_tensor *x, const mt_tensor *w, const mt_conv *g) {
+  const mt_taps t = {.dtype = x->dtype, .groups = g->groups, .channels = w->shape[1], .outputs = w->shape[0] / g->groups,
+                     .taps = mt_conv_kernel_taps(g)};
+  return x->stride[x->ndim - 1] == 1 && x->stride[1] > 0 && algorithm != MT_CONV_WINOGRAD && mt_taps_takes_planes(&t);
+}
+
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                     const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m) {
   maps k;
@@ -152,7 +160,7 @@ int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const 
   set_map(&k.gate, m);
   mt_tensor *rows, *bias = NULL;
   mt_conv_taps list = {0, NULL, NULL};
-  MT_TRY(mt_conv_side_by_side(&rows, x));
+  MT_TRY(stays_planar(x, w, g) ? mt_tensor_alias(&rows, x) : mt_conv_side_by_side(&rows, x));
   int status = b ? mt_contiguous(&bias, b) : MT_OK;
   status = status ? status : mt_conv_taps_new(&list, g);
   status = status ? status : run_forward(y, rows, w, bias, g, &k, &list);

@@ -5,7 +5,7 @@
 //
 // (per group). i walks over `grid`; where i * mul + offset[j] is outside `size`, or not valid, x is 0; where i is not active, y
 // is 0. One accumulator per output element takes the terms in the order (j, c). All strides count elements; x's channels must
-// be neighbours.
+// be neighbours, unless mt_taps_takes_planes.
 #pragma once
 #include "common.h"
 
@@ -24,6 +24,7 @@ typedef struct mt_taps {
   // the image that is read
   const void *x;
   int64_t x_sample, x_step[MT_TAPS_DIMS], size[MT_TAPS_DIMS];
+  int64_t x_channel;                   // 0: channels are neighbours; else their distance (mt_taps_takes_planes)
   // the pixels that are written
   void *y;
   int64_t y_sample, y_step[MT_TAPS_DIMS], y_group, y_channel, grid[MT_TAPS_DIMS];
@@ -52,6 +53,8 @@ static inline int64_t mt_taps_at(const mt_taps *t, const mt_taps_map *map, int64
 }
 
 int mt_taps_sum(const mt_taps *t);
+// Can mt_taps_sum read an image whose channels are not neighbours? Known from types and numbers alone.
+bool mt_taps_takes_planes(const mt_taps *t);
 
 // w[j, c, o] = sum over n, active i of x[n, i * mul + offset[j], c] * y[n, i, o]: the gradient of w when y holds the gradient
 // of the sums; the outputs of a group must be neighbours. The pixels of one row (the last dim) add up in order from 0, in

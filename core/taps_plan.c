@@ -42,6 +42,14 @@ INLINE void FN(copy)(REAL *restrict to, const REAL *restrict from, int64_t n) {
   }
 }
 
+// n pixels of a channel, `step` apart.
+static void FN(put_plane)(REAL *to, const REAL *from, int64_t n, int64_t step) {
+  if (step == 1) {
+    memcpy(to, from, sizeof(REAL) * (size_t)n);
+  }
+  for (int64_t i = 0; i < n && step != 1; i++) to[i] = from[i * step];
+}
+
 // Slots [s0, s1) of one row, all the pixels there or zeros (from NULL), into planes.
 static void FN(put_planes)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t s1, const REAL *from) {
   const int64_t mul = p->mul[2];
@@ -59,6 +67,8 @@ static void FN(put_planes)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t
       }
       if (from && p->width == 1 && p->x_step[2] * mul == 1) {
         memcpy(to[0], pixels, sizeof(REAL) * (size_t)n);
+      } else if (from && p->x_channel != 1) {
+        for (int64_t i = 0; i < some; i++) FN(put_plane)(to[i], from + (s - s0) * p->x_step[2] + (c + i) * p->x_channel, n, p->x_step[2] * mul);
       } else if (from) {
         FN(mt_taps_transpose)(to, pixels, p->x_step[2] * mul, some, n);
       }
@@ -122,7 +132,7 @@ void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64
         if (in1 > in0) {
           const REAL *x = (const REAL *)p->taps->x + at[0] * p->taps->x_sample + at[1] * p->x_step[0] + at[2] * p->x_step[1];
           const uint8_t *valid = p->valid.data ? (const uint8_t *)p->valid.data + map_at(&p->valid, at) + (left + in0) * p->valid.step[2] : NULL;
-          FN(put_valid)(p, row, in0, in1, x + (left + in0) * p->x_step[2] + channel, valid);
+          FN(put_valid)(p, row, in0, in1, x + (left + in0) * p->x_step[2] + channel * p->x_channel, valid);
         }
         FN(put)(p, row, in1, s1, NULL);
       }
@@ -409,7 +419,7 @@ static int place_halo(mt_taps_plan *p, bool planes) {
 }
 
 int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width, bool planes) {
-  *p = (mt_taps_plan){.taps = t, .tile = mt_tile_get(), .width = width};
+  *p = (mt_taps_plan){.taps = t, .tile = mt_tile_get(), .width = width, .x_channel = t->x_channel ? t->x_channel : 1};
   p->tap = mt_alloc_array(t->taps, (int64_t)sizeof *p->tap);
   if (p->tap == NULL) {
     return MT_ERROR_MEMORY;

@@ -118,6 +118,8 @@ bool mt_taps_has_few_outputs(const mt_taps *t) {
   return t->outputs <= MT_MIN(MT_TILE_FEW, tile->vector / mt_dtype_size(t->dtype) / 2) && t->taps > 1 && t->channels > 0;
 }
 
+bool mt_taps_takes_planes(const mt_taps *t) { return !mt_taps_depthwise(t) && mt_taps_has_few_outputs(t); }
+
 static int cut_terms(planes_plan *s) {
   const int64_t channels = s->p.taps->channels;
   s->at = mt_alloc_array(s->p.k, (int64_t)sizeof *s->at);

@@ -62,3 +62,37 @@ describe('sums of few pixels', function()
     end)
   end
 end)
+
+-- Few outputs are summed from planes of channels: an image that consists of such planes is read as it is.
+describe('sums for few outputs', function()
+  for _, case in ipairs{
+    { 'two axes', { 2, 12, 19, 37 }, { 4, 12, 3, 3 }, { padding = 1 } },
+    { 'stride 2', { 1, 5, 20, 41 }, { 3, 5, 3, 3 }, { padding = 1, stride = 2 } },
+    { 'groups', { 2, 6, 9, 30 }, { 4, 3, 3, 2 }, { groups = 2, dilation = 2 } },
+    { 'one axis', { 3, 70, 50 }, { 8, 70, 3 }, { padding = 'causal' } },
+    { 'three axes', { 1, 3, 5, 6, 33 }, { 2, 3, 3, 3, 3 }, { padding = 1 } },
+    { 'channels that are one', { 2, 7, 5, 30 }, { 4, 7, 3, 3 }, { padding = 1 }, true },
+  } do
+    it('are the same to the bit for planes and for neighbouring channels: ' .. case[1], function()
+      local _, x_shape, w_shape, opts, expanded = unpack(case)
+      torch.manual_seed(8)
+      local x, w, map_shape = torch.randn(x_shape), torch.randn(w_shape), { unpack(x_shape) }
+      if expanded then x = x:narrow(2, 1, 1):clone():expand(x_shape) end
+      map_shape[2] = 1
+      local valid = torch.rand(map_shape):gt(0.3)
+      local g = geometry.conv('conv', x:dim() - 2, geometry.spatial(w), opts)
+      local function run(input, map)
+        local shape = { x:size(1), w:size(1), unpack(geometry.output_size('conv', g, geometry.spatial(x))) }
+        local y = Tensor.empty('test', shape, x.dtype)
+        native.check(C.mt_conv_forward(y._c, input._c, w._c, nil, g, map and map._c, nil, nil, nil))
+        return y
+      end
+      for _, dtype in ipairs{ 'float32', 'float64' } do
+        x, w = x:to{ dtype = dtype }, w:to{ dtype = dtype }
+        if expanded then x = x:narrow(2, 1, 1):expand(x_shape) end
+        assert.same_bits(run(last(x)), run(x))
+        assert.same_bits(run(last(x), valid), run(x, valid))
+      end
+    end)
+  end
+end)
