@@ -86,7 +86,8 @@ int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mea
   norm_problem p;
   MT_TRY(mt_norm_check_activation("batch_norm", activation, a));
   MT_TRY(mt_norm_check_batch_forward(y, stats, running_mean, running_var, x, mask, weight, bias, flags));
-  int status = norm_open(&p, "batch_norm", x, mask, -1, 1);
+  norm_open(&p, "batch_norm", x, mask, -1, 1);
+  int status = norm_take(&p);
   if (status == MT_OK) {
     norm_set_activation(&p, activation, a);
     status = batch_forward(&p, y, stats, running_mean, running_var, weight, bias, flags, momentum, eps);
@@ -100,7 +101,8 @@ int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, 
   norm_problem p;
   MT_TRY(mt_norm_check_activation("batch_norm", activation, a));
   MT_TRY(mt_norm_check_batch_backward(dx, dweight, dbias, dy, x, mask, weight, bias, stats, flags));
-  int status = norm_open(&p, "batch_norm", x, mask, -1, 1);
+  norm_open(&p, "batch_norm", x, mask, -1, 1);
+  int status = norm_take(&p);
   if (status == MT_OK) {
     norm_set_activation(&p, activation, a);
     channel_views(&p, weight, bias);
@@ -150,7 +152,8 @@ int mt_norm_group_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mea
   int64_t members = 1;
   MT_TRY(mt_norm_check_activation("group_norm", activation, a));
   MT_TRY(mt_norm_check_group_forward(&members, y, stats, running_mean, running_var, x, mask, weight, bias));
-  int status = norm_open(&p, "group_norm", x, mask, 2, members);
+  norm_open(&p, "group_norm", x, mask, 2, members);
+  int status = norm_take(&p);
   if (status == MT_OK) {
     norm_set_activation(&p, activation, a);
     status = group_forward(&p, y, stats, running_mean, running_var, weight, bias, momentum, eps);
@@ -165,7 +168,8 @@ int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, 
   int64_t members = 1;
   MT_TRY(mt_norm_check_activation("group_norm", activation, a));
   MT_TRY(mt_norm_check_group_backward(&members, dx, dweight, dbias, dy, x, mask, weight, bias, stats));
-  int status = norm_open(&p, "group_norm", x, mask, 2, members);
+  norm_open(&p, "group_norm", x, mask, 2, members);
+  int status = norm_take(&p);
   if (status == MT_OK) {
     norm_set_activation(&p, activation, a);
     channel_views(&p, weight, bias);
@@ -187,13 +191,13 @@ static int layer_forward(const char *op, mt_tensor *y, mt_tensor *stats, const m
   norm_problem p;
   MT_TRY(mt_norm_check_activation(op, activation, a));
   MT_TRY(mt_norm_check_layer_forward(op, y, stats, x, mask, weight, bias));
-  int status = norm_open(&p, op, x, mask, stats->ndim - 1, 1);
-  if (status == MT_OK) {
-    norm_set_activation(&p, activation, a);
-    layer_views(&p, weight, bias, stats->ndim - 1);
-    status = norm_statistics(&p, stats, eps, rms, false);
-  }
-  if (status == MT_OK) {
+  norm_open(&p, op, x, mask, stats->ndim - 1, 1);
+  norm_set_activation(&p, activation, a);
+  layer_views(&p, weight, bias, stats->ndim - 1);
+  bool done = false;
+  int status = norm_lines_forward(&done, &p, y, stats, eps, rms);
+  if (status == MT_OK && !done && (status = norm_take(&p)) == MT_OK &&
+      (status = norm_statistics(&p, stats, eps, rms, false)) == MT_OK) {
     status = norm_normalise(&p, y, p.masked);
   }
   return norm_close(&p, status);
@@ -221,28 +225,36 @@ static int layer_parameters(norm_problem *p, mt_tensor *dweight, mt_tensor *dbia
   return status;
 }
 
+static int layer_run_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
+                              const double *stats, bool rms) {
+  norm_fill_cells(p, stats);
+  MT_TRY(norm_gate(p, &dy, p->masked));
+  if (dweight != NULL || dbias != NULL) {
+    MT_TRY(layer_parameters(p, dweight, dbias, dy));
+  }
+  if (dx == NULL) {
+    return MT_OK;
+  }
+  MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked, MT_NORM_IDENTITY), dy, &p->weight));
+  for (int64_t g = 0; g < p->groups; g++) {
+    norm_set_slopes(p, stats, g, p->sums[g * NORM_WIDTH], p->sums[g * NORM_WIDTH + 1], !rms);
+  }
+  return norm_pull_back(p, dx, dy, (norm_pass){.masked = p->masked, .statistics = true});
+}
+
 static int layer_backward(const char *op, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
                           const mt_tensor *x, const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias,
                           const mt_tensor *stats, int32_t activation, double a, bool rms) {
   norm_problem p;
   MT_TRY(mt_norm_check_activation(op, activation, a));
   MT_TRY(mt_norm_check_layer_backward(op, dx, dweight, dbias, dy, x, mask, weight, bias, stats));
-  int status = norm_open(&p, op, x, mask, stats->ndim - 1, 1);
-  if (status == MT_OK) {
-    norm_set_activation(&p, activation, a);
-    layer_views(&p, weight, bias, stats->ndim - 1);
-    norm_fill_cells(&p, stats->data);
-    status = norm_gate(&p, &dy, p.masked);
-    if (status == MT_OK && (dweight != NULL || dbias != NULL)) {
-      status = layer_parameters(&p, dweight, dbias, dy);
-    }
-    if (status == MT_OK && dx != NULL &&
-        (status = norm_sum_cells(&p, norm_row_gradients(x->dtype, p.masked, MT_NORM_IDENTITY), dy, &p.weight)) == MT_OK) {
-      for (int64_t g = 0; g < p.groups; g++) {
-        norm_set_slopes(&p, stats->data, g, p.sums[g * NORM_WIDTH], p.sums[g * NORM_WIDTH + 1], !rms);
-      }
-      status = norm_pull_back(&p, dx, dy, (norm_pass){.masked = p.masked, .statistics = true});
-    }
+  norm_open(&p, op, x, mask, stats->ndim - 1, 1);
+  norm_set_activation(&p, activation, a);
+  layer_views(&p, weight, bias, stats->ndim - 1);
+  bool done = false;
+  int status = norm_lines_backward(&done, &p, dx, dweight, dbias, dy, stats, rms);
+  if (status == MT_OK && !done && (status = norm_take(&p)) == MT_OK) {
+    status = layer_run_backward(&p, dx, dweight, dbias, dy, stats->data, rms);
   }
   return norm_close(&p, status);
 }

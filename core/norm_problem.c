@@ -131,8 +131,30 @@ MT_CLONES static void FN(backward_row)(char *const *p, const int64_t *step, int6
 }
 
 // The gradient of y from that of f(y), whatever the weights go along: operands g, dy, x, mask, cell, weight, bias.
-static void FN(gate_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+MT_INLINE void FN(gate_dense)(char *const *p, int64_t n, int ws, int bs, double a, int32_t activation) {
+  const norm_cell cell = *(const norm_cell *)p[4];
+  const REAL *restrict dy = (const REAL *)p[1], *restrict x = (const REAL *)p[2];
+  const REAL *restrict w = (const REAL *)p[5], *restrict b = (const REAL *)p[6];
+  REAL *restrict g = (REAL *)p[0];
+  for (int64_t i = 0; i < n; i++) {
+    g[i] = (REAL)FN(gated)(dy[i], (x[i] - cell.mean) * (cell.rstd * w[i * ws]) + b[i * bs], activation, a);
+  }
+}
+
+MT_CLONES static void FN(gate_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
   const norm_pass *how = context;
+  const int64_t size = sizeof(REAL);
+  if (step[0] == size && step[1] == size && step[2] == size && step[4] == 0 && !how->masked) {
+    const bool ws = step[5] == size, bs = step[6] == size;
+    if (ws && bs) {
+      NORM_BY_ACTIVATION(how->activation, FN(gate_dense), p, n, 1, 1, how->a)
+      return;
+    }
+    if ((ws || step[5] == 0) && step[6] == 0) {
+      NORM_BY_ACTIVATION(how->activation, FN(gate_dense), p, n, ws, 0, how->a)
+      return;
+    }
+  }
   for (int64_t i = 0; i < n; i++) {
     const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
     const double m = how->masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0, x = *(const REAL *)(p[2] + i * step[2]);
@@ -167,7 +189,7 @@ mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, 
   return view;
 }
 
-int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members) {
+void norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members) {
   *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members, .activation = MT_NORM_IDENTITY};
   p->mask = mask == NULL ? *x : *mask;
   for (int32_t d = x->ndim - 1; d >= 0; d--) {
@@ -180,6 +202,9 @@ int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tens
     p->cells *= p->cell_view.shape[d];
   }
   p->groups = p->cells / members;
+}
+
+int norm_take(norm_problem *p) {
   p->cell = mt_alloc_array(MT_MAX(1, p->cells), sizeof(norm_cell));
   p->sums = mt_alloc_array(MT_MAX(1, p->cells), NORM_WIDTH * sizeof(double));
   p->group = mt_alloc_array(MT_MAX(1, p->groups), sizeof(norm_moment));
@@ -298,6 +323,10 @@ void norm_write_sums(const mt_tensor *t, const double *values) {
     norm_set(t, offset, values[i * NORM_WIDTH]);
   }
 }
+
+mt_loop_row norm_forward_row(int32_t dtype) { return MT_REAL_FN(dtype, forward_row); }
+mt_loop_row norm_backward_row(int32_t dtype) { return MT_REAL_FN(dtype, backward_row); }
+mt_loop_row norm_gate_row(int32_t dtype) { return MT_REAL_FN(dtype, gate_row); }
 
 // ---- the elementwise passes ---------------------------------------------------------------------------------------
 

@@ -39,8 +39,10 @@ typedef struct norm_pass {
   }
 
 // Kept dims are those below `kept`, or, for batch norm (kept = -1), dim 1 alone.
-int norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members);
-// Frees what norm_open took, also after it failed, and returns the status.
+void norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members);
+// The tables of cells and groups.
+int norm_take(norm_problem *p);
+// Frees what was taken, also after that failed, and returns the status.
 int norm_close(norm_problem *p, int status);
 
 void norm_set_activation(norm_problem *p, int32_t activation, double a);
@@ -63,6 +65,18 @@ int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pas
 // Where weight and bias do not go along channels (or in the compat mode) sums do not know the activation: *dy becomes a tensor of the
 // problem's, the gradient before it, and the problem forgets the activation. The cells are filled in.
 int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked);
+
+// Their inner loops (loop.h), with a norm_pass as context. Operands: y, x, mask, cell, weight, bias; dx, dy, x, mask, cell, weight; and
+// for norm_gate: the gradient before the activation, that behind it, x, mask, cell, weight, bias.
+mt_loop_row norm_forward_row(int32_t dtype);
+mt_loop_row norm_backward_row(int32_t dtype);
+mt_loop_row norm_gate_row(int32_t dtype);
+
+// Layer and RMS norm over the last dim of dense tensors, all in one (norm_lines.c); *done tells. Weight, bias and activation are the
+// problem's.
+int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tensor *stats, double eps, bool rms);
+int norm_lines_backward(bool *done, const norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
+                        const mt_tensor *stats, bool rms);
 
 // The same where channels are neighbours in memory; *done tells. dy = NULL: normalise.
 int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how);

@@ -83,18 +83,19 @@ describe('the activation of a norm', function()
 
   it('gives its scratch memory back, also when there is none', function()
     local K = native.cpu
-    local y, dx = torch.zeros(2, 4, 3), torch.zeros(2, 4, 3)
-    local stats = torch.zeros(2, 4, 3, { dtype = 'float64' })
-    assert.equal(K.MT_OK, K.mt_norm_layer_forward(y._c, stats._c, x._c, nil, nil, nil, 1e-5, K.MT_ACTIVATION_RELU, 0))
+    local y, dx, dw = torch.zeros(2, 4, 3), torch.zeros(2, 4, 3), torch.zeros(4)
+    local stats, mask = torch.zeros(4, 3, { dtype = 'float64' }), torch.ones(2, 1, 3)
+    local flags = K.MT_NORM_BATCH_STATISTICS + K.MT_NORM_COMPAT
+    assert.equal(K.MT_OK, K.mt_norm_batch_forward(y._c, stats._c, nil, nil, x._c, mask._c, nil, nil, flags, 0.1, 1e-5, 0, 0))
     local failures = 0
     for n = 1, 8 do
       local blocks = K.mt_memory_blocks()
       K.mt_memory_fail_at(n, 0)
-      local status = K.mt_norm_layer_backward(dx._c, nil, nil, y._c, x._c, nil, nil, nil, stats._c, K.MT_ACTIVATION_RELU, 0)
+      local status = K.mt_norm_batch_backward(dx._c, dw._c, nil, y._c, x._c, mask._c, nil, nil, stats._c, flags, 0, 0)
       K.mt_memory_fail_at(0, 0)
       if status == K.MT_ERROR_MEMORY then failures = failures + 1 end
       assert.equal(blocks, K.mt_memory_blocks())
     end
-    assert.is_true(failures >= 3 and failures < 8)
+    assert.is_true(failures >= 4 and failures < 8)
   end)
 end)

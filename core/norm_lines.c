@@ -1,0 +1,320 @@
+// norm_lines: layer and RMS norm over the last dim of dense tensors: a few rows at a time, sums and results while the rows are in the
+// nearest cache. See norm_problem.h; the rows of norm_sums.h and the formulas are the same, and so are the bits.
+#include "norm_problem.h"
+
+enum { ROWS = 16, GRAIN = 32768 };  // rows at a time; elements of a task
+
+typedef struct {
+  const norm_problem *p;
+  int64_t D, rows, size;
+  int64_t chain, chains;        // rows of the last leading dim; how many of those under one index of the first
+  const char *x, *dy;
+  char *y;                      // or dx, or NULL
+  const uint8_t *valid;         // per row, or NULL
+  double *stats;
+  norm_row sums, squares, parameters;
+  mt_loop_row pass, gate;
+  norm_pass how;
+  double eps;
+  bool rms;
+  double *partial;              // [index of the first dim][2][D]: sums for bias and weight, or NULL
+} lines;
+
+// Do weight and bias, which go along the last dim, lie there element by element? step: the distance in bytes.
+static int64_t step_of(const mt_tensor *t, int64_t size) {
+  const int32_t last = t->ndim - 1;
+  return t->shape[last] == 1 ? 0 : t->stride[last] * size;
+}
+
+// The rows from `row` on, at most ROWS and before end, that are valid; 0: this one is not.
+static int64_t run_of(const lines *t, int64_t row, int64_t end) {
+  int64_t n = 0;
+  while (row + n < end && n < ROWS && (t->valid == NULL || t->valid[row + n])) {
+    n++;
+  }
+  return n;
+}
+
+static void clear(const lines *t, int64_t row) {
+  if (t->y != NULL) {
+    memset(t->y + row * t->D * t->size, 0, (size_t)(t->D * t->size));
+  }
+}
+
+static void sum_rows(const lines *t, double *sum, norm_row row, const char *x, const char *dy, const norm_cell *cell, int64_t n) {
+  const int64_t all = t->D * t->size;
+  char *const q[NORM_OPERANDS] = {(char *)(uintptr_t)x, (char *)(uintptr_t)x, (char *)(uintptr_t)cell, (char *)(uintptr_t)dy,
+                                  t->p->weight.data};
+  const int64_t step[NORM_OPERANDS] = {t->size, 0, 0, t->size, step_of(&t->p->weight, t->size)};
+  const int64_t lane[NORM_OPERANDS] = {all, 0, sizeof(norm_cell), all, 0};
+  for (int32_t w = 0; w < NORM_WIDTH; w++) {
+    memset(sum + w * NORM_LANES, 0, sizeof(double) * (size_t)n);
+  }
+  row(sum, q, step, lane, t->D, n, 0);
+}
+
+// ---- forward ------------------------------------------------------------------------------------------------------
+
+static void forward_rows(const lines *t, int64_t row, int64_t n) {
+  const double count = (double)t->D;
+  double sum[NORM_WIDTH * NORM_LANES];
+  norm_cell cell[ROWS];
+  const char *x = t->x + row * t->D * t->size;
+  sum_rows(t, sum, t->sums, x, NULL, NULL, n);
+  for (int64_t l = 0; l < n; l++) {
+    const double average = sum[2 * NORM_LANES + l] / count, mean = t->rms ? 0 : average;
+    const double variance = t->rms ? average : MT_MAX(0, sum[3 * NORM_LANES + l] / count - mean * mean);
+    cell[l] = (norm_cell){.mean = mean, .rstd = variance};
+  }
+  if (t->squares != NULL) {
+    sum_rows(t, sum, t->squares, x, NULL, cell, n);
+  }
+  const int64_t w = step_of(&t->p->weight, t->size), b = step_of(&t->p->bias, t->size);
+  const int64_t step[] = {t->size, t->size, 0, 0, w, b};
+  for (int64_t l = 0; l < n; l++) {
+    const double variance = t->squares != NULL ? sum[l] / count : cell[l].rstd;
+    double *s = t->stats + (row + l) * 3;
+    cell[l].rstd = 1 / sqrt(variance + t->eps);
+    s[0] = cell[l].mean;
+    s[1] = cell[l].rstd;
+    s[2] = count;
+    const int64_t at = (row + l) * t->D * t->size;
+    char *const q[] = {t->y + at, (char *)(uintptr_t)t->x + at, (char *)(uintptr_t)t->x, (char *)(cell + l), t->p->weight.data,
+                       t->p->bias.data};
+    t->pass(q, step, t->D, &t->how);
+  }
+}
+
+static void forward_range(void *context, int64_t begin, int64_t end) {
+  const lines *t = context;
+  for (int64_t row = begin, n; row < end; row += MT_MAX(1, n)) {
+    n = run_of(t, row, end);
+    if (n > 0) {
+      forward_rows(t, row, n);
+    } else {
+      clear(t, row);
+      memset(t->stats + row * 3, 0, 3 * sizeof(double));
+    }
+  }
+}
+
+// ---- backward -----------------------------------------------------------------------------------------------------
+
+// gated: room for ROWS rows. chain: where the sums for bias and weight go on, [blocks of NORM_LANES][NORM_WIDTH][NORM_LANES], or NULL.
+static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, double *chain) {
+  const int64_t all = t->D * t->size, w = step_of(&t->p->weight, t->size);
+  const char *x = t->x + row * all, *dy = t->dy + row * all;
+  norm_cell cell[ROWS];
+  for (int64_t l = 0; l < n; l++) {
+    const double *s = t->stats + (row + l) * 3;
+    cell[l] = (norm_cell){.mean = s[0], .rstd = s[1]};
+  }
+  if (t->gate != NULL) {
+    const int64_t step[] = {t->size, t->size, t->size, 0, 0, w, step_of(&t->p->bias, t->size)};
+    for (int64_t l = 0; l < n; l++) {
+      char *const q[] = {gated + l * all, (char *)(uintptr_t)dy + l * all, (char *)(uintptr_t)x + l * all, (char *)(uintptr_t)x,
+                         (char *)(cell + l), t->p->weight.data, t->p->bias.data};
+      t->gate(q, step, t->D, &t->how);
+    }
+    dy = gated;
+  }
+  for (int64_t d = 0; d < t->D && chain != NULL; d += NORM_LANES, chain += NORM_WIDTH * NORM_LANES) {
+    char *const q[NORM_OPERANDS] = {(char *)(uintptr_t)x + d * t->size, (char *)(uintptr_t)x, (char *)cell,
+                                    (char *)(uintptr_t)dy + d * t->size};
+    const int64_t step[NORM_OPERANDS] = {all, 0, sizeof(norm_cell), all}, lane[NORM_OPERANDS] = {t->size, 0, 0, t->size};
+    t->parameters(chain, q, step, lane, n, MT_MIN(NORM_LANES, t->D - d), 0);
+  }
+  if (t->y == NULL) {
+    return;
+  }
+  double sum[NORM_WIDTH * NORM_LANES];
+  const norm_pass how = {.statistics = true, .activation = MT_NORM_IDENTITY};
+  const int64_t step[] = {t->size, t->size, t->size, 0, 0, w};
+  sum_rows(t, sum, t->sums, x, dy, cell, n);
+  for (int64_t l = 0; l < n; l++) {
+    const double count = t->stats[(row + l) * 3 + 2], rstd = cell[l].rstd;
+    cell[l].offset = t->rms ? 0 : rstd * (sum[l] / count);
+    cell[l].slope = rstd * rstd * rstd * (sum[NORM_LANES + l] / count);
+    char *const q[] = {t->y + (row + l) * all, (char *)(uintptr_t)dy + l * all, (char *)(uintptr_t)x + l * all, (char *)(uintptr_t)x,
+                       (char *)(cell + l), t->p->weight.data};
+    t->pass(q, step, t->D, &how);
+  }
+}
+
+static void backward_some(const lines *t, int64_t begin, int64_t end, char *gated, double *chain) {
+  for (int64_t row = begin, n; row < end; row += MT_MAX(1, n)) {
+    n = run_of(t, row, end);
+    if (n > 0) {
+      backward_rows(t, row, n, gated, chain);
+    } else {
+      clear(t, row);
+    }
+  }
+}
+
+static int64_t chain_size(const lines *t) { return (t->D + NORM_LANES - 1) / NORM_LANES * NORM_WIDTH * NORM_LANES; }
+
+// Task by rows, or where parameters have gradients by indexes of the first dim. Room for gated rows and a chain is part of the task's
+// scratch memory, which the caller has, one piece for each.
+typedef struct {
+  const lines *t;
+  int64_t grain, piece;         // of a task; bytes of its scratch memory
+  char *scratch;
+} backward_task;
+
+static void backward_range(void *context, int64_t begin, int64_t end) {
+  const backward_task *task = context;
+  const lines *t = task->t;
+  char *scratch = task->scratch + begin / task->grain * task->piece;
+  if (t->partial == NULL) {
+    backward_some(t, begin, end, scratch, NULL);
+    return;
+  }
+  double *chain = (double *)scratch;
+  char *gated = scratch + chain_size(t) * (int64_t)sizeof(double);
+  for (int64_t n = begin; n < end; n++) {
+    double *to = t->partial + n * 2 * t->D;
+    for (int64_t k = 0; k < t->chains; k++) {
+      const int64_t row = (n * t->chains + k) * t->chain;
+      memset(chain, 0, (size_t)chain_size(t) * sizeof(double));
+      backward_some(t, row, row + t->chain, gated, chain);
+      for (int64_t d = 0; d < t->D; d++) {
+        const double *from = chain + d / NORM_LANES * NORM_WIDTH * NORM_LANES + d % NORM_LANES;
+        to[d] = k == 0 ? from[0] : to[d] + from[0];
+        to[t->D + d] = k == 0 ? from[NORM_LANES] : to[t->D + d] + from[NORM_LANES];
+      }
+    }
+  }
+}
+
+// ---- when it applies ----------------------------------------------------------------------------------------------
+
+static bool dense(const mt_tensor *t) { return t == NULL || mt_tensor_is_contiguous(t); }
+
+// valid[row] from a mask with one value per row; false where there are others than 0 and 1.
+static bool read_mask(uint8_t *valid, const norm_problem *p, int64_t rows) {
+  const mt_tensor *m = &p->mask;
+  int64_t index[MT_MAX_DIMS] = {0}, offset = 0;
+  const int32_t leading = p->x->ndim - 1;
+  for (int64_t row = 0; row < rows; row++) {
+    const double value = norm_get(m, offset);
+    if (value != 0 && value != 1) {
+      return false;
+    }
+    valid[row] = value != 0;
+    for (int32_t d = leading - 1; d >= 0; d--) {
+      const int64_t stride = m->shape[d] == 1 ? 0 : m->stride[d];
+      offset += stride;
+      if (++index[d] < p->x->shape[d]) {
+        break;
+      }
+      offset -= stride * index[d];
+      index[d] = 0;
+    }
+  }
+  return true;
+}
+
+// *done stays false where this file has nothing to offer. *valid: to be freed.
+static int open_lines(bool *done, lines *t, uint8_t **valid, const norm_problem *p, const mt_tensor *y, const mt_tensor *dy) {
+  const mt_tensor *x = p->x;
+  const int32_t last = x->ndim - 1;
+  *done = false;
+  *valid = NULL;
+  if (last < 1 || x->numel == 0 || p->kept[last] || !p->kept[last - 1] || !dense(x) || !dense(y) || !dense(dy)) {
+    return MT_OK;
+  }
+  const int64_t D = x->shape[last], size = mt_dtype_size(x->dtype);
+  if (p->masked && p->mask.shape[last] != 1) {
+    return MT_OK;
+  }
+  *t = (lines){.p = p, .D = D, .rows = x->numel / D, .size = size, .chain = x->shape[last - 1], .x = x->data,
+               .dy = dy == NULL ? NULL : dy->data, .y = y == NULL ? NULL : y->data};
+  t->chains = last < 2 ? 1 : t->rows / x->shape[0] / t->chain;
+  if (p->masked) {
+    *valid = mt_alloc_array(t->rows, 1);
+    if (*valid == NULL) {
+      return MT_ERROR_MEMORY;
+    }
+    if (!read_mask(*valid, p, t->rows)) {
+      return MT_OK;
+    }
+    t->valid = *valid;
+  }
+  *done = true;
+  return MT_OK;
+}
+
+int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tensor *stats, double eps, bool rms) {
+  lines t;
+  uint8_t *valid;
+  int status = open_lines(done, &t, &valid, p, y, NULL);
+  if (status == MT_OK && *done) {
+    const int32_t dtype = p->x->dtype;
+    t.stats = stats->data;
+    t.eps = eps;
+    t.rms = rms;
+    t.sums = rms ? norm_row_power(dtype, false) : norm_row_moments(dtype, false);
+    t.squares = rms || dtype == MT_FLOAT32 ? NULL : norm_row_squares(dtype, false);
+    t.pass = norm_forward_row(dtype);
+    t.how = (norm_pass){.activation = p->activation, .a = p->a};
+    status = mt_parallel(t.rows, MT_MAX(1, GRAIN / t.D), forward_range, &t);
+  }
+  mt_free(valid);
+  return status;
+}
+
+static int run_backward(lines *t, mt_tensor *dweight, mt_tensor *dbias) {
+  const bool parameters = dweight != NULL || dbias != NULL;
+  const int64_t first = t->rows / t->chains / t->chain, tasks = parameters ? first : t->rows;
+  const int64_t work = t->D * (parameters ? t->chains * t->chain : 1), grain = MT_MAX(1, GRAIN / work);
+  backward_task task = {.t = t, .grain = grain};
+  task.piece = (t->gate != NULL ? ROWS * t->D * t->size : 0) + (parameters ? chain_size(t) * (int64_t)sizeof(double) : 0);
+  task.piece = (task.piece + 63) / 64 * 64;
+  task.scratch = mt_alloc_array((tasks + grain - 1) / grain, task.piece);
+  double *sums = parameters ? mt_alloc_array((2 * first + NORM_WIDTH) * t->D, sizeof(double)) : NULL;
+  int status = task.scratch == NULL || (parameters && sums == NULL) ? MT_ERROR_MEMORY : MT_OK;
+  if (status == MT_OK) {
+    t->partial = parameters ? sums + NORM_WIDTH * t->D : NULL;
+    status = mt_parallel(tasks, grain, backward_range, &task);
+  }
+  if (status == MT_OK && parameters) {
+    memset(sums, 0, sizeof(double) * NORM_WIDTH * (size_t)t->D);
+    for (int64_t n = 0; n < first; n++) {
+      const double *from = t->partial + n * 2 * t->D;
+      for (int64_t d = 0; d < t->D; d++) {
+        sums[d * NORM_WIDTH] += from[d];
+        sums[d * NORM_WIDTH + 1] += from[t->D + d];
+      }
+    }
+    norm_write_sums(dbias, sums);
+    norm_write_sums(dweight, sums + 1);
+  }
+  mt_free(task.scratch);
+  mt_free(sums);
+  return status;
+}
+
+int norm_lines_backward(bool *done, const norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
+                        const mt_tensor *stats, bool rms) {
+  lines t;
+  uint8_t *valid;
+  int status = open_lines(done, &t, &valid, p, dx, dy);
+  // A chain is added up by one thread, four features at a time; short ones are not worth their room.
+  if (status == MT_OK && *done && (dweight != NULL || dbias != NULL)) {
+    *done = p->x->ndim > 2 && t.D % 4 == 0 && t.chain * t.chains >= 8;
+  }
+  if (status == MT_OK && *done) {
+    const int32_t dtype = p->x->dtype;
+    t.stats = stats->data;
+    t.rms = rms;
+    t.sums = norm_row_gradients(dtype, false, MT_NORM_IDENTITY);
+    t.parameters = norm_row_weight_gradients(dtype, false);
+    t.pass = norm_backward_row(dtype);
+    t.gate = p->activation == MT_NORM_IDENTITY ? NULL : norm_gate_row(dtype);
+    t.how = (norm_pass){.activation = p->activation, .a = p->a};
+    status = run_backward(&t, dweight, dbias);
+  }
+  mt_free(valid);
+  return status;
+}
