@@ -2,7 +2,7 @@
 --
 -- class(name, parent) returns the class and its parent. Methods and metamethods are inherited by copying them at the time of
 -- the call, so define a class after its parent is complete. `object:is(Class)` walks the chain.
--- A constructor without `...` refuses arguments that it does not have.
+-- A constructor without `...` refuses arguments that it does not have; a class without a constructor takes none.
 --
 -- @usage
 -- local class = require 'masked_torch.class'
@@ -24,7 +24,7 @@ end
 
 -- Lua drops arguments too many without a word; a constructor with a fixed number of parameters refuses them.
 local function check_count(name, init, ...)
-  local info = debug.getinfo(init, 'u')
+  local info = init and debug.getinfo(init, 'u') or { nparams = 1 }
   if info.isvararg then return end
   for i = info.nparams, select('#', ...) do
     local value = select(i, ...)
@@ -45,7 +45,7 @@ return function(name, parent)
     __call = function(_, ...)
       local object = setmetatable({}, class)
       check_count(name, class.__init, ...)
-      object:__init(...)
+      if class.__init then object:__init(...) end
       return object
     end,
     __tostring = function() return 'class ' .. name end,

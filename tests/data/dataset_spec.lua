@@ -87,6 +87,22 @@ describe('datasets', function()
     assert.is_true(looked <= 14, looked .. ' look-ups')
   end)
 
+  it('may be lists of samples', function()
+    local list = {}
+    for i = 1, 5 do list[i] = { y = i } end
+    local seen = {}
+    for batch in data.Loader(list, { batch_size = 2, shuffle = true }) do
+      for _, y in ipairs(batch.y:totable()) do seen[#seen + 1] = y end
+    end
+    table.sort(seen)
+    assert.same({ 1, 2, 3, 4, 5 }, seen)
+    assert.same({ 4, 2 }, all(data.Subset(list, { 4, 2 })))
+    assert.same({ 1, 2, 3, 4, 5, 1, 2, 3 }, all(data.ConcatDataset{ list, letters(3) }))
+    assert.same({ 10, 20, 30, 40, 50 }, all(data.MapDataset(list, function(sample) return { y = sample.y * 10 } end)))
+    local a, b = data.random_split(list, { 3, 2 })
+    assert.equal(5, #all(a) + #all(b))
+  end)
+
   it('are split at random', function()
     local dataset = letters(10)
     local a, b = data.random_split(dataset, { 7, 3 }, { seed = 4 })
@@ -112,7 +128,10 @@ describe('datasets', function()
     ['different numbers of samples'] = { function() data.TensorDataset{ torch.ones(3), torch.ones(2) } end,
       '2 has 2 samples, 1 has 3' },
     ['sample 4 of 3'] = { function() return dataset[4] end, 'TensorDataset: index', 'from 1 to 3, got 4' },
-    ['a subset of no dataset'] = { function() data.Subset({}, { 1 }) end, 'length() and get(i)' },
+    ['the base class with samples'] = { function() data.Dataset{ { y = 1 } } end, 'Dataset: one argument too many' },
+    ['a subclass without length'] = { function() return data.Loader(data.Dataset()) end, 'length() is not defined' },
+    ['a loader of numbers'] = { function() data.Loader({ 1, 2 }) end, 'a list of samples, got a table' },
+    ['a subset of no dataset'] = { function() data.Subset({}, { 1 }) end, 'length() and get(i)', 'got a table' },
     ['a subset past the end'] = { function() data.Subset(dataset, { 1, 4 }) end, '4 at position 2 is outside 1..3' },
     ['a subset of number 0'] = { function() data.Subset(dataset, { 0 }) end, 'outside 1..3' },
     ['a subset of float indexes'] = { function() data.Subset(dataset, torch.ones(2)) end, '1-D int64' },

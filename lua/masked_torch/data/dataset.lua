@@ -28,12 +28,22 @@ end
 --- dataset:map(fn): the dataset of fn(sample, i).
 function Dataset:map(fn) return dataset.MapDataset(self, fn) end
 
+function Dataset:length() fail('%s: length() is not defined; a subclass of data.Dataset has length() and get(i)', self.__name) end
+function Dataset:get() fail('%s: get(i) is not defined; a subclass of data.Dataset has length() and get(i)', self.__name) end
+
 function Dataset:__tostring() return ('%s(%d)'):format(self.__name, self:length()) end
 
---- Fails when value is no dataset.
+-- A Lua table of samples.
+local List = class('List', Dataset)
+function List:__init(samples) self.samples = samples end
+function List:length() return #self.samples end
+function List:get(i) return self.samples[i] end
+
+--- The dataset that value is: an object with length() and get(i), or a plain list of samples; else an error.
 function dataset.check(op, value)
+  if options.is_plain(value) and type(value[1]) == 'table' then return List(value) end
   if type(value) ~= 'table' or type(value.length) ~= 'function' or type(value.get) ~= 'function' then
-    fail('%s: dataset: expected an object with length() and get(i), got %s', op, type(value))
+    fail('%s: dataset: expected an object with length() and get(i), or a list of samples, got %s', op, native.show(value))
   end
   return value
 end
@@ -113,7 +123,7 @@ end
 
 --- data.Subset(dataset, indexes): the samples of those numbers (a table or an int64 tensor), in that order.
 function Subset:__init(inner, indexes)
-  self.dataset = dataset.check('Subset', inner)
+  inner = dataset.check('Subset', inner)
   if Tensor.is_tensor(indexes) then
     Tensor.check('Subset', 'indexes', indexes)
     if indexes.dtype ~= 'int64' or indexes:dim() ~= 1 then
@@ -126,7 +136,7 @@ function Subset:__init(inner, indexes)
     indexes = #indexes == 0 and Tensor.empty('Subset', { 0 }, 'int64') or Tensor.from_table('Subset', indexes, 'int64')
   end
   check_positions('Subset', indexes, inner:length())
-  self.indexes, self.count = indexes, indexes:numel()
+  self.dataset, self.indexes, self.count = inner, indexes, indexes:numel()
   self.positions = ffi.cast('const int64_t *', indexes._c.data)
   self.default_collate = inner.default_collate
 end
@@ -148,9 +158,9 @@ dataset.MapDataset = MapDataset
 
 --- data.MapDataset(dataset, fn): sample i is fn(dataset[i], i). fn must return a sample.
 function MapDataset:__init(inner, fn)
-  self.dataset = dataset.check('MapDataset', inner)
+  inner = dataset.check('MapDataset', inner)
   if type(fn) ~= 'function' then fail('MapDataset: fn: expected a function, got %s', type(fn)) end
-  self.fn = fn
+  self.dataset, self.fn = inner, fn
   self.default_collate = inner.default_collate
 end
 
@@ -183,7 +193,8 @@ function ConcatDataset:__init(datasets)
   self.datasets, self.ends = {}, {}
   local total = 0
   for k, inner in ipairs(datasets) do
-    self.datasets[k] = dataset.check('ConcatDataset', inner)
+    inner = dataset.check('ConcatDataset', inner)
+    self.datasets[k] = inner
     total = total + inner:length()
     self.ends[k] = total
     self.default_collate = self.default_collate or inner.default_collate
@@ -202,7 +213,7 @@ end
 --- data.random_split(dataset, sizes, [{seed = 0}]): disjoint random Subsets, as several results. sizes: counts with the dataset's
 -- length as their sum, or fractions with the sum 1 (what rounding leaves goes to the first).
 function dataset.random_split(inner, sizes, opts)
-  dataset.check('random_split', inner)
+  inner = dataset.check('random_split', inner)
   opts = options.parse('random_split', { seed = 0 }, opts)
   native.integer('random_split', 'seed', opts.seed, 0, 2 ^ 53)
   if type(sizes) ~= 'table' or #sizes == 0 then fail('random_split: sizes: expected a table like {0.9, 0.1}') end

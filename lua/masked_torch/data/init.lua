@@ -1,6 +1,6 @@
 --- data: datasets, samplers, loaders and text sources.
 --
--- A dataset is anything with `length()` and `get(i)`, i from 1; a sample is a table whose keys name its parts.
+-- A dataset is anything with `length()` and `get(i)`, i from 1, or a list of samples; a sample is a table whose keys name its parts.
 --
 -- @usage
 -- local data = torch.data

@@ -62,7 +62,7 @@ local function batch_sampler(self, opts)
   return sampler.BatchSampler(s, opts.batch_size, { drop_last = opts.drop_last })
 end
 
---- data.Loader(dataset, options):
+--- data.Loader(dataset, options): dataset: an object with length() and get(i), or a list of samples.
 --   batch_size = 1, drop_last = false
 --   shuffle = false, seed = 0     a new random order in every epoch; the seed also draws random context lengths
 --   sampler, batch_sampler        an order of one's own, instead of shuffle (data.RandomSampler, data.BucketSampler, ...)
@@ -72,7 +72,8 @@ end
 --   prefetch = 2                  how many batches the thread makes ahead; 0: none, each batch is made when it is asked for
 function Loader:__init(source, opts)
   opts = options.parse('Loader', OPTIONS, opts)
-  self.dataset = dataset.check('Loader', source)
+  source = dataset.check('Loader', source)
+  self.dataset = source
   native.integer('Loader', 'batch_size', opts.batch_size, 1)
   self.seed = native.integer('Loader', 'seed', opts.seed, 0, 2 ^ 53)
   self.ahead = native.integer('Loader', 'prefetch', opts.prefetch, 0, 32)
