@@ -101,6 +101,10 @@ describe('convolution layers', function()
       assert.fails(function() layer(torch.zeros(3, 28, 28), torch.ones(1, 28, 28)) end, mine .. '(3, 28, 28) float32')
       assert.fails(function() layer 'image' end, 'input: expected a tensor, got string')
     end
+    for _, layer in ipairs{ nn.Conv2d(3, 4, 3), nn.MaskConv2d(3, 4, 3), nn.ConvTranspose2d(3, 4, 3), nn.Linear(9, 2) } do
+      assert.fails(function() layer(torch.zeros(1, 3, 9, 9, { dtype = 'uint8' })) end, 'input: expected float32 like the weight, got',
+        "(1, 3, 9, 9) uint8; convert it with x:to{dtype = 'float32'}")
+    end
     assert.fails(function() nn.Linear(16, 2)(torch.zeros(1, 8)) end,
       'Linear: input: expected in_features = 16 in the last dim, got (1, 8) float32')
     assert.fails(function() nn.ConvTranspose2d(1, 1, 3, { mask_rule = 'erode' }) end, 'ConvTranspose2d: mask_rule:')

@@ -72,11 +72,10 @@ end
 -- What operations do to the merged field of their operands: rule(field, arguments of forward ...).
 local rules = { max_pool = pool, avg_pool = pool, masked_mean = everything, matmul = everything }
 
-function rules.conv(f, _, _, _, g) grow(f, g.dims, g.kernel, g.stride, g.dilation) end
-function rules.masked_conv(f, _, _, _, _, plan)
-  local g = plan.geometry
-  grow(f, g.dims, g.kernel, g.stride, g.dilation)
-end
+local function convolve(f, g) grow(f, g.dims, g.kernel, g.stride, g.dilation) end
+
+function rules.conv(f, _, _, _, frame) convolve(f, frame.geometry) end
+function rules.masked_conv(f, _, _, _, _, plan) convolve(f, plan.geometry) end
 function rules.conv_transpose(f, _, _, _, g)
   for d = 1, g.dims do
     local stride = tonumber(g.stride[d - 1])

@@ -110,6 +110,7 @@ function ConvNd:check_input(x)
     fail('%s: input: expected (N, in_channels = %d, %s), got %s %s', name, self.in_channels, axes[self.dims], Tensor.shape_text(x),
       x.dtype)
   end
+  Tensor.check_dtype_of(name, x, self.weight)
 end
 
 --- The options that F.conv takes.

@@ -48,6 +48,7 @@ function Linear:forward(x, mask)
   if x:dim() > 0 and x:size(-1) ~= self.in_features then      -- F.linear would blame the weight
     native.fail('Linear: input: expected in_features = %d in the last dim, got %s %s', self.in_features, Tensor.shape_text(x), x.dtype)
   end
+  Tensor.check_dtype_of('Linear', x, self.weight)
   local y = F.linear(x, self.weight, self.bias)
   return y, mask
 end

@@ -56,6 +56,12 @@ local function marked(text, number, message)
   end
 end
 
+-- A name that does not exist, as the one who typed it may have meant it.
+local function meant(message)
+  local name = message:match "attempt to call [fm]%a+ '([%a_][%w_]*)' %(a nil value%)"     -- a field or a method
+  return name and require('masked_torch.options').nearest(name, require('masked_torch.repl.source').names())
+end
+
 function Repl:show_error(answer)
   io.stdout:flush()
   local message, line = plain_message(answer)
@@ -72,6 +78,8 @@ function Repl:show_error(answer)
     if mark then io.stderr:write(mark, '\n') end
     return
   end
+  local near = meant(message)
+  if near then io.stderr:write(color.paint('grey', ('  did you mean %s? ?%s explains it'):format(near, near)), '\n') end
   local frames = answer.trace and answer.trace.frames or {}
   local locals = false
   for _, frame in ipairs(frames) do

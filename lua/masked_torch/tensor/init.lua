@@ -275,6 +275,14 @@ function Tensor.check_device_of(op, x, argument, y)
   end
 end
 
+--- Fails when x is not of the type of a layer's weight.
+function Tensor.check_dtype_of(op, x, weight)
+  if x.dtype ~= weight.dtype then
+    fail("%s: input: expected %s like the weight, got %s %s; convert it with x:to{dtype = '%s'}", op, weight.dtype, Tensor.shape_text(x),
+      x.dtype, weight.dtype)
+  end
+end
+
 -- ---- properties ----------------------------------------------------------------------------------------------
 
 function methods.dim(x) return Tensor.check('dim', 'input', x)._c.ndim end
@@ -383,7 +391,7 @@ local function flatten(op, data, shape, values, is_bool)
       if type(row) == 'boolean' then
         row = row and 1 or 0
       elseif type(row) ~= 'number' or is_bool then
-        fail('%s: element %s is %s, expected a %s', op, path,
+        fail('%s: %s is %s, expected a %s', op, path == '' and 'data' or 'element ' .. path,
           type(row) == 'table' and 'a table' or type(row) == 'string' and ('%q'):format(row) or tostring(row),
           is_bool and 'boolean' or 'number')
       end
