@@ -5,7 +5,7 @@ static void FN(clear)(const mt_taps_plan *p, REAL *y, int64_t n) {
   const mt_taps *t = p->taps;
   const int64_t step = p->y_step[2];
   if (t->y_channel == 1 && (t->groups == 1 || t->y_group == t->outputs) && (n == 1 || step == t->groups * t->outputs)) {
-    memset(y, 0, sizeof(REAL) * (size_t)(n * t->groups * t->outputs));
+    mt_zero(y, sizeof(REAL) * (size_t)(n * t->groups * t->outputs), p->away);
     return;
   }
   for (int64_t g = 0; g < t->groups; g++) {
@@ -144,6 +144,7 @@ void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64
 #include "taps_plan.h"
 
 #include "slots.h"
+#include "zero.h"
 
 #define INLINE static inline
 
@@ -426,6 +427,8 @@ int mt_taps_plan_begin(mt_taps_plan *p, const mt_taps *t, int64_t width, bool pl
   }
   normalise(p);
   use_taps(p);
+  p->away = (double)t->samples * (double)(p->grid[0] * p->grid[1] * p->grid[2]) * (double)(t->groups * t->outputs) *
+                (double)mt_dtype_size(t->dtype) >= MT_ZERO_AWAY;
   p->in_place = !planes && can_stay(p);
   cut_bands(p);
   MT_TRY(place_halo(p, planes));

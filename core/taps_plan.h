@@ -31,6 +31,7 @@ typedef struct mt_taps_plan {
   mt_used_tap *tap;
   bool in_place;
   int64_t x_channel;             // elements between the channels of a pixel of the image
+  bool away;                     // what is cleared is not read soon
   int64_t width;                 // neighbouring channels of a pixel that a task reads
   // samples and the three axes
   int64_t band[4], bands[4], band_count;

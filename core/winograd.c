@@ -4,6 +4,7 @@
 #include "tile.h"
 #include "winograd_points.h"
 #include "winograd_tiles.h"
+#include "zero.h"
 
 enum {
   BLOCK = 56,                // tiles of a block at most, a multiple of the rows of the micro-kernels
@@ -338,6 +339,7 @@ static void clear_inactive(void *context, int64_t begin, int64_t end) {
   const int32_t last = t->dims - 1;
   const int64_t rows = t->dims == 2 ? t->grid[0] : 1, columns = t->grid[last], step = t->active.step[last];
   const bool dense = t->y_channel == 1 && t->y_step[last] == t->outputs;
+  const bool away = t->samples * rows * columns * t->outputs * (int64_t)sizeof(float) >= MT_ZERO_AWAY;
   for (int64_t i = begin; i < end; i++) {
     const int64_t sample = i / rows, r = i % rows;
     const uint8_t *active =
@@ -350,7 +352,7 @@ static void clear_inactive(void *context, int64_t begin, int64_t end) {
         continue;
       }
       if (dense) {
-        memset(y + c * t->outputs, 0, sizeof(float) * (size_t)((after - c) * t->outputs));
+        mt_zero(y + c * t->outputs, sizeof(float) * (size_t)((after - c) * t->outputs), away);
         continue;
       }
       for (int64_t k = c; k < after; k++) {
