@@ -17,6 +17,7 @@ typedef struct {
   const mt_taps *taps;       // of one group
   const mt_tile *kernel;
   mt_wino_list l;
+  int64_t channels;          // of all slices of the kernel
   int64_t padded;            // lanes of all panels of outputs
   int64_t lanes;             // padded, up to whole vectors of the transforms
   int64_t together;          // points whose channels share a row of MT_TILE_K terms
@@ -33,47 +34,48 @@ typedef struct {
 
 // ---- weights --------------------------------------------------------------------------------------------------------------
 
-static int64_t block_length(const mt_taps *t, int64_t c0) { return MT_MIN(MT_TILE_K, t->channels - c0); }
+static int64_t block_length(const wino_plan *s, int64_t c0) { return MT_MIN(MT_TILE_K, s->channels - c0); }
 
 // The weights of some channels and one vector of outputs, to[c * taps + tap]: turned square by square where channels are
 // neighbours or the taps of a channel.
-static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, int64_t channels, int64_t outputs) {
+static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, const int64_t *tap, int64_t channels, int64_t outputs) {
   const mt_taps *t = s->taps;
+  const int64_t taps = t->taps / s->l.slices;
   void *row[PACK_CHANNELS * WINO_TAPS * WINO_TAPS];
-  int64_t first = t->w_tap[0];
+  int64_t first = tap[0];
   bool neighbours = true;
-  for (int64_t j = 1; j < t->taps; j++) {
-    first = MT_MIN(first, t->w_tap[j]);
-    neighbours = neighbours && (t->w_tap[j] - t->w_tap[j - 1] == 1 || t->w_tap[j] - t->w_tap[j - 1] == -1);
+  for (int64_t j = 1; j < taps; j++) {
+    first = MT_MIN(first, tap[j]);
+    neighbours = neighbours && (tap[j] - tap[j - 1] == 1 || tap[j] - tap[j - 1] == -1);
   }
   if (outputs < WINO_LANES) {
-    memset(to, 0, sizeof *to * (size_t)(channels * t->taps));
+    memset(to, 0, sizeof *to * (size_t)(channels * taps));
   }
   for (int64_t j = 0; j < t->taps && t->w_channel == 1; j++) {  // channels are neighbours
     for (int64_t c = 0; c < channels; c++) {
-      row[c] = &to[c * t->taps + j];
+      row[c] = &to[c * taps + j];
     }
-    s->kernel->turn[0](row, w + t->w_tap[j], t->w_output, channels, outputs);
+    s->kernel->turn[0](row, w + tap[j], t->w_output, channels, outputs);
   }
   if (t->w_channel == 1) {
     return;
   }
   for (int64_t c = 0; c < channels; c++) {
-    for (int64_t j = 0; j < t->taps; j++) {
-      row[c * t->taps + (neighbours ? t->w_tap[j] - first : j)] = &to[c * t->taps + j];
+    for (int64_t j = 0; j < taps; j++) {
+      row[c * taps + (neighbours ? tap[j] - first : j)] = &to[c * taps + j];
     }
   }
   for (int64_t c = 0; c < channels; c++) {
     const float *from = w + c * t->w_channel;
     if (!neighbours) {
-      for (int64_t j = 0; j < t->taps; j++) {
-        for (int64_t l = 0; l < outputs; l++) ((float *)row[c * t->taps + j])[l] = from[t->w_tap[j] + l * t->w_output];
+      for (int64_t j = 0; j < taps; j++) {
+        for (int64_t l = 0; l < outputs; l++) ((float *)row[c * taps + j])[l] = from[tap[j] + l * t->w_output];
       }
-    } else if (t->w_channel == t->taps) {
-      s->kernel->turn[0](row, from + first, t->w_output, channels * t->taps, outputs);
+    } else if (t->w_channel == taps) {
+      s->kernel->turn[0](row, from + first, t->w_output, channels * taps, outputs);
       return;
     } else {
-      s->kernel->turn[0](row + c * t->taps, from + first, t->w_output, t->taps, outputs);
+      s->kernel->turn[0](row + c * taps, from + first, t->w_output, taps, outputs);
     }
   }
 }
@@ -92,14 +94,14 @@ MT_VECTOR void transform_weight(wino_lanes *u, const wino_lanes *w, int64_t rows
 static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end) {
   const wino_plan *s = context;
   const mt_taps *t = s->taps;
-  const int64_t chunks = (t->channels + PACK_CHANNELS - 1) / PACK_CHANNELS;
+  const int64_t chunks = (s->channels + PACK_CHANNELS - 1) / PACK_CHANNELS, taps = t->taps / s->l.slices;
   const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
   const int32_t across = s->l.taps;
   wino_lanes all[PACK_CHANNELS * WINO_TAPS * WINO_TAPS];
   for (int64_t task = begin; task < end; task++) {
     const int64_t o0 = task / chunks * WINO_LANES, n = MT_MIN(WINO_LANES, t->outputs - o0);
     const int64_t left = MT_MIN(WINO_LANES, s->padded - o0), c1 = task % chunks * PACK_CHANNELS;
-    const int64_t after = MT_MIN(c1 + PACK_CHANNELS, t->channels);
+    const int64_t after = MT_MIN(c1 + PACK_CHANNELS, s->channels), slice = c1 / t->channels;
     // Panels may be narrower or wider than a vector.
     struct {
       int64_t panel, lanes, at, first, count;
@@ -115,21 +117,22 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
       piece[pieces].count = MT_MIN(left - l, panel + lanes - o0 - l);
     }
     if (n > 0) {
-      load_weights(s, all, (const float *)t->w + c1 * t->w_channel + o0 * t->w_output, after - c1, n);
+      load_weights(s, all, (const float *)t->w + c1 % t->channels * t->w_channel + o0 * t->w_output, t->w_tap + slice * taps,
+                   after - c1, n);
     } else {
       memset(all, 0, sizeof all);
     }
     for (int64_t c = c1; c < after; c++) {
       wino_lanes w[WINO_TAPS * WINO_TAPS], u[WINO_IN * WINO_IN];
-      for (int64_t j = 0; j < t->taps; j++) {
-        w[j] = all[(c - c1) * t->taps + (reversed ? t->taps - 1 - j : j)];
+      for (int64_t j = 0; j < taps; j++) {
+        w[j] = all[(c - c1) * taps + (reversed ? taps - 1 - j : j)];
       }
       if (across == 3) {
         transform_weight(u, w, s->l.rows, 3);
       } else {
         transform_weight(u, w, s->l.rows, 5);
       }
-      const int64_t c0 = c - c % MT_TILE_K, kn = block_length(t, c0);
+      const int64_t c0 = c - c % MT_TILE_K, kn = block_length(s, c0);
       for (int64_t p = 0; p < s->l.points; p++) {
         float *block = s->weights + p * s->weights_step + c0 * s->padded;
         for (int k = 0; k < pieces; k++) {
@@ -160,11 +163,12 @@ static inline int64_t pixel_point(const wino_plan *s, int64_t c0, int64_t p, int
 }
 
 // One tile of down x across points.
-MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const int16_t *row, float *to, int down, int across) {
+MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, int64_t slice, const int16_t *row, float *to, int down,
+                           int across) {
   const mt_taps *t = s->taps;
   const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
   for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
-    const int64_t n = MT_MIN(WINO_LANES, t->channels - c), c0 = c - c % MT_TILE_K;
+    const int64_t n = MT_MIN(WINO_LANES, t->channels - c), all = slice * t->channels + c, c0 = all - all % MT_TILE_K;
     wino_lanes d[WINO_IN * WINO_IN];
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
@@ -184,7 +188,7 @@ MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const 
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        float *point = to + pixel_point(s, c0, p, row[p]) + (c - c0);
+        float *point = to + pixel_point(s, c0, p, row[p]) + (all - c0);
         if (n == WINO_LANES) {
           *(wino_lanes *)point = d[p];
         } else {
@@ -198,23 +202,24 @@ MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const 
 static WINO_CLONES void transform_pixels(const wino_plan *s, const wino_block *b, int64_t i, float *to) {
   const float *pixel[WINO_IN * WINO_IN];
   const int down = b->tile[i].points[0], across = b->tile[i].points[1];
-  mt_wino_pixels(&s->l, s->taps, &b->tile[i], pixel);
-  if (down == 1 && across == WINO_IN) {
-    tile_pixels(s, pixel, b->row[i], to, 1, WINO_IN);
-  } else if (down == WINO_IN && across == WINO_IN) {
-    tile_pixels(s, pixel, b->row[i], to, WINO_IN, WINO_IN);
-  } else {
-    tile_pixels(s, pixel, b->row[i], to, down, across);
+  for (int32_t slice = 0; slice < s->l.slices; slice++) {
+    mt_wino_pixels(&s->l, s->taps, &b->tile[i], slice, pixel);
+    if (down == 1 && across == WINO_IN) {
+      tile_pixels(s, pixel, slice, b->row[i], to, 1, WINO_IN);
+    } else if (down == WINO_IN && across == WINO_IN) {
+      tile_pixels(s, pixel, slice, b->row[i], to, WINO_IN, WINO_IN);
+    } else {
+      tile_pixels(s, pixel, slice, b->row[i], to, down, across);
+    }
   }
 }
 
 static void multiply(const wino_plan *s, const wino_block *b, const float *pixels, float *outputs) {
-  const mt_taps *t = s->taps;
   for (int64_t p = 0; p < s->l.points; p++) {
     float *to = outputs + p * s->block * s->lanes;
     memset(to, 0, sizeof(float) * (size_t)(b->count[p] * s->lanes));
-    for (int64_t c0 = 0; c0 < t->channels; c0 += MT_TILE_K) {
-      const int64_t kn = block_length(t, c0);
+    for (int64_t c0 = 0; c0 < s->channels; c0 += MT_TILE_K) {
+      const int64_t kn = block_length(s, c0);
       const float *w = s->weights + p * s->weights_step + c0 * s->padded;
       for (int64_t o = 0, width; o < s->padded; o += width) {
         width = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
@@ -257,12 +262,11 @@ typedef struct {
 
 static int64_t find_outputs(const wino_plan *s, const mt_wino_tile *tile, wino_output_pixel *pixel) {
   const mt_taps *t = s->taps;
-  const int32_t last = t->dims - 1;
   int64_t count = 0;
   for (int64_t r = 0; r < tile->outputs[0]; r++) {
     for (int64_t k = 0; k < tile->outputs[1]; k++) {
-      const int64_t at[MT_TAPS_DIMS] = {t->dims == 2 ? tile->at[0] + r : tile->at[1] + k, tile->at[1] + k};
-      if (at[0] < 0 || at[last] < 0 || at[0] >= t->grid[0] || at[last] >= t->grid[last] ||
+      int64_t at[MT_TAPS_DIMS];
+      if (!mt_wino_output(t, tile, r, k, at) ||
           (t->active.data && !((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, tile->sample, at)])) {
         continue;
       }
@@ -337,14 +341,15 @@ static void blocks_range(void *context, int64_t begin, int64_t end) {
 static void clear_inactive(void *context, int64_t begin, int64_t end) {
   const mt_taps *t = context;
   const int32_t last = t->dims - 1;
-  const int64_t rows = t->dims == 2 ? t->grid[0] : 1, columns = t->grid[last], step = t->active.step[last];
+  const int64_t down = mt_wino_axis(t, t->grid, 1, 1), rows = mt_wino_axis(t, t->grid, 0, 1) * down, columns = t->grid[last];
+  const int64_t step = t->active.step[last];
   const bool dense = t->y_channel == 1 && t->y_step[last] == t->outputs;
   const bool away = t->samples * rows * columns * t->outputs * (int64_t)sizeof(float) >= MT_ZERO_AWAY;
   for (int64_t i = begin; i < end; i++) {
-    const int64_t sample = i / rows, r = i % rows;
-    const uint8_t *active =
-        (const uint8_t *)t->active.data + sample * t->active.sample + (t->dims == 2 ? r * t->active.step[0] : 0);
-    float *y = (float *)t->y + sample * t->y_sample + (t->dims == 2 ? r * t->y_step[0] : 0);
+    const int64_t sample = i / rows, z = i % rows / down, r = i % down;
+    const uint8_t *active = (const uint8_t *)t->active.data + sample * t->active.sample +
+                            z * mt_wino_axis(t, t->active.step, 0, 0) + r * mt_wino_axis(t, t->active.step, 1, 0);
+    float *y = (float *)t->y + sample * t->y_sample + z * mt_wino_axis(t, t->y_step, 0, 0) + r * mt_wino_axis(t, t->y_step, 1, 0);
     for (int64_t c = 0, after; c < columns; c = after) {
       for (after = c + 1; after < columns && !active[c * step] == !active[after * step]; after++) {
       }
@@ -373,37 +378,38 @@ static int run_group(const wino_plan *plan, const mt_taps *whole, int64_t g) {
   wino_plan *s = &group;
   group.taps = &t;
   if (t.active.data && !s->cleared) {
-    const int64_t rows = t.samples * (t.dims == 2 ? t.grid[0] : 1);
+    const int64_t rows = t.samples * mt_wino_axis(&t, t.grid, 0, 1) * mt_wino_axis(&t, t.grid, 1, 1);
     MT_TRY(mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, t.grid[t.dims - 1] * t.outputs)), clear_inactive, &t));
   }
   if (s->l.count == 0) {
     return MT_OK;
   }
-  const int64_t vectors = (s->padded + WINO_LANES - 1) / WINO_LANES * ((t.channels + PACK_CHANNELS - 1) / PACK_CHANNELS);
+  const int64_t vectors = (s->padded + WINO_LANES - 1) / WINO_LANES * ((s->channels + PACK_CHANNELS - 1) / PACK_CHANNELS);
   const int64_t blocks = (s->l.count + s->block - 1) / s->block;
-  const bool little = (double)s->l.count * (double)(s->l.points * t.channels) * (double)s->padded < LITTLE;
+  const bool little = (double)s->l.count * (double)(s->l.points * s->channels) * (double)s->padded < LITTLE;
   MT_TRY(mt_parallel(vectors, little ? vectors : 1, weights_range, s));
   return mt_parallel(blocks, little ? blocks : 1, blocks_range, s);
 }
 
 static int run(wino_plan *s, const mt_taps *t) {
   s->kernel = mt_tile_get();
+  s->channels = s->l.slices * t->channels;
   s->padded = mt_tile_padded(s->kernel, MT_FLOAT32, t->outputs);
   s->lanes = (s->padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
-  s->together = MT_MAX(1, MT_TILE_K / t->channels);
+  s->together = MT_MAX(1, MT_TILE_K / s->channels);
   while (s->block > BLOCK_LEAST && (s->l.count + s->block - 1) / s->block < 4) {
     s->block -= BLOCK_LEAST;
   }
-  const int64_t groups = (s->l.points + s->together - 1) / s->together, kblocks = (t->channels + MT_TILE_K - 1) / MT_TILE_K;
+  const int64_t groups = (s->l.points + s->together - 1) / s->together, kblocks = (s->channels + MT_TILE_K - 1) / MT_TILE_K;
   s->kblock = groups * s->block * MT_TILE_STEP(float);
   for (int64_t p = 0; p < s->l.points; p++) {
-    s->point[p] = p / s->together * s->block * MT_TILE_STEP(float) + p % s->together * t->channels;
+    s->point[p] = p / s->together * s->block * MT_TILE_STEP(float) + p % s->together * s->channels;
   }
   s->pixels_size = kblocks * s->kblock;
   s->slot_size = s->pixels_size + s->l.points * s->block * s->lanes;
   s->slots = mt_threads_get();
   int64_t weights;
-  s->weights_step = (t->channels * s->padded / 16 | 1) * 16 + 16 * (t->channels * s->padded / 16 % 2);
+  s->weights_step = (s->channels * s->padded / 16 | 1) * 16 + 16 * (s->channels * s->padded / 16 % 2);
   if (!mt_mul(&weights, s->weights_step, s->l.points)) {
     return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }

@@ -1,5 +1,6 @@
 // winograd: convolution with kernels of 3 or 5 (1-D), 3 x 3 or 5 x 5 in fewer multiplications: 6 instead of 12 for 4 outputs of a row,
 // 36 instead of 144 for a tile of 4 x 4; under kernels of 5 and 5 x 5, 6 instead of 10 for 2 outputs, 36 instead of 100 for 2 x 2.
+// A cube of 3 is the sum of its slices: as many times the channels.
 // Internal; conv.c chooses between this and taps.h.
 //
 //   Y = A' [ (G w G') * (B' d B) ] A        d: the 6 x 6 pixels that a tile reads, * element by element
@@ -18,7 +19,8 @@
 #pragma once
 #include "taps.h"
 
-// float32, a kernel of 3 or 5 with stride and dilation 1 in one or two axes. `forced`: however few channels there are.
+// float32, a kernel of 3 or 5 with stride and dilation 1 in one or two axes, or of 3 in three axes over a multiple of 16 channels.
+// `forced`: however few channels there are.
 bool mt_winograd_suits(const mt_taps *t, bool forced);
 
 // The sums of taps.h, for every sample this way or, where it is small, directly.

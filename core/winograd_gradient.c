@@ -14,6 +14,7 @@ typedef struct {
   const mt_taps *taps;      // of one group
   const mt_tile *kernel;
   const mt_wino_list *l;
+  int64_t channels;         // of all slices of the kernel
   int64_t padded;           // lanes of all panels of outputs
   int64_t x_step, y_step;   // between the points of one tile and the next: an odd number of cache lines
   float *pixels, *gradients;// [point][tile of the block][x_step], [y_step]
@@ -34,7 +35,7 @@ static void load(wino_lanes *to, const float *from, int64_t n) {
 }
 
 // One tile of down x across points.
-MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, const int16_t *row, int down, int across) {
+MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, int64_t slice, const int16_t *row, int down, int across) {
   const mt_taps *t = s->taps;
   const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
   for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
@@ -54,7 +55,7 @@ MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, co
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        *(wino_lanes *)(s->pixels + (p * BLOCK + row[p]) * s->x_step + c) = d[p];
+        *(wino_lanes *)(s->pixels + (p * BLOCK + row[p]) * s->x_step + slice * t->channels + c) = d[p];
       }
     }
   }
@@ -64,13 +65,15 @@ static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t i) {
   const mt_wino_tile *tile = &s->l->tile[s->first + i];
   const int16_t *row = s->row + i * WINO_IN * WINO_IN;
   const float *pixel[WINO_IN * WINO_IN];
-  mt_wino_pixels(s->l, s->taps, tile, pixel);
-  if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
-    tile_pixels(s, pixel, row, 1, WINO_IN);
-  } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
-    tile_pixels(s, pixel, row, WINO_IN, WINO_IN);
-  } else {
-    tile_pixels(s, pixel, row, tile->points[0], tile->points[1]);
+  for (int32_t slice = 0; slice < s->l->slices; slice++) {
+    mt_wino_pixels(s->l, s->taps, tile, slice, pixel);
+    if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
+      tile_pixels(s, pixel, slice, row, 1, WINO_IN);
+    } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
+      tile_pixels(s, pixel, slice, row, WINO_IN, WINO_IN);
+    } else {
+      tile_pixels(s, pixel, slice, row, tile->points[0], tile->points[1]);
+    }
   }
 }
 
@@ -79,15 +82,11 @@ static void find_gradients(const wino_gradient *s, const mt_wino_tile *tile, con
   const mt_taps *t = s->taps;
   for (int64_t r = 0; r < tile->outputs[0]; r++) {
     for (int64_t k = 0; k < tile->outputs[1]; k++) {
-      const int64_t at[MT_TAPS_DIMS] = {t->dims == 2 ? tile->at[0] + r : tile->at[1] + k, tile->at[1] + k};
-      bool counts = true;
-      int64_t offset = tile->sample * t->y_sample;
-      for (int32_t d = 0; d < t->dims; d++) {
-        counts = counts && at[d] >= 0 && at[d] < t->grid[d];
-        offset += at[d] * t->y_step[d];
-      }
-      counts = counts && (t->active.data == NULL ||
-                          ((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, tile->sample, at)]);
+      int64_t at[MT_TAPS_DIMS], offset = tile->sample * t->y_sample;
+      const bool counts = mt_wino_output(t, tile, r, k, at) &&
+                          (t->active.data == NULL ||
+                           ((const uint8_t *)t->active.data)[mt_taps_at(t, &t->active, tile->sample, at)]);
+      for (int32_t d = 0; d < t->dims; d++) offset += at[d] * t->y_step[d];
       gradient[r * WINO_OUT + k] = counts ? (const float *)t->y + offset : NULL;
     }
   }
@@ -150,11 +149,10 @@ static void transform_range(void *context, int64_t begin, int64_t end) {
 // One task: a point and some channels, all outputs.
 static void product_range(void *context, int64_t begin, int64_t end) {
   const wino_gradient *s = context;
-  const mt_taps *t = s->taps;
   for (int64_t task = begin; task < end; task++) {
-    const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, t->channels - c);
+    const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, s->channels - c);
     const float *a = s->pixels + p * BLOCK * s->x_step + c, *b = s->gradients + p * BLOCK * s->y_step;
-    float *sums = s->sums + (p * t->channels + c) * s->padded;
+    float *sums = s->sums + (p * s->channels + c) * s->padded;
     for (int64_t o = 0, lanes; o < s->padded; o += lanes) {
       lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
       s->kernel->outer[0](sums + o, s->padded, a, s->x_step, b + o, s->y_step, s->count[p], rows, lanes);
@@ -177,19 +175,21 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
   const wino_gradient *s = context;
   const mt_taps *t = s->taps;
   const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
+  const int64_t taps = t->taps / s->l->slices;
   for (int64_t c = begin; c < end; c++) {
+    const int64_t *tap = t->w_tap + c / t->channels * taps;
     for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
       wino_lanes u[WINO_IN * WINO_IN], w[WINO_TAPS * WINO_TAPS];
-      for (int64_t p = 0; p < s->l->points; p++) load(&u[p], s->sums + (p * t->channels + c) * s->padded + o, s->padded - o);
+      for (int64_t p = 0; p < s->l->points; p++) load(&u[p], s->sums + (p * s->channels + c) * s->padded + o, s->padded - o);
       if (s->l->taps == 3) {
         weight_of(w, u, s->l->rows, 3);
       } else {
         weight_of(w, u, s->l->rows, 5);
       }
-      float *to = (float *)(uintptr_t)t->w + c * t->w_channel + o * t->w_output;
+      float *to = (float *)(uintptr_t)t->w + c % t->channels * t->w_channel + o * t->w_output;
       for (int64_t l = 0; l < MT_MIN(WINO_LANES, t->outputs - o); l++) {
-        for (int64_t j = 0; j < t->taps; j++) {
-          float *weight = to + l * t->w_output + t->w_tap[reversed ? t->taps - 1 - j : j];
+        for (int64_t j = 0; j < taps; j++) {
+          float *weight = to + l * t->w_output + tap[reversed ? taps - 1 - j : j];
           *weight = s->add ? *weight + w[j][l] : w[j][l];
         }
       }
@@ -205,16 +205,16 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
   t.y = (float *)whole->y + g * whole->y_group;
   t.w = (const float *)whole->w + g * whole->w_group;
   s->taps = &t;
-  memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * t.channels * s->padded));
+  memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * s->channels * s->padded));
   for (s->first = 0; s->first < s->l->count; s->first += BLOCK) {
     s->tiles = MT_MIN(BLOCK, s->l->count - s->first);
     mt_wino_rows(s->l->tile + s->first, s->tiles, s->row, s->count);
     const int64_t tasks = s->l->points * s->chunks;
-    const bool little = (double)s->tiles * (double)(s->l->points * t.channels) * (double)s->padded < LITTLE;
+    const bool little = (double)s->tiles * (double)(s->l->points * s->channels) * (double)s->padded < LITTLE;
     MT_TRY(mt_parallel(s->tiles, little ? s->tiles : 4, transform_range, s));
     MT_TRY(mt_parallel(tasks, little ? tasks : 1, product_range, s));
   }
-  return mt_parallel(t.channels, t.channels * t.outputs < 4096 ? t.channels : 4, weights_range, s);
+  return mt_parallel(s->channels, s->channels * t.outputs < 4096 ? s->channels : 4, weights_range, s);
 }
 
 // worth: the samples whose gradients are added up, NULL: all; add: to what the weights are.
@@ -222,15 +222,17 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   mt_wino_list l;
   int64_t count[WINO_IN * WINO_IN];
   int16_t row[BLOCK * WINO_IN * WINO_IN];
-  wino_gradient s = {.add = add, .kernel = mt_tile_get(), .l = &l, .count = count, .row = row, .chunks = (t->channels + CHANNELS - 1) / CHANNELS};
+  wino_gradient s = {.add = add, .kernel = mt_tile_get(), .l = &l, .count = count, .row = row};
+  int status = mt_wino_list_tiles(&l, t, worth);
+  s.channels = l.slices * t->channels;
+  s.chunks = (s.channels + CHANNELS - 1) / CHANNELS;
   s.padded = mt_tile_padded(s.kernel, MT_FLOAT32, t->outputs);
-  s.x_step = (t->channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
+  s.x_step = (s.channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.y_step = (s.padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.x_step += s.x_step / WINO_LANES % 2 == 0 ? WINO_LANES : 0;
   s.y_step += WINO_LANES;
   int64_t sums;
-  int status = mt_wino_list_tiles(&l, t, worth);
-  if (status == MT_OK && !mt_mul(&sums, l.points * t->channels, s.padded)) {
+  if (status == MT_OK && !mt_mul(&sums, l.points * s.channels, s.padded)) {
     status = mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
   if (status == MT_OK) {

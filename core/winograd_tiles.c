@@ -14,13 +14,15 @@ enum {
 
 // ---- which ------------------------------------------------------------------------------------------------------------
 
-// Along an axis; 0: neither 3 nor 5.
+// Along rows and columns; 0: neither 3 nor 5.
 static int32_t taps_of(const mt_taps *t) {
-  const int64_t three = t->dims == 2 ? 9 : 3, five = t->dims == 2 ? 25 : 5;
-  return t->dims > 2 ? 0 : t->taps == three ? 3 : t->taps == five ? 5 : 0;
+  static const int32_t three[] = {3, 9, 27}, five[] = {5, 25};
+  return t->taps == three[t->dims - 1] ? 3 : t->dims < 3 && t->taps == five[t->dims - 1] ? 5 : 0;
 }
 
-// The taps are the cells of a window of 3 or 5, or a square of it, in raster order or its reverse.
+static int32_t slices_of(const mt_taps *t) { return t->dims == 3 ? 3 : 1; }
+
+// The taps are the cells of a window of 3 or 5, a square of it, or a cube of 3, in raster order or its reverse.
 static bool is_window(const mt_taps *t) {
   const int64_t across = taps_of(t), taps = t->taps;
   if (across == 0) {
@@ -28,9 +30,9 @@ static bool is_window(const mt_taps *t) {
   }
   const int64_t way = t->offset[taps - 1][t->dims - 1] > t->offset[0][t->dims - 1] ? 1 : -1;
   for (int64_t j = 0; j < taps; j++) {
-    const int64_t cell[2] = {t->dims == 2 ? j / across : j, j % across};
-    for (int32_t d = 0; d < t->dims; d++) {
-      if (t->mul[d] != 1 || t->offset[j][d] != t->offset[0][d] + way * cell[d]) {
+    int64_t rest = j;
+    for (int32_t d = t->dims - 1; d >= 0; d--, rest /= across) {
+      if (t->mul[d] != 1 || t->offset[j][d] != t->offset[0][d] + way * (rest % across)) {
         return false;
       }
     }
@@ -38,9 +40,10 @@ static bool is_window(const mt_taps *t) {
   return true;
 }
 
+// Slices of channels must be whole vectors.
 static bool suits(const mt_taps *t, bool forced, int64_t least) {
-  return t->dtype == MT_FLOAT32 && is_window(t) && t->channels > 0 &&
-         (forced || (t->channels >= least && t->outputs >= least && t->channels * t->outputs <= MAX_WEIGHTS));
+  return t->dtype == MT_FLOAT32 && is_window(t) && t->channels > 0 && (t->dims < 3 || t->channels % WINO_LANES == 0) &&
+         (forced || (t->channels >= least && t->outputs >= least && slices_of(t) * t->channels * t->outputs <= MAX_WEIGHTS));
 }
 
 bool mt_winograd_suits(const mt_taps *t, bool forced) {
@@ -49,54 +52,59 @@ bool mt_winograd_suits(const mt_taps *t, bool forced) {
 
 // ---- samples ------------------------------------------------------------------------------------------------------------
 
-// Rows and columns, or one row of columns.
 typedef struct {
-  int64_t first[2], after[2];
+  int64_t first[3], after[3];
 } box;
 
-static int64_t rows_of(const mt_taps *t, const int64_t size[MT_TAPS_DIMS]) { return t->dims == 2 ? size[0] : 1; }
+// Rows of all slices.
+static int64_t rows_of(const mt_taps *t, const int64_t size[MT_TAPS_DIMS]) {
+  return mt_wino_axis(t, size, 0, 1) * mt_wino_axis(t, size, 1, 1);
+}
 
-static const uint8_t *map_row(const mt_taps *t, const mt_taps_map *map, int64_t sample, int64_t row) {
-  return (const uint8_t *)map->data + sample * map->sample + (t->dims == 2 ? row * map->step[0] : 0);
+static const uint8_t *map_row(const mt_taps *t, const mt_taps_map *map, int64_t sample, int64_t slice, int64_t row) {
+  return (const uint8_t *)map->data + sample * map->sample + slice * mt_wino_axis(t, map->step, 0, 0) +
+         row * mt_wino_axis(t, map->step, 1, 0);
 }
 
 // The smallest box around what a sample has in a map of the given size; empty where that is nothing.
 static box box_of(const mt_taps *t, const mt_taps_map *map, const int64_t size[MT_TAPS_DIMS], int64_t sample) {
-  const int64_t rows = rows_of(t, size), columns = size[t->dims - 1], step = map->step[t->dims - 1];
+  const int64_t slices = mt_wino_axis(t, size, 0, 1), rows = mt_wino_axis(t, size, 1, 1);
+  const int64_t columns = size[t->dims - 1], step = map->step[t->dims - 1];
   if (map->data == NULL) {
-    return (box){{0, 0}, {rows, columns}};
+    return (box){{0, 0, 0}, {slices, rows, columns}};
   }
-  box e = {{rows, columns}, {0, 0}};
-  for (int64_t r = 0; r < rows; r++) {
-    const uint8_t *row = map_row(t, map, sample, r);
+  box e = {{slices, rows, columns}, {0, 0, 0}};
+  for (int64_t i = 0; i < slices * rows; i++) {
+    const int64_t z = i / rows, r = i % rows;
+    const uint8_t *row = map_row(t, map, sample, z, r);
     int64_t low = 0, high = columns;
     while (low < columns && !row[low * step]) low++;
     if (low == columns) {
       continue;
     }
     while (!row[(high - 1) * step]) high--;
-    e.first[0] = MT_MIN(e.first[0], r);
-    e.after[0] = r + 1;
-    e.first[1] = MT_MIN(e.first[1], low);
-    e.after[1] = MT_MAX(e.after[1], high);
+    const int64_t first[3] = {z, r, low}, after[3] = {z + 1, r + 1, high};
+    for (int k = 0; k < 3; k++) {
+      e.first[k] = MT_MIN(e.first[k], first[k]);
+      e.after[k] = MT_MAX(e.after[k], after[k]);
+    }
   }
   return e;
 }
 
 // What a sample is like without its padding: where it begins and how many outputs it has of its own, which fixes the tiles, and
 // how large it is, which decides whether tiles are worth it. All are those of the valid pixels or, without such a map, of the
-// active ones.
+// active ones. Slices count as one.
 typedef struct {
-  int64_t begin[2], size[2], outputs[2];
+  int64_t begin[3], size[3], outputs[3];
 } outline;
 
 static outline outline_of(const mt_taps *t, int64_t sample) {
   const bool by_active = t->valid.data == NULL && t->active.data != NULL;
   const box b = by_active ? box_of(t, &t->active, t->grid, sample) : box_of(t, &t->valid, t->size, sample);
-  outline o = {{0, 0}, {0, 0}, {0, 0}};
-  for (int k = 0; k < 2 && b.after[0] > 0; k++) {
-    const int32_t d = t->dims == 2 ? k : 0;
-    const int64_t less = k == 1 || t->dims == 2 ? t->size[d] - t->grid[d] : 0, n = b.after[k] - b.first[k];
+  outline o = {{0, 0, 0}, {0, 0, 0}, {0, 0, 0}};
+  for (int k = 0; k < 3 && b.after[2] > 0; k++) {
+    const int64_t less = mt_wino_axis(t, t->size, k, 1) - mt_wino_axis(t, t->grid, k, 1), n = b.after[k] - b.first[k];
     o.begin[k] = b.first[k];
     o.size[k] = n + (by_active ? less : 0);
     o.outputs[k] = MT_MAX(0, by_active ? n : n - less);
@@ -106,15 +114,14 @@ static outline outline_of(const mt_taps *t, int64_t sample) {
 
 bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced) {
   const outline o = outline_of(t, sample);
-  return forced || (o.size[1] >= MIN_EXTENT && (t->dims == 1 || o.size[0] >= MIN_EXTENT));
+  return forced || (o.size[2] >= MIN_EXTENT && (t->dims == 1 || o.size[1] >= MIN_EXTENT));
 }
 
 static bool has_active(const mt_taps *t, const mt_wino_tile *tile) {
   const int64_t *at = tile->at, columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
-  const int64_t rows = t->dims == 2 ? MT_MIN(at[0] + tile->outputs[0], t->grid[0]) : 1;
-  for (int64_t r = MT_MAX(0, at[0]); r < rows; r++) {
-    const uint8_t *active = map_row(t, &t->active, tile->sample, r);
-    for (int64_t c = MT_MAX(0, at[1]); c < MT_MIN(at[1] + tile->outputs[1], columns); c++) {
+  for (int64_t r = MT_MAX(0, at[1]); r < MT_MIN(at[1] + tile->outputs[0], mt_wino_axis(t, t->grid, 1, 1)); r++) {
+    const uint8_t *active = map_row(t, &t->active, tile->sample, at[0], r);
+    for (int64_t c = MT_MAX(0, at[2]); c < MT_MIN(at[2] + tile->outputs[1], columns); c++) {
       if (active[c * step]) {
         return true;
       }
@@ -147,18 +154,20 @@ static int64_t add_tiles(const mt_taps *t, int64_t sample, mt_wino_tile *tile, i
   const outline o = outline_of(t, sample);
   const int32_t taps = taps_of(t);
   const int64_t most = WINO_IN - taps + 1;
-  for (int64_t r = e.first[0], down; r < e.after[0]; r += down) {
-    down = 1;
-    r = t->dims == 2 ? tile_at(&o, 0, r, most, &down) : r;
-    for (int64_t c = e.first[1], across; c < e.after[1]; c += across) {
-      c = tile_at(&o, 1, c, most, &across);
-      if (tile == NULL) {
-        count++;
-        continue;
+  for (int64_t z = e.first[0]; z < e.after[0]; z++) {
+    for (int64_t r = e.first[1], down; r < e.after[1]; r += down) {
+      down = 1;
+      r = t->dims > 1 ? tile_at(&o, 1, r, most, &down) : r;
+      for (int64_t c = e.first[2], across; c < e.after[2]; c += across) {
+        c = tile_at(&o, 2, c, most, &across);
+        if (tile == NULL) {
+          count++;
+          continue;
+        }
+        tile[count] = (mt_wino_tile){sample, {z, r, c}, {(int8_t)(t->dims > 1 ? down + taps - 1 : 1), (int8_t)(across + taps - 1)},
+                                     {(int8_t)down, (int8_t)across}};
+        count += t->active.data == NULL || has_active(t, &tile[count]);
       }
-      tile[count] = (mt_wino_tile){sample, {r, c}, {(int8_t)(t->dims == 2 ? down + taps - 1 : 1), (int8_t)(across + taps - 1)},
-                                   {(int8_t)down, (int8_t)across}};
-      count += t->active.data == NULL || has_active(t, &tile[count]);
     }
   }
   return count;
@@ -177,17 +186,21 @@ int mt_wino_choose(uint8_t **worth, int64_t *count, const mt_taps *t, bool force
 }
 
 int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const uint8_t *worth) {
-  const int64_t rows = rows_of(t, t->grid), columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
+  const int64_t rows = mt_wino_axis(t, t->grid, 1, 1), all = rows_of(t, t->grid);
+  const int64_t columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
   *others = *t;
-  if ((*active = mt_alloc_array(t->samples * rows, columns)) == NULL) {
+  if ((*active = mt_alloc_array(t->samples * all, columns)) == NULL) {
     return MT_ERROR_MEMORY;
   }
-  others->active = (mt_taps_map){.data = *active, .sample = rows * columns, .step = {t->dims == 2 ? columns : 1, 1}};
+  others->active = (mt_taps_map){.data = *active, .sample = all * columns};
+  for (int32_t d = 0; d < t->dims; d++) {
+    others->active.step[d] = d == t->dims - 1 ? 1 : d == t->dims - 2 ? columns : rows * columns;
+  }
   for (int64_t n = 0; n < t->samples; n++) {
-    uint8_t *to = *active + n * rows * columns;
-    memset(to, !worth[n], (size_t)(rows * columns));
-    for (int64_t r = 0; r < rows && !worth[n] && t->active.data; r++) {
-      const uint8_t *from = map_row(t, &t->active, n, r);
+    uint8_t *to = *active + n * all * columns;
+    memset(to, !worth[n], (size_t)(all * columns));
+    for (int64_t r = 0; r < all && !worth[n] && t->active.data; r++) {
+      const uint8_t *from = map_row(t, &t->active, n, r / rows, r % rows);
       for (int64_t c = 0; c < columns; c++) to[r * columns + c] = from[c * step];
     }
   }
@@ -208,9 +221,9 @@ bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
 int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t, const uint8_t *worth) {
   const int32_t last = t->dims - 1;
   int64_t bound = 1;
-  *s = (mt_wino_list){.rows = t->dims == 2 ? WINO_IN : 1, .taps = taps_of(t)};
+  *s = (mt_wino_list){.rows = t->dims > 1 ? WINO_IN : 1, .taps = taps_of(t), .slices = slices_of(t)};
   s->points = s->rows * WINO_IN;
-  s->low[0] = t->dims == 2 ? MT_MIN(t->offset[0][0], t->offset[t->taps - 1][0]) : 0;
+  s->low[0] = MT_MIN(mt_wino_axis(t, t->offset[0], 1, 0), mt_wino_axis(t, t->offset[t->taps - 1], 1, 0));
   s->low[1] = MT_MIN(t->offset[0][last], t->offset[t->taps - 1][last]);
   for (int64_t n = 0; n < t->samples; n++) bound = worth == NULL || worth[n] ? add_tiles(t, n, NULL, bound) : bound;
   if ((s->tile = mt_alloc_array(bound, (int64_t)sizeof *s->tile)) == NULL) {
@@ -222,17 +235,19 @@ int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t, const uint8_t *worth) 
   return MT_OK;
 }
 
-void mt_wino_pixels(const mt_wino_list *s, const mt_taps *t, const mt_wino_tile *tile, const float **pixel) {
+void mt_wino_pixels(const mt_wino_list *s, const mt_taps *t, const mt_wino_tile *tile, int32_t slice, const float **pixel) {
   const int32_t last = t->dims - 1;
-  const int64_t columns = t->size[last], rows = t->dims == 2 ? t->size[0] : 1;
-  const int64_t row_step = t->dims == 2 ? t->x_step[0] : 0, valid_row = t->dims == 2 ? t->valid.step[0] : 0;
+  const int64_t columns = t->size[last], rows = mt_wino_axis(t, t->size, 1, 1);
+  const int64_t z = tile->at[0] + (s->slices == 1 ? 0 : t->offset[slice * (t->taps / s->slices)][0]);
+  const bool here = z >= 0 && z < mt_wino_axis(t, t->size, 0, 1);
   for (int64_t i = 0; i < tile->points[0]; i++) {
-    const int64_t r = tile->at[0] + s->low[0] + i;
-    const bool inside = r >= 0 && r < rows;
-    const float *x = (const float *)t->x + tile->sample * t->x_sample + r * row_step;
-    const uint8_t *valid = t->valid.data ? (const uint8_t *)t->valid.data + tile->sample * t->valid.sample + r * valid_row : NULL;
+    const int64_t r = tile->at[1] + s->low[0] + i;
+    const bool inside = here && r >= 0 && r < rows;
+    const float *x = (const float *)t->x + tile->sample * t->x_sample + z * mt_wino_axis(t, t->x_step, 0, 0) +
+                     r * mt_wino_axis(t, t->x_step, 1, 0);
+    const uint8_t *valid = t->valid.data && inside ? map_row(t, &t->valid, tile->sample, z, r) : NULL;
     for (int64_t k = 0; k < tile->points[1]; k++) {
-      const int64_t c = tile->at[1] + s->low[1] + k;
+      const int64_t c = tile->at[2] + s->low[1] + k;
       const bool counts = inside && c >= 0 && c < columns && (valid == NULL || valid[c * t->valid.step[last]]);
       pixel[i * WINO_IN + k] = counts ? x + c * t->x_step[last] : NULL;
     }

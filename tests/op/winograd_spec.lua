@@ -2,7 +2,7 @@
 local torch = require 'masked_torch'
 
 local nn, F = torch.nn, torch.nn.functional
-local functions = { F.conv1d, F.conv2d }
+local functions = { F.conv1d, F.conv2d, F.conv3d }
 
 local function with(algorithm, fn)
   local before = torch.conv_algorithm(algorithm)
@@ -49,6 +49,10 @@ local cases = {
   { 2, 8, 9, { 12, 7 }, { padding = { { 4, 1 }, { 0, 3 } }, groups = 1 }, 5 },
   { 3, 34, 40, { 11 }, { padding = 2 }, 5 },
   { 2, 300, 8, { 6 }, { padding = { { 4, 0 } } }, 5 },
+  { 2, 16, 20, { 3, 6, 7 }, { padding = 1 } },
+  { 1, 32, 33, { 4, 5, 9 }, {} },
+  { 2, 96, 17, { 1, 4, 4 }, { padding = { { 2, 0 }, { 3, 1 }, { 1, 1 } } } },
+  { 1, 64, 32, { 5, 4, 3 }, { padding = 1, groups = 2 } },
 }
 
 describe('the Winograd transform', function()
@@ -56,9 +60,11 @@ describe('the Winograd transform', function()
     local N, C, O, sizes, opts, width = unpack(case)
     width = width or 3
     local groups = opts.groups or 1
-    it(('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d'):format(N, C, table.concat(sizes, ', '), O, groups, width), function()
+    local name = ('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d'):format(N, C, table.concat(sizes, ', '), O, groups, width)
+    it(name, function()
       torch.manual_seed(C + O)
-      local kernel = #sizes == 2 and { width, width } or { width }
+      local kernel = {}
+      for d = 1, #sizes do kernel[d] = width end
       local x, w, b = torch.randn(N, C, unpack(sizes)), torch.randn(O, C / groups, unpack(kernel)), torch.randn(O)
       local y, dx, dw = run(x, w, b, opts, 'winograd')
       local exact, exact_dx, exact_dw = run(x:double(), w:double(), b:double(), opts, 'direct')
@@ -93,16 +99,17 @@ describe('the Winograd transform', function()
 
   it('takes the samples of a batch that are worth it, the others directly: outputs and gradients', function()
     torch.manual_seed(12)
-    for _, dims in ipairs { 1, 2 } do
-      local layer = nn[dims == 1 and 'MaskedConv1d' or 'MaskedConv2d'](32, 33, 3, { padding = 1 })
-      local N, canvas, sizes = 19, dims == 1 and { 24 } or { 11, 13 }, {}
+    for dims = 1, 3 do
+      local outputs = dims == 3 and 48 or 33
+      local layer = nn[('MaskedConv%dd'):format(dims)](32, outputs, 3, { padding = 1 })
+      local N, canvas, sizes = 19, ({ { 24 }, { 11, 13 }, { 3, 11, 12 } })[dims], {}
       for n = 1, N do      -- large and small ones in turn, one of them empty
         local side = n % 2 == 0 and 4 or n == 5 and 0 or 6 + n % 5
-        sizes[n] = dims == 1 and { side } or { side, side }
+        sizes[n] = ({ { side }, { side, side }, { math.min(side, 1 + n % 3), side, side } })[dims]
       end
       local mask = torch.mask.boxes(sizes, canvas)
       local x = torch.randn(N, 32, unpack(canvas)):select_valid(mask):detach()
-      local dy = torch.randn(N, 33, unpack(canvas))
+      local dy = torch.randn(N, outputs, unpack(canvas))
       local function gradients(algorithm, net, values, upstream, batch_mask)
         return with(algorithm, function()
           local leaf = values:detach():clone():requires_grad_()
@@ -148,7 +155,15 @@ describe('the Winograd transform', function()
     local layer = nn.MaskedConv2d(33, 40, 3, { padding = 1 })
     local sample = torch.randn(1, 33, 9, 10)
     local expected = layer(sample):detach()
-    for _, shift in ipairs { { 0, 1 }, { 3, 2 }, { 5, 7 } } do
+    local solid = nn.MaskedConv3d(32, 40, 3, { padding = 1 })
+    local block = torch.randn(1, 32, 4, 9, 10)
+    local deep = solid(block):detach()
+    for _, shift in ipairs { { 0, 1, 2 }, { 3, 2, 0 }, { 5, 7, 1 } } do
+      local space, inside = torch.full({ 1, 32, 7, 17, 19 }, 0 / 0), torch.zeros(1, 1, 7, 17, 19)
+      local box = { { 1, 1 }, {}, { shift[3] + 1, shift[3] + 4 }, { shift[1] + 1, shift[1] + 9 }, { shift[2] + 1, shift[2] + 10 } }
+      space[box] = block
+      inside[box] = 1
+      assert.same_bits(deep, solid(space, inside):detach()[box]:contiguous())
       local canvas, mask = torch.full({ 1, 33, 17, 19 }, 1 / 0), torch.zeros(1, 1, 17, 19)
       local where = { { 1, 1 }, {}, { shift[1] + 1, shift[1] + 9 }, { shift[2] + 1, shift[2] + 10 } }
       canvas[where] = sample
@@ -188,12 +203,12 @@ describe('the Winograd transform', function()
     end
   end)
 
-  it('is left alone where it is impossible: other kernels, strides, dilations, float64, three axes', function()
+  it('is left alone where it is impossible: other kernels, strides, dilations, float64, odd channels in three axes', function()
     torch.manual_seed(2)
     for _, case in ipairs {
       { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 4, 4 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 1 }, {} },
       { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { stride = 2 } }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { dilation = 2 } },
-      { F.conv3d, { 2, 32, 7, 7, 7 }, { 32, 32, 3, 3, 3 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, {}, 'float64' },
+      { F.conv3d, { 2, 33, 7, 7, 7 }, { 32, 33, 3, 3, 3 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, {}, 'float64' },
     } do
       local dtype = case[5] or 'float32'
       local x, w = torch.randn(case[2]):to { dtype = dtype }, torch.randn(case[3]):to { dtype = dtype }
