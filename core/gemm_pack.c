@@ -52,17 +52,24 @@ void FN(mt_gemm_pack_panel)(REAL *to, const REAL *from, int64_t row, int64_t col
     }
     l = used;
   } else if (row == 1) {
-    for (; l + 4 <= used; l += 4) {
-      int64_t k = 0;
-      for (; k + 4 <= kn; k += 4) {
-        FN(transpose)(to + k * lanes + l, lanes, from + k + l * col, col);
-      }
-      for (; k < kn; k++) {
+    for (; used >= 4 && l < used; l += 4) {
+      const int64_t at = MT_MIN(l, used - 4);  // the last four may have been written in part
+      const REAL *four = from + at * col, *next = four + 4 * col;
+      for (int64_t k = 0; k < kn; k++) {
+        if (k % LINE == 0) {  // streams as short as these are not foreseen
+          for (int i = 0; i < 4; i++) __builtin_prefetch(next + k + i * col);
+        }
+        if (k + 4 <= kn) {
+          FN(transpose)(to + k * lanes + at, lanes, four + k, col);
+          k += 3;
+          continue;
+        }
         for (int i = 0; i < 4; i++) {
-          to[k * lanes + l + i] = from[k + (l + i) * col];
+          to[k * lanes + at + i] = four[k + i * col];
         }
       }
     }
+    l = MT_MIN(l, used);
   } else {
     for (; l + GROUP <= used; l += GROUP) {
       for (int64_t k = 0; k < kn; k++) {
@@ -111,7 +118,7 @@ void FN(mt_gemm_pack_strips)(REAL *to, const REAL *from, int64_t row, int64_t kn
 #else
 #include "gemm_pack.h"
 
-enum { GROUP = 8, AHEAD = 8 };
+enum { GROUP = 8, AHEAD = 8, LINE = 16 };
 
 #define MT_SOURCE "gemm_pack.c"
 #include "twice.h"

@@ -65,6 +65,10 @@ static void FN(load)(const mt_gemm *g, REAL *sums, int64_t ld, const REAL *c, in
   }
 }
 
+MT_CLONES static void FN(add_bias)(REAL *restrict c, const REAL *restrict sums, const REAL *restrict bias, int64_t n) {
+  for (int64_t x = 0; x < n; x++) c[x] = sums[x] + bias[x];
+}
+
 // bias: NULL but for the last slab.
 static void FN(store)(const mt_gemm *g, REAL *c, const REAL *sums, int64_t ld, int64_t rows, int64_t columns, const REAL *bias) {
   if (g->c_col != 1) {
@@ -77,7 +81,7 @@ static void FN(store)(const mt_gemm *g, REAL *c, const REAL *sums, int64_t ld, i
   }
   for (int64_t y = 0; y < rows; y++, c += g->c_row, sums += ld) {
     if (bias) {
-      for (int64_t x = 0; x < columns; x++) c[x] = sums[x] + bias[x];
+      FN(add_bias)(c, sums, bias, columns);
     } else {
       memcpy(c, sums, sizeof(REAL) * (size_t)columns);
     }
@@ -177,6 +181,7 @@ static void FN(task)(void *context, int64_t begin, int64_t end) {
 #include "gemm.h"
 #include "gemm_pack.h"
 #include "tile_bf16.h"
+#include "vector_math.h"
 
 enum {
   LANES = 128,           // lanes of a task, a multiple of every panel
