@@ -9,10 +9,6 @@ MT_VECTOR uint32_t rounded(uint32_t x) {
   return (size > 0x7f800000 ? x | 0x00400000 : normal) & 0xffff0000;
 }
 
-MT_CLONES static void words(uint32_t *to, const uint32_t *first, const uint32_t *second, int64_t n) {
-  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) to[i] = rounded(first[i]) >> 16 | rounded(second[i]);
-}
-
 MT_CLONES static void exchange(uint32_t *first, uint32_t *second, int64_t n) {
   _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
     const uint32_t a = rounded(first[i]), b = rounded(second[i]);
@@ -25,24 +21,18 @@ MT_CLONES static void alone(uint32_t *x, int64_t n) {
   for (int64_t i = 0; i < n; i++) x[i] = rounded(x[i]);
 }
 
-MT_CLONES static void last_words(uint32_t *to, const uint32_t *first, int64_t n) {
-  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) to[i] = rounded(first[i]) >> 16;
-}
-
 typedef uint32_t __attribute__((may_alias)) word;
 
 void mt_bf16_round(float *block, int64_t kn, int64_t lanes, bool pairs) {
   word *row = (word *)block;
-  for (int64_t k = 0; k + 2 <= kn; k += 2) {
-    if (pairs) {
-      words(row + k / 2 * lanes, row + k * lanes, row + (k + 1) * lanes, lanes);
-    } else {
-      exchange(row + k * lanes, row + (k + 1) * lanes, lanes);
-    }
+  if (pairs) {
+    mt_tile_bf16_words(row, kn, lanes);
+    return;
   }
-  if (kn % 2 == 1 && pairs) {
-    last_words(row + kn / 2 * lanes, row + (kn - 1) * lanes, lanes);
-  } else if (kn % 2 == 1) {
+  for (int64_t k = 0; k + 2 <= kn; k += 2) {
+    exchange(row + k * lanes, row + (k + 1) * lanes, lanes);
+  }
+  if (kn % 2 == 1) {
     alone(row + (kn - 1) * lanes, lanes);
   }
 }

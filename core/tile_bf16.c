@@ -64,6 +64,21 @@ void mt_tile_bf16(float *acc, int64_t ld, const uint32_t *a, int64_t a_step, con
 #undef CALL
 }
 
+// What the instruction takes for 0 and how it rounds is what bf16_round.c says.
+void mt_tile_bf16_words(uint32_t *row, int64_t kn, int64_t lanes) {
+  for (int64_t k = 0; k < kn; k += 2, row += lanes) {
+    const uint32_t *first = row + k / 2 * lanes;
+    for (int64_t l = 0; l < lanes; l += 16) {
+      const __mmask16 mask = lanes - l >= 16 ? 0xffff : (__mmask16)((1u << (lanes - l)) - 1);
+      const __m512 low = _mm512_maskz_loadu_ps(mask, first + l);
+      const __m512 high = k + 1 < kn ? _mm512_maskz_loadu_ps(mask, first + lanes + l) : _mm512_setzero_ps();
+      const __m512i low_half = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low));
+      const __m512i high_half = _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high)), 16);
+      _mm512_mask_storeu_epi32(row + l, mask, _mm512_or_si512(low_half, high_half));
+    }
+  }
+}
+
 bool mt_tile_has_bf16(void) {
   return mt_tile_get() == &mt_tile_avx512 && __builtin_cpu_supports("avx512bf16");
 }
@@ -74,6 +89,8 @@ void mt_tile_bf16(float *acc, int64_t ld, const uint32_t *a, int64_t a_step, con
                   int64_t lanes) {
   (void)acc, (void)ld, (void)a, (void)a_step, (void)b, (void)pairs, (void)rows, (void)lanes;
 }
+
+void mt_tile_bf16_words(uint32_t *row, int64_t kn, int64_t lanes) { (void)row, (void)kn, (void)lanes; }
 
 bool mt_tile_has_bf16(void) { return false; }
 

@@ -9,7 +9,9 @@
 // acc[m * ld + l] += sum over i = 0 .. pairs-1 of a[i * a_step + m] . b[i * lanes + l], itself summed from 0; lanes: 4, 8, 16 or 32.
 void mt_tile_bf16(float *acc, int64_t ld, const uint32_t *a, int64_t a_step, const uint32_t *b, int64_t pairs, int64_t rows,
                   int64_t lanes);
-// Whether this process may call it: the instruction set is avx512 and the processor has it.
+// kn rows of `lanes` values become (kn + 1) / 2 rows of words, in the first half of their memory.
+void mt_tile_bf16_words(uint32_t *row, int64_t kn, int64_t lanes);
+// Whether this process may call them: the instruction set is avx512 and the processor has it.
 bool mt_tile_has_bf16(void);
 
 // Rounds kn rows of `lanes` values, side by side in memory, to bfloat16, in place: to the nearest, ties to even, subnormal numbers
