@@ -63,7 +63,8 @@ end
 --- The same from the embedded tokens (N, L, width), L a multiple of factor^depth.
 function Window:run(x, lengths)
   local n, length = x:size(1), x:size(2)
-  x = x:transpose(2, 3) + self.pe:narrow(2, self.context - length + 1, length):unsqueeze(1)
+  -- Positions are laid out like x first: adding their columns in place would read each element from a page of its own.
+  x = (x + self.pe:narrow(2, self.context - length + 1, length):transpose(1, 2):contiguous()):transpose(2, 3)
   local mask = lengths and torch.mask.lengths(lengths, length, { align = 'right' })
   if self.opts.compat then mask = (mask or torch.mask.full({ n, 1, length }, { device = x.device })):expand(n, x:size(2)) end
   local features = self.sequential(x, mask)
