@@ -355,18 +355,26 @@ function functional.layer_norm(x, normalized_shape, ...)
   return y
 end
 
+local rms_names = { 'weight', 'eps' }
+local rms_defaults = {}
+for dtype, epsilon in pairs{ float32 = 2 ^ -23, float64 = 2 ^ -52 } do
+  rms_defaults[dtype] = { weight = none, eps = epsilon, mask = none, activation = none, negative_slope = 0.01 }
+end
+
 --- rms_norm(x, normalized_shape, weight, eps = machine epsilon of x's type, {mask = nil, activation = nil, negative_slope = 0.01})
 -- y = m z / sqrt(sum m z^2 / n + eps) * weight over the trailing sizes (Zhang and Sennrich, 2019).
 function functional.rms_norm(x, normalized_shape, ...)
   Tensor.check('rms_norm', 'input', x)
   local ndim = trailing_dims('rms_norm', x, normalized_shape)
-  local epsilon = x.dtype == 'float64' and 2 ^ -52 or 2 ^ -23
-  local o = named('rms_norm', { 'weight', 'eps' }, { weight = none, eps = epsilon, mask = none, activation = none,
-    negative_slope = 0.01 }, ...)
+  local o = named('rms_norm', rms_names, rms_defaults[x.dtype] or rms_defaults.float32, ...)
   check_tensors('rms_norm', x, o, 'weight')
   local y = rms_norm(x, o.weight, broadcast_mask_for('rms_norm', o.mask, x), ndim, o.eps,
     activation_of('rms_norm', o))
   return y
 end
 
-return { functional = functional }
+-- internal: how the exporter reads the arguments (io/onnx/form/norm.lua): named(op, names, defaults, ...).
+return { functional = functional, internal = { named = named,
+  batch_names = batch_names, group_names = group_names, instance_names = instance_names, rms_names = rms_names,
+  batch_defaults = batch_defaults, group_defaults = group_defaults, instance_defaults = instance_defaults,
+  layer_defaults = layer_defaults, rms_defaults = rms_defaults } }

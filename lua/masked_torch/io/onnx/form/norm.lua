@@ -2,25 +2,11 @@
 -- elements, results are masked again.
 
 local native = require 'masked_torch.native'
-local options = require 'masked_torch.options'
+local operation = require('masked_torch.autograd.op.norm').internal
 local size = require 'masked_torch.io.onnx.size'
 
 local fail = native.fail
 local form = {}
-
--- Values by position, the last of them perhaps a table of named ones.
-local function named(names, ...)
-  local given = {}
-  for i = 1, select('#', ...) do
-    local value = select(i, ...)
-    if options.is_plain(value) then
-      for key, v in pairs(value) do given[key] = v end
-    elseif value ~= nil then
-      given[names[i]] = value
-    end
-  end
-  return given
-end
 
 -- A parameter (C) for x (N, C, *S).
 local function per_channel(g, t, x)
@@ -69,7 +55,7 @@ end
 -- ---- batch norm ------------------------------------------------------------------------------------------------------------
 
 local function from_running(g, x, m, o, weight, bias)
-  local eps = o.eps or 1e-5
+  local eps = o.eps
   if not m or o.compat then
     local C = g:tensor(o.running_mean).shape
     local scale = o.weight and g:tensor(o.weight) or g:filled(C, 1, x.dtype)
@@ -95,10 +81,8 @@ local function compat(g, x, m, dims, eps, weight, bias)
   return affine(g, g:binary('Mul', d, rstd(g, variance, eps)), weight, bias)
 end
 
-local batch_names = { 'running_mean', 'running_var', 'weight', 'bias', 'training', 'momentum', 'eps' }
-
 local function batch_norm(g, x, o)
-  local m, eps = g:mask(o.mask, x), o.eps or 1e-5
+  local m, eps = g:mask(o.mask, x), o.eps
   if o.compat and m and not (o.weight and o.bias) then o.weight, o.bias = nil, nil end
   local weight, bias = per_channel(g, o.weight, x), per_channel(g, o.bias, x)
   if not o.training then return from_running(g, x, m, o, weight, bias) end
@@ -115,17 +99,17 @@ end
 -- The activation behind a norm, as an operation of its own.
 local function activated(g, y, o)
   if o.activation == 'relu' then return g.forms.relu(g, y) end
-  if o.activation == 'leaky_relu' then return g.forms.leaky_relu(g, y, o.negative_slope or 0.01) end
+  if o.activation == 'leaky_relu' then return g.forms.leaky_relu(g, y, o.negative_slope) end
   return y
 end
 
 function form.batch_norm(g, x, ...)
-  local o = named(batch_names, ...)
+  local o = operation.named('batch_norm', operation.batch_names, operation.batch_defaults, ...)
   return activated(g, batch_norm(g, x, o), o)
 end
 
 function form.masked_batch_norm(g, x, mask, ...)
-  local o = named(batch_names, ...)
+  local o = operation.named('masked_batch_norm', operation.batch_names, operation.batch_defaults, ...)
   if mask ~= nil then o.mask = mask end
   return activated(g, batch_norm(g, x, o), o)
 end
@@ -133,7 +117,7 @@ end
 -- ---- group and instance norm ---------------------------------------------------------------------------------------------------
 
 local function group_norm(g, x, groups, o)
-  local C, m, eps = x.shape[2], g:mask(o.mask, x), o.eps or 1e-5
+  local C, m, eps = x.shape[2], g:mask(o.mask, x), o.eps
   if size.is(C) then fail('group_norm: the number of channels must be known at export') end
   local split, dims = { x.shape[1], groups, C / groups, unpack(x.shape, 3) }, {}
   for d = 3, #x.shape + 1 do dims[#dims + 1] = d end
@@ -157,16 +141,13 @@ local function group_norm(g, x, groups, o)
 end
 
 function form.group_norm(g, x, groups, ...)
-  local o = named({ 'weight', 'bias', 'eps' }, ...)
+  local o = operation.named('group_norm', operation.group_names, operation.group_defaults, ...)
   return activated(g, group_norm(g, x, groups, o), o)
 end
 
-local instance_names = { 'running_mean', 'running_var', 'weight', 'bias', 'use_input_stats', 'momentum', 'eps' }
-
 function form.instance_norm(g, x, ...)
-  local o = named(instance_names, ...)
-  if o.use_input_stats == false then
-    o.training = false
+  local o = operation.named('instance_norm', operation.instance_names, operation.instance_defaults, ...)
+  if not o.use_input_stats then
     return activated(g, batch_norm(g, x, o), o)
   end
   return activated(g, group_norm(g, x, x.shape[2], o), o)
@@ -192,8 +173,8 @@ local function along(g, x, m, dims, o, centred, eps)
 end
 
 function form.layer_norm(g, x, normalized_shape, ...)
-  local o = named({ 'weight', 'bias', 'eps' }, ...)
-  local eps, m = o.eps or 1e-5, g:mask(o.mask, x)
+  local o = operation.named('layer_norm', operation.group_names, operation.layer_defaults, ...)
+  local eps, m = o.eps, g:mask(o.mask, x)
   if not o.channels then return activated(g, along(g, x, m, trailing(x, normalized_shape), o, true, eps), o) end
   local order, back, n = { 1 }, { 1, #x.shape }, #x.shape
   for d = 3, n do order[d - 1], back[d] = d, d - 1 end
@@ -203,9 +184,8 @@ function form.layer_norm(g, x, normalized_shape, ...)
 end
 
 function form.rms_norm(g, x, normalized_shape, ...)
-  local o = named({ 'weight', 'eps' }, ...)
-  local eps = o.eps or (x.dtype == 'float64' and 2 ^ -52 or 2 ^ -23)
-  return activated(g, along(g, x, g:mask(o.mask, x), trailing(x, normalized_shape), o, false, eps), o)
+  local o = operation.named('rms_norm', operation.rms_names, operation.rms_defaults[x.dtype], ...)
+  return activated(g, along(g, x, g:mask(o.mask, x), trailing(x, normalized_shape), o, false, o.eps), o)
 end
 
 return { form = form }
