@@ -39,9 +39,42 @@ MT_INLINE void FN(kind_planes)(uint8_t *kind, const char *row, int64_t n, int64_
   }
 }
 
+// flag[e] of all elements but the last of a block: does the next one differ, is this one out of range?
+MT_CLONES static void FN(flag_steps)(uint8_t *restrict flag, const NUMBER *restrict m, int64_t n) {
+  for (int64_t e = 0; e + 1 < n; e++) {
+    flag[e] = (uint8_t)((m[e] != m[e + 1] ? DIFFERS : 0) | (!((m[e] >= 0) & (m[e] <= 1)) ? BAD : 0));
+  }
+  flag[n - 1] = !(m[n - 1] >= 0 && m[n - 1] <= 1) ? BAD : 0;
+}
+
+// Pixels of a few channels, a multiple of 4, without gaps: all elements in one go, four flags of a pixel at a time.
+static void FN(kind_pixels)(uint8_t *kind, const NUMBER *m, int64_t n, int64_t channels) {
+  uint8_t flag[FLAGS];
+  uint32_t last;
+  memcpy(&last, (const uint8_t[4]){DIFFERS | BAD, DIFFERS | BAD, DIFFERS | BAD, BAD}, 4);  // what follows is another pixel
+  for (int64_t some; n > 0; n -= some, kind += some, m += some * channels) {
+    some = MT_MIN(n, FLAGS / channels);
+    FN(flag_steps)(flag, m, some * channels);
+    for (int64_t i = 0; i < some; i++) {
+      const uint8_t *own = flag + i * channels;
+      uint32_t any = 0, word;
+      for (int64_t c = 0; c < channels; c += 4) {
+        memcpy(&word, own + c, 4);
+        any |= c + 4 == channels ? word & last : word;
+      }
+      const NUMBER first = m[i * channels];
+      kind[i] = (uint8_t)(any == 0                     ? first == 0 ? 0 : first == 1 ? 1 : MT_MASK_EQUAL
+                          : any & 0x01010101u * BAD ? KIND_BAD
+                                                       : MT_MASK_MIXED);
+    }
+  }
+}
+
 // The kinds of one row of positions. Each channel is compared with the first, so the order of the loops does not matter.
 MT_CLONES static void FN(kind_row)(uint8_t *kind, const char *row, int64_t n, int64_t step, int64_t channels, int64_t step_c) {
-  if (channels > 1 && step_c == sizeof(NUMBER)) {
+  if (step_c == sizeof(NUMBER) && step == channels * step_c && channels % 4 == 0 && channels > 0 && channels <= FLAGS / 64) {
+    FN(kind_pixels)(kind, (const NUMBER *)row, n, channels);
+  } else if (channels > 1 && step_c == sizeof(NUMBER)) {
     for (int64_t i = 0; i < n; i++) {
       const NUMBER *m = (const NUMBER *)(row + i * step), first = m[0];
       int differ = 0, bad = !(first >= 0 && first <= 1);
@@ -65,7 +98,7 @@ static double FN(at)(const char *m) { return (double)*(const NUMBER *)m; }
 #include "mask_check.h"
 #include "row.h"
 
-enum { KIND_BAD = MT_MASK_KINDS };
+enum { KIND_BAD = MT_MASK_KINDS, DIFFERS = 1, BAD = 2, FLAGS = 2048 };
 typedef struct {
   int64_t nonzero, ones, bad;
 } mask_tally;

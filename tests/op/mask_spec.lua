@@ -90,6 +90,31 @@ describe('a mask', function()
       assert.fails(function() kinds(tensor({ { { 1, 0 }, { 0, nan } } }, dtype)) end, 'from 0 to 1', 'nan', 'sample 1')
       assert.fails(function() kinds(tensor({ { { 1, 1 } }, { { 1, 1.5 } } }, dtype)) end, 'got 1.5 in sample 2')
     end
+    -- Pixels of a few neighbouring channels go another way than planes.
+    for _, dtype in ipairs{ 'float32', 'float64', 'bool' } do
+      for _, C in ipairs{ 3, 4, 8, 12, 32, 36 } do
+        local t = torch.randint(0, 1, { 1, 1, 3, 701 }):expand(1, C, 3, 701):clone()
+        for at = 1, 300, 7 do
+          t[{ 1, at % C + 1, at % 3 + 1, at }] = 1
+          t[{ 1, (at + 1) % C + 1, (at + 1) % 3 + 1, at }] = 0
+        end
+        t = t:to{ dtype = dtype }
+        if dtype ~= 'bool' then t = t * torch.where(torch.rand(1, 1, 3, 701):gt(0.5), 0.5, 1):to{ dtype = dtype } end
+        local near = t:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3)
+        local planes, counts = kinds(t)
+        local pixels, same = kinds(near)
+        assert.are.same(planes, pixels)
+        assert.are.same(counts, same)
+        assert.is_true(counts[4] > 20 and counts[1] > 100)
+        for _, c in ipairs{ 1, C } do
+          if dtype ~= 'bool' then
+            near[{ 1, c, 2, 601 }] = 1.5
+            assert.fails(function() kinds(near) end, 'got 1.5 in sample 1')
+            near[{ 1, c, 2, 601 }] = 0
+          end
+        end
+      end
+    end
     local list, counts = kinds(torch.mask.boxes({ { 1, 2 } }, { 2, 2 }):bool())
     assert.are.same({ { { { 1, 1 }, { 0, 0 } } } }, list)
     assert.are.same({ 2, 2, 0, 0 }, counts)
