@@ -262,7 +262,7 @@ end
 function methods.dim(m) return #m.shape end
 
 -- What kernels want to know of the mask, position by position, in one pass over it (mt_mask_kinds): { kinds, valid = tensors
--- (N or 1, 1, *S); zeros, ones, equal, mixed = positions of each kind; all_ones }.
+-- (N or 1, 1, *S), valid nil where it is true everywhere; zeros, ones, equal, mixed = positions of each kind; all_ones }.
 local counts = ffi.new('int64_t[4]')
 local function scan(m)
   refresh(m)
@@ -274,6 +274,10 @@ local function scan(m)
     local kinds = Tensor.empty('mask', shape, 'uint8', m.device)
     check(t.K.mt_mask_kinds(valid._c, kinds._c, counts, t._c))
     local zeros, equal, mixed = tonumber(counts[0]), tonumber(counts[2]), tonumber(counts[3])
+    if zeros == 0 then
+      valid:release()     -- its memory is still in the cache
+      valid = nil
+    end
     m.scanned = { valid = valid, kinds = kinds, zeros = zeros, ones = tonumber(counts[1]), equal = equal, mixed = mixed,
       all_ones = zeros + equal + mixed == 0 }
   end
@@ -310,7 +314,7 @@ function methods.to(m, device)
     moved.dense.source = m:tensor('bool'):to(there)
     moved.dense.bool = moved.dense.source
   end
-  moved.scanned = { valid = s.valid:to(there), kinds = s.kinds:to(there), zeros = s.zeros, ones = s.ones, equal = s.equal,
+  moved.scanned = { valid = s.valid and s.valid:to(there), kinds = s.kinds:to(there), zeros = s.zeros, ones = s.ones, equal = s.equal,
     mixed = s.mixed, all_ones = s.all_ones }
   return moved
 end
@@ -325,7 +329,10 @@ function methods.one_channel(m)
   if one then return one end
   local shape = shape_of(t)
   shape[2] = 1
-  return m:keep('one channel', mask.wrap(convert(Tensor.as_view('mask', t, shape, t:stride(), 0), dtype)))
+  local first = Tensor.as_view('mask', t, shape, t:stride(), 0)
+  one = mask.wrap(convert(first, dtype))
+  first:release()
+  return m:keep('one channel', one)
 end
 
 local function summary(m)

@@ -55,6 +55,7 @@ local masked_conv = autograd.op{
       check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(plan.m)))
     end
     ctx.plan, ctx.r = plan, r
+    if plan.clear and not ctx.wanted then x:release() end     -- the cleared copy: its memory is still in the cache
     ctx:save(x, w, raw ~= y and raw or nil, Tensor.is_tensor(alpha) and alpha or nil)
     return y
   end,
