@@ -90,8 +90,10 @@ function options.parse(op, defaults, given)
   end
   for i = 1, #values do result[keys[i]] = values[i] end
   if given == nil then return result end
-  if type(given) ~= 'table' or given._c then
-    native.fail('%s: options: expected a table of named keys, got %s', op, type(given) == 'table' and 'a tensor' or type(given))
+  if not options.is_plain(given) then
+    local name = type(given)
+    if name == 'table' then name = given._c and 'a tensor' or 'a ' .. (getmetatable(given).__name or 'table with a metatable') end
+    native.fail('%s: options: expected a table of named keys, got %s', op, name)
   end
   for key, value in pairs(given) do
     local default = defaults[key]

@@ -84,6 +84,9 @@ function Loader:__init(source, opts)
       fail('Loader: %s: expected a function, got %s', name, type(value))
     end
   end
+  for _, name in ipairs{ 'images', 'sequences' } do
+    if opts.collate == collate[name] then fail('Loader: collate: call it, collate = data.collate.%s()', name) end
+  end
   self.custom = opts.collate ~= nil and not (type(opts.collate) == 'table' and opts.collate.is_sequences)
   self.collate = opts.collate or source.default_collate or collate.default
   self.transform = opts.transform
