@@ -62,14 +62,12 @@ MT_CLONES static void FN(forward_row)(char *const *p, const int64_t *step, int64
   NORM_BY_ACTIVATION(((const norm_pass *)context)->activation, FN(forward_any), p, step, n, context)
 }
 
-// y of the problem once more, before it is rounded.
-MT_INLINE double FN(again)(double x, double m, const norm_cell *cell) {
-  return (x - m * cell->mean) * cell->scale + m * cell->bias;
-}
-
-MT_INLINE REAL FN(backward)(double dy, double x, double m, const norm_cell *cell, double scale, bool compat) {
-  const double d = compat ? m * m * (x - cell->mean) : x / m - cell->mean;
-  const double dx = dy * scale - cell->offset - d * cell->slope;
+// dx. The activation sees y once more, before it is rounded.
+MT_INLINE REAL FN(backward)(double dy, double x, double m, norm_cell cell, double scale, bool statistics, bool compat,
+                            int32_t activation, double a) {
+  const double g = FN(gated)(dy, (x - m * cell.mean) * cell.scale + m * cell.bias, activation, a);
+  const double d = compat ? m * m * (x - cell.mean) : x / m - cell.mean;
+  const double dx = statistics ? g * scale - cell.offset - d * cell.slope : g * scale;
   return (REAL)(m == 0 && !compat ? 0 : dx);
 }
 
@@ -79,15 +77,30 @@ MT_INLINE void FN(backward_dense)(char *const *p, int64_t n, bool masked, int ws
   const REAL *restrict w = (const REAL *)p[5];
   REAL *restrict dx = (REAL *)p[0];
   for (int64_t i = 0; i < n; i++) {
-    const double m = masked ? mask[i] : 1.0;
-    const double g = FN(gated)(dy[i], FN(again)(x[i], m, &cell), activation, a);
-    dx[i] = FN(backward)(g, x[i], m, &cell, cell.rstd * w[i * ws], false);
+    dx[i] = FN(backward)(dy[i], x[i], masked ? mask[i] : 1.0, cell, cell.rstd * w[i * ws], true, false, activation, a);
   }
 }
 
-MT_INLINE void FN(backward_any)(char *const *p, const int64_t *step, int64_t n, const norm_pass *how, int32_t activation) {
+MT_INLINE void FN(backward_neat)(char *const *p, int64_t n, bool masked, bool ws, double a, int32_t activation) {
+  if (masked && !ws) {
+    FN(backward_dense)(p, n, true, 0, activation, a);
+  } else if (masked) {
+    FN(backward_dense)(p, n, true, 1, activation, a);
+  } else if (!ws) {
+    FN(backward_dense)(p, n, false, 0, activation, a);
+  } else {
+    FN(backward_dense)(p, n, false, 1, activation, a);
+  }
+}
+
+// A function of its own: in one with the loop for any steps, the compiler makes one loop of them that does not vectorise.
+MT_CLONES static void FN(backward_vectors)(char *const *p, int64_t n, bool masked, bool ws, const norm_pass *how) {
+  NORM_BY_ACTIVATION(how->activation, FN(backward_neat), p, n, masked, ws, how->a)
+}
+
+static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const norm_pass *how = context;
   const int64_t size = sizeof(REAL);
-  const double a = how->a;
   bool masked = how->masked;
   if (masked && step[3] == 0 && !how->compat) {
     const double m = *(const REAL *)p[3];
@@ -100,34 +113,17 @@ MT_INLINE void FN(backward_any)(char *const *p, const int64_t *step, int64_t n, 
   const bool neat = step[0] == size && step[1] == size && step[2] == size && step[4] == 0 && how->statistics &&
                     !how->compat && (!masked || step[3] == size);
   if (neat && (step[5] == 0 || step[5] == size)) {
-    if (masked && step[5] == 0) {
-      FN(backward_dense)(p, n, true, 0, activation, a);
-    } else if (masked) {
-      FN(backward_dense)(p, n, true, 1, activation, a);
-    } else if (step[5] == 0) {
-      FN(backward_dense)(p, n, false, 0, activation, a);
-    } else {
-      FN(backward_dense)(p, n, false, 1, activation, a);
-    }
+    FN(backward_vectors)(p, n, masked, step[5] != 0, how);
     return;
   }
   for (int64_t i = 0; i < n; i++) {
     const double m = masked ? *(const REAL *)(p[3] + i * step[3]) : 1.0;
     const norm_cell *cell = (const norm_cell *)(p[4] + i * step[4]);
-    const double x = *(const REAL *)(p[2] + i * step[2]);
-    const double dy = FN(gated)(*(const REAL *)(p[1] + i * step[1]), FN(again)(x, m, cell), activation, a);
+    const double dy = *(const REAL *)(p[1] + i * step[1]), x = *(const REAL *)(p[2] + i * step[2]);
     const double scale = cell->rstd * *(const REAL *)(p[5] + i * step[5]);
-    REAL *dx = (REAL *)(p[0] + i * step[0]);
-    if (how->statistics) {
-      *dx = FN(backward)(dy, x, m, cell, scale, how->compat);
-    } else {
-      *dx = (REAL)(m == 0 && !how->compat ? 0 : dy * scale);
-    }
+    *(REAL *)(p[0] + i * step[0]) =
+      FN(backward)(dy, x, m, *cell, scale, how->statistics, how->compat, how->activation, how->a);
   }
-}
-
-MT_CLONES static void FN(backward_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  NORM_BY_ACTIVATION(((const norm_pass *)context)->activation, FN(backward_any), p, step, n, context)
 }
 
 // The gradient of y from that of f(y), whatever the weights go along: operands g, dy, x, mask, cell, weight, bias.
