@@ -5,7 +5,9 @@
 #include "winograd_tiles.h"
 
 enum {
-  BLOCK = 224,              // tiles that add up from 0 before they join the sums: part of the definition of the result
+  BLOCK = 224,              // tiles that add up from 0 before they join the sums: part of the definition of the result;
+  SHORT_BLOCK = 56,         // so many where that keeps all but the sums in the caches, which are read and written once per block:
+  SHORT_SUMS = 24576,       // up to so many weights of a point
   CHANNELS = 56,            // of one task of a product, a multiple of the rows of the micro-kernels
   LITTLE = 500000,          // multiplications that are not worth a second thread
 };
@@ -19,6 +21,7 @@ typedef struct {
   int64_t x_step, y_step;   // between the points of one tile and the next: an odd number of cache lines
   float *pixels, *gradients;// [point][tile of the block][x_step], [y_step]
   float *sums;              // [point][channel][padded]
+  int64_t block;            // tiles of a block at most
   int64_t first, tiles;     // of the block
   int64_t *count;           // of each point, the tiles that have it
   int16_t *row;             // [tile][point]: its number among them
@@ -55,7 +58,7 @@ MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, in
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        *(wino_lanes *)(s->pixels + (p * BLOCK + row[p]) * s->x_step + slice * t->channels + c) = d[p];
+        *(wino_lanes *)(s->pixels + (p * s->block + row[p]) * s->x_step + slice * t->channels + c) = d[p];
       }
     }
   }
@@ -121,7 +124,7 @@ MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, 
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        *(wino_lanes *)(s->gradients + (p * BLOCK + row[p]) * s->y_step + o) = z[p];
+        *(wino_lanes *)(s->gradients + (p * s->block + row[p]) * s->y_step + o) = z[p];
       }
     }
   }
@@ -151,7 +154,7 @@ static void product_range(void *context, int64_t begin, int64_t end) {
   const wino_gradient *s = context;
   for (int64_t task = begin; task < end; task++) {
     const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, s->channels - c);
-    const float *a = s->pixels + p * BLOCK * s->x_step + c, *b = s->gradients + p * BLOCK * s->y_step;
+    const float *a = s->pixels + p * s->block * s->x_step + c, *b = s->gradients + p * s->block * s->y_step;
     float *sums = s->sums + (p * s->channels + c) * s->padded;
     for (int64_t o = 0, lanes; o < s->padded; o += lanes) {
       lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
@@ -206,8 +209,8 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
   t.w = (const float *)whole->w + g * whole->w_group;
   s->taps = &t;
   memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * s->channels * s->padded));
-  for (s->first = 0; s->first < s->l->count; s->first += BLOCK) {
-    s->tiles = MT_MIN(BLOCK, s->l->count - s->first);
+  for (s->first = 0; s->first < s->l->count; s->first += s->block) {
+    s->tiles = MT_MIN(s->block, s->l->count - s->first);
     mt_wino_rows(s->l->tile + s->first, s->tiles, s->row, s->count);
     const int64_t tasks = s->l->points * s->chunks;
     const bool little = (double)s->tiles * (double)(s->l->points * s->channels) * (double)s->padded < LITTLE;
@@ -226,6 +229,7 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   int status = mt_wino_list_tiles(&l, t, worth);
   s.channels = l.slices * t->channels;
   s.chunks = (s.channels + CHANNELS - 1) / CHANNELS;
+  s.block = s.channels * t->outputs <= SHORT_SUMS ? SHORT_BLOCK : BLOCK;
   s.padded = mt_tile_padded(s.kernel, MT_FLOAT32, t->outputs);
   s.x_step = (s.channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.y_step = (s.padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
@@ -236,8 +240,8 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
     status = mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
   if (status == MT_OK) {
-    s.pixels = mt_alloc_array(l.points * BLOCK * s.x_step, (int64_t)sizeof(float));
-    s.gradients = s.pixels ? mt_alloc_array(l.points * BLOCK * s.y_step, (int64_t)sizeof(float)) : NULL;
+    s.pixels = mt_alloc_array(l.points * s.block * s.x_step, (int64_t)sizeof(float));
+    s.gradients = s.pixels ? mt_alloc_array(l.points * s.block * s.y_step, (int64_t)sizeof(float)) : NULL;
     s.sums = s.gradients ? mt_alloc_array(sums, (int64_t)sizeof(float)) : NULL;
     status = s.sums ? MT_OK : MT_ERROR_MEMORY;
   }

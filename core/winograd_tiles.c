@@ -5,7 +5,7 @@
 
 enum {
   MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save;
-  MIN_CHANNELS_FIVE = 128,   // likewise where kernels of 5 save less: in one axis, and in gradients
+  MIN_CHANNELS_FIVE = 128,   // likewise under kernels of 5 in one axis, which save less
   MIN_EXTENT = 6,            // likewise a sample's valid part
   MIN_TILES = 16,            // of all samples, for a gradient: below, writing the weights is most of the work
   RIM = 2,                   // outputs on either side of a sample, at most its kernel's reach
@@ -40,14 +40,15 @@ static bool is_window(const mt_taps *t) {
   return true;
 }
 
-// Slices of channels must be whole vectors.
-static bool suits(const mt_taps *t, bool forced, int64_t least) {
-  return t->dtype == MT_FLOAT32 && is_window(t) && t->channels > 0 && (t->dims < 3 || t->channels % WINO_LANES == 0) &&
-         (forced || (t->channels >= least && t->outputs >= least && slices_of(t) * t->channels * t->outputs <= MAX_WEIGHTS));
+static bool are_enough(const mt_taps *t) {
+  const int64_t least = taps_of(t) == 5 && t->dims == 1 ? MIN_CHANNELS_FIVE : MIN_CHANNELS;
+  return t->channels >= least && t->outputs >= least && slices_of(t) * t->channels * t->outputs <= MAX_WEIGHTS;
 }
 
+// Slices of channels must be whole vectors.
 bool mt_winograd_suits(const mt_taps *t, bool forced) {
-  return suits(t, forced, taps_of(t) == 5 && t->dims == 1 ? MIN_CHANNELS_FIVE : MIN_CHANNELS);
+  return t->dtype == MT_FLOAT32 && is_window(t) && t->channels > 0 && (t->dims < 3 || t->channels % WINO_LANES == 0) &&
+         (forced || are_enough(t));
 }
 
 // ---- samples ------------------------------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const ui
 
 bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
   int64_t tiles = 0;
-  if (!suits(t, forced, taps_of(t) == 5 ? MIN_CHANNELS_FIVE : MIN_CHANNELS)) {
+  if (!mt_winograd_suits(t, forced)) {
     return false;
   }
   for (int64_t n = 0; n < t->samples && tiles < MIN_TILES; n++) {

@@ -60,7 +60,8 @@ describe('the Winograd transform', function()
     local N, C, O, sizes, opts, width = unpack(case)
     width = width or 3
     local groups = opts.groups or 1
-    local name = ('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d'):format(N, C, table.concat(sizes, ', '), O, groups, width)
+    local list = table.concat(sizes, ', ')
+    local name = ('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d'):format(N, C, list, O, groups, width)
     it(name, function()
       torch.manual_seed(C + O)
       local kernel = {}
