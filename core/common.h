@@ -77,12 +77,12 @@ int mt_check_sizes(const char *op, int64_t *numel, int32_t ndim, const int64_t *
 void *mt_alloc(int64_t bytes);
 void mt_free(void *block);
 
-// Scratch memory of a kernel: count * size bytes, or MT_ERROR_MEMORY through *status.
+// Scratch memory of a kernel: count * size bytes; NULL when there is none, with the message stored. Ends with mt_free.
 #define MT_SCRATCH(type, name, count)                                   \
   type *name = mt_alloc_array((count), (int64_t)sizeof(type))
 void *mt_alloc_array(int64_t count, int64_t size);
 
-// The memory of tensors. Each library has its own: storage.c, cuda/storage.cu.
+// The memory of tensors. Each library has its own: storage.c, cuda/memory.cu.
 int mt_storage_new(mt_storage **out, int64_t bytes, int32_t device);  // one reference, not initialised
 void mt_storage_free(mt_storage *storage);                           // storage->free
 int32_t mt_storage_device(void);  // where new tensors go: -1, or the CUDA device that is current

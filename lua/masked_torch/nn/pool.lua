@@ -47,8 +47,8 @@ local function windowed(name, function_name, defaults, extra_repr, takes)
     self.mask_rule = options.choice(name, 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
   end
   function Pool:forward(x, mask)
-    local opts = { stride = self.stride, padding = self.padding, mask = mask, mask_rule = self.mask_rule }
-    for _, key in ipairs(takes) do opts[key] = self[key] end
+    local opts = options.own{ stride = self.stride, padding = self.padding, mask = mask, mask_rule = self.mask_rule }
+    for i = 1, #takes do opts[takes[i]] = self[takes[i]] end
     return F[function_name](x, self.kernel_size, opts)
   end
   Pool.extra_repr = extra_repr
@@ -66,7 +66,8 @@ local function adaptive(name, function_name, takes_indices)
     self.mask_rule = options.choice(name, 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
   end
   function Pool:forward(x, mask)
-    return F[function_name](x, self.output_size, { mask = mask, mask_rule = self.mask_rule, return_indices = self.return_indices })
+    return F[function_name](x, self.output_size,
+      options.own{ mask = mask, mask_rule = self.mask_rule, return_indices = self.return_indices })
   end
   function Pool:extra_repr() return 'output_size=' .. show(self.output_size) .. rule_text(self) end
   classes[name] = Pool

@@ -24,7 +24,7 @@ function Upsample:__init(opts)
 end
 
 function Upsample:forward(x, mask)
-  local y, out = F.interpolate(x, { size = self.size, scale_factor = self.scale_factor, mode = self.mode,
+  local y, out = F.interpolate(x, options.own{ size = self.size, scale_factor = self.scale_factor, mode = self.mode,
     align_corners = self.align_corners, mask = mask, mask_rule = self.mask_rule })
   return y, out
 end

@@ -195,12 +195,17 @@ function method.take_along_dim(x, index, dim)
   return y
 end
 
+-- Arguments (dim, list of positions) as gather and scatter take them: dim (0-based), index, and the index's shape.
+local function listed(op, x, dim, index)
+  dim = native.dim(op, dim, x:dim())
+  return dim, spread(op, index_of(op, x, index), dim, shape_of(x))
+end
+
 --- x:index_select(dim, index): the positions listed in index (a tensor or a table) of a dim.
 function method.index_select(x, dim, index)
   Tensor.check('index_select', 'input', x)
-  dim = native.dim('index_select', dim, x:dim())
-  local full = spread('index_select', index_of('index_select', x, index), dim, shape_of(x))
-  local y = gather_op(x, dim, full, 'index_select')
+  local axis, full = listed('index_select', x, dim, index)
+  local y = gather_op(x, axis, full, 'index_select')
   return y
 end
 
@@ -268,10 +273,9 @@ end)
 both('index_add', function(op, in_place)
   return function(x, dim, index, src, alpha)
     begin(op, x, in_place)
-    dim = native.dim(op, dim, x:dim())
-    local full, shape = spread(op, index_of(op, x, index), dim, shape_of(x))
+    local axis, full, shape = listed(op, x, dim, index)
     alpha = native.number(op, 'alpha', alpha or 1)
-    local y = scatter_add_op(x, dim, full, source_of(op, x, src, shape), alpha, op, in_place)
+    local y = scatter_add_op(x, axis, full, source_of(op, x, src, shape), alpha, op, in_place)
     return y
   end
 end)
@@ -280,9 +284,8 @@ end)
 both('index_copy', function(op, in_place)
   return function(x, dim, index, src)
     begin(op, x, in_place)
-    dim = native.dim(op, dim, x:dim())
-    local full, shape = spread(op, index_of(op, x, index), dim, shape_of(x))
-    local y = scatter_op(x, dim, full, source_of(op, x, src, shape), op, in_place)
+    local axis, full, shape = listed(op, x, dim, index)
+    local y = scatter_op(x, axis, full, source_of(op, x, src, shape), op, in_place)
     return y
   end
 end)
@@ -291,9 +294,8 @@ end)
 both('index_fill', function(op, in_place)
   return function(x, dim, index, value)
     begin(op, x, in_place)
-    dim = native.dim(op, dim, x:dim())
-    local full, shape = spread(op, index_of(op, x, index), dim, shape_of(x))
-    local y = scatter_op(x, dim, full, source_of(op, x, number_of(op, 'value', value), shape), op, in_place)
+    local axis, full, shape = listed(op, x, dim, index)
+    local y = scatter_op(x, axis, full, source_of(op, x, number_of(op, 'value', value), shape), op, in_place)
     return y
   end
 end)
