@@ -94,9 +94,17 @@ static void FN(put)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t s1, co
 
 // The same for slots inside the image; valid: of their pixels, or NULL.
 static void FN(put_valid)(const mt_taps_plan *p, REAL *row, int64_t s0, int64_t s1, const REAL *from, const uint8_t *valid) {
+  if (p->plane && p->mul[2] == 1 && valid && p->valid.step[2] == 1 && is_ragged(valid, s1 - s0)) {
+    FN(put)(p, row, s0, s1, from);
+    for (int64_t c = 0; c < p->width; c++) {
+      REAL *to = row + c * p->plane + s0;
+      for (int64_t i = 0; i < s1 - s0; i++) to[i] = valid[i] ? to[i] : 0;
+    }
+    return;
+  }
   for (int64_t s = s0, end; s < s1; s = end) {
     const bool on = valid == NULL || valid[(s - s0) * p->valid.step[2]];
-    end = valid ? s0 + run_end(valid, p->valid.step[2], s - s0, s1 - s0, on) : s1;
+    end = valid ? s0 + mt_flags_end(valid, p->valid.step[2], s - s0, s1 - s0, on) : s1;
     FN(put)(p, row, s, end, on ? from + (s - s0) * p->x_step[2] : NULL);
   }
 }
@@ -143,6 +151,7 @@ void FN(mt_taps_fill)(const mt_taps_plan *p, const mt_band *b, void *halo, int64
 #else
 #include "taps_plan.h"
 
+#include "flags.h"
 #include "slots.h"
 #include "zero.h"
 
@@ -166,20 +175,13 @@ INLINE int64_t map_at(const mt_taps_map *map, const int64_t at[3]) {
   return at[0] * map->sample + at[1] * map->step[0] + at[2] * map->step[1];
 }
 
-// The first of [from, to) whose flag is not `on`.
-static int64_t run_end(const uint8_t *flag, int64_t step, int64_t from, int64_t to, bool on) {
-  static const uint64_t ones = UINT64_MAX / 255;
-  int64_t i = from;
-  for (uint64_t word; step == 1 && i + 8 <= to; i += 8) {
-    memcpy(&word, flag + i, 8);
-    if (on ? ((word - ones) & ~word & ones << 7) != 0 : word != 0) {
-      break;
-    }
+// A row of flags with runs so short that its pixels are better copied all together and then cleared.
+static bool is_ragged(const uint8_t *flag, int64_t n) {
+  int64_t changes = 0;
+  for (int64_t i = 1; i < n; i++) {
+    changes += !flag[i] != !flag[i - 1];
   }
-  while (i < to && (flag[i * step] != 0) == on) {
-    i++;
-  }
-  return i;
+  return 8 * changes > n;
 }
 
 // At the halo's end, one byte per row of slots.
@@ -235,7 +237,7 @@ void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, 
         const int64_t window = row_window(p, b, at), before = b->spans;
         for (int64_t c = b->from[3], end; c < b->to[3]; c = end) {
           const bool on = active == NULL || active[c * p->active.step[2]];
-          end = active ? run_end(active, p->active.step[2], c, b->to[3], on) : b->to[3];
+          end = active ? mt_flags_end(active, p->active.step[2], c, b->to[3], on) : b->to[3];
           if (on) {
             b->span[b->spans++] = (mt_span){
                 .n = end - c, .at = window + (c - (p->in_place ? 0 : b->from[3])) * p->column, .y = y + c * p->y_step[2] * size,

@@ -1,6 +1,8 @@
 // taps_runs: see taps_runs.h.
 #include "taps_runs.h"
 
+#include "flags.h"
+
 // ---- maps into runs ------------------------------------------------------------------------------------------------------
 
 typedef struct {
@@ -19,22 +21,6 @@ static const uint8_t *map_row(const spans_plan *s, int64_t row) {
   return (const uint8_t *)s->map->data + offset + row * s->map->sample;
 }
 
-// The first pixel from i on whose state is not `state`; eight at a time where they are neighbours.
-static int64_t skip(const uint8_t *p, int64_t step, int64_t i, int64_t n, bool state) {
-  const uint64_t same = state ? UINT64_C(0x0101010101010101) : 0;
-  for (; step == 1 && i + 8 <= n; i += 8) {
-    uint64_t eight;
-    memcpy(&eight, p + i, sizeof eight);
-    if (eight != same) {
-      break;
-    }
-  }
-  while (i < n && (p[i * step] != 0) == state) {
-    i++;
-  }
-  return i;
-}
-
 // Counts the runs of rows [begin, end), or writes them once they are counted.
 static void scan_rows(void *context, int64_t begin, int64_t end) {
   const spans_plan *s = context;
@@ -43,8 +29,8 @@ static void scan_rows(void *context, int64_t begin, int64_t end) {
     const uint8_t *p = map_row(s, row);
     int64_t count = 0;
     struct mt_taps_span *run = s->spans->run ? s->spans->run + s->spans->first[row] : NULL;
-    for (int64_t i = 0, from; (from = skip(p, step, i, n, false)) < n; count++) {
-      i = skip(p, step, from, n, true);
+    for (int64_t i = 0, from; (from = mt_flags_end(p, step, i, n, false)) < n; count++) {
+      i = mt_flags_end(p, step, from, n, true);
       if (run) {
         run[count] = (struct mt_taps_span){from, i};
       }
@@ -58,7 +44,7 @@ static void scan_rows(void *context, int64_t begin, int64_t end) {
 static bool all_count(const spans_plan *s, int64_t rows) {
   const int64_t n = s->size[s->last];
   for (int64_t row = 0; row < rows; row++) {
-    if (skip(map_row(s, row), s->map->step[s->last], 0, n, true) < n) {
+    if (mt_flags_end(map_row(s, row), s->map->step[s->last], 0, n, true) < n) {
       return false;
     }
   }
