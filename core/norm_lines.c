@@ -1,5 +1,47 @@
 // norm_lines: layer and RMS norm over the last dim of dense tensors: a few rows at a time, sums and results while the rows are in the
 // nearest cache. See norm_problem.h; the rows of norm_sums.h and the formulas are the same, and so are the bits.
+#ifdef REAL
+#include "norm_gate.h"
+
+// y = f((x - mean) rstd w + b)
+MT_INLINE void FN(forward_as)(REAL *restrict y, const REAL *restrict x, const double *restrict w, const double *restrict b, int64_t D,
+                              double mean, double rstd, REAL a, int32_t activation) {
+  for (int64_t i = 0; i < D; i++) {
+    y[i] = FN(activate)((REAL)((x[i] - mean) * (rstd * w[i]) + b[i]), activation, a);
+  }
+}
+
+MT_CLONES static void FN(forward_line)(const lines *t, char *y, const char *x, const norm_cell *cell) {
+  NORM_BY_ACTIVATION(t->how.activation, FN(forward_as), (REAL *)y, (const REAL *)x, t->w, t->b, t->D, cell->mean, cell->rstd,
+                     (REAL)t->how.a)
+}
+
+// The gradient of y from that of f(y).
+MT_INLINE void FN(gate_as)(REAL *restrict g, const REAL *restrict dy, const REAL *restrict x, const double *restrict w,
+                           const double *restrict b, int64_t D, double mean, double rstd, double a, int32_t activation) {
+  for (int64_t i = 0; i < D; i++) {
+    g[i] = (REAL)FN(gated)(dy[i], (x[i] - mean) * (rstd * w[i]) + b[i], activation, a);
+  }
+}
+
+MT_CLONES static void FN(gate_line)(const lines *t, char *g, const char *dy, const char *x, const norm_cell *cell) {
+  NORM_BY_ACTIVATION(t->how.activation, FN(gate_as), (REAL *)g, (const REAL *)dy, (const REAL *)x, t->w, t->b, t->D, cell->mean,
+                     cell->rstd, t->how.a)
+}
+
+// dx
+MT_INLINE void FN(backward_as)(REAL *restrict dx, const REAL *restrict dy, const REAL *restrict x, const double *restrict w, int64_t D,
+                               norm_cell cell) {
+  for (int64_t i = 0; i < D; i++) {
+    dx[i] = (REAL)(dy[i] * (cell.rstd * w[i]) - cell.offset - (x[i] - cell.mean) * cell.slope);
+  }
+}
+
+MT_CLONES static void FN(backward_line)(const lines *t, char *dx, const char *dy, const char *x, const norm_cell *cell) {
+  FN(backward_as)((REAL *)dx, (const REAL *)dy, (const REAL *)x, t->w, t->D, *cell);
+}
+
+#else
 #include "norm_problem.h"
 
 enum { ROWS = 16, GRAIN = 32768 };  // rows at a time; elements of a task
@@ -12,19 +54,16 @@ typedef struct {
   char *y;                      // or dx, or NULL
   const uint8_t *valid;         // per row, or NULL
   double *stats;
+  const double *w, *b;          // weight and bias, or ones and zeros
   norm_row sums, squares, parameters;
-  mt_loop_row pass, gate;
   norm_pass how;
   double eps;
   bool rms;
   double *partial;              // [index of the first dim][2][D]: sums for bias and weight, or NULL
 } lines;
 
-// Do weight and bias, which go along the last dim, lie there element by element? step: the distance in bytes.
-static int64_t step_of(const mt_tensor *t, int64_t size) {
-  const int32_t last = t->ndim - 1;
-  return t->shape[last] == 1 ? 0 : t->stride[last] * size;
-}
+#define MT_SOURCE "norm_lines.c"
+#include "twice.h"
 
 // The rows from `row` on, at most ROWS and before end, that are valid; 0: this one is not.
 static int64_t run_of(const lines *t, int64_t row, int64_t end) {
@@ -45,7 +84,8 @@ static void sum_rows(const lines *t, double *sum, norm_row row, const char *x, c
   const int64_t all = t->D * t->size;
   char *const q[NORM_OPERANDS] = {(char *)(uintptr_t)x, (char *)(uintptr_t)x, (char *)(uintptr_t)cell, (char *)(uintptr_t)dy,
                                   t->p->weight.data};
-  const int64_t step[NORM_OPERANDS] = {t->size, 0, 0, t->size, step_of(&t->p->weight, t->size)};
+  const mt_tensor *weight = &t->p->weight;
+  const int64_t step[NORM_OPERANDS] = {t->size, 0, 0, t->size, weight->stride[weight->ndim - 1] * t->size};
   const int64_t lane[NORM_OPERANDS] = {all, 0, sizeof(norm_cell), all, 0};
   for (int32_t w = 0; w < NORM_WIDTH; w++) {
     memset(sum + w * NORM_LANES, 0, sizeof(double) * (size_t)n);
@@ -69,19 +109,16 @@ static void forward_rows(const lines *t, int64_t row, int64_t n) {
   if (t->squares != NULL) {
     sum_rows(t, sum, t->squares, x, NULL, cell, n);
   }
-  const int64_t w = step_of(&t->p->weight, t->size), b = step_of(&t->p->bias, t->size);
-  const int64_t step[] = {t->size, t->size, 0, 0, w, b};
   for (int64_t l = 0; l < n; l++) {
-    const double variance = t->squares != NULL ? sum[l] / count : cell[l].rstd;
-    double *s = t->stats + (row + l) * 3;
-    cell[l].rstd = 1 / sqrt(variance + t->eps);
-    s[0] = cell[l].mean;
-    s[1] = cell[l].rstd;
-    s[2] = count;
-    const int64_t at = (row + l) * t->D * t->size;
-    char *const q[] = {t->y + at, (char *)(uintptr_t)t->x + at, (char *)(uintptr_t)t->x, (char *)(cell + l), t->p->weight.data,
-                       t->p->bias.data};
-    t->pass(q, step, t->D, &t->how);
+    double *stats = t->stats + (row + l) * 3;
+    cell[l].rstd = 1 / sqrt((t->squares != NULL ? sum[l] / count : cell[l].rstd) + t->eps);
+    stats[0] = cell[l].mean;
+    stats[1] = cell[l].rstd;
+    stats[2] = count;
+  }
+  const int64_t all = t->D * t->size;
+  for (int64_t l = 0; l < n; l++) {
+    (t->size == sizeof(float) ? forward_line_f32 : forward_line_f64)(t, t->y + (row + l) * all, x + l * all, cell + l);
   }
 }
 
@@ -102,19 +139,17 @@ static void forward_range(void *context, int64_t begin, int64_t end) {
 
 // gated: room for ROWS rows. chain: where the sums for bias and weight go on, [blocks of NORM_LANES][NORM_WIDTH][NORM_LANES], or NULL.
 static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, double *chain) {
-  const int64_t all = t->D * t->size, w = step_of(&t->p->weight, t->size);
+  const int64_t all = t->D * t->size;
+  const bool single = t->size == sizeof(float);
   const char *x = t->x + row * all, *dy = t->dy + row * all;
   norm_cell cell[ROWS];
   for (int64_t l = 0; l < n; l++) {
     const double *s = t->stats + (row + l) * 3;
     cell[l] = (norm_cell){.mean = s[0], .rstd = s[1]};
   }
-  if (t->gate != NULL) {
-    const int64_t step[] = {t->size, t->size, t->size, 0, 0, w, step_of(&t->p->bias, t->size)};
+  if (t->how.activation != MT_NORM_IDENTITY) {
     for (int64_t l = 0; l < n; l++) {
-      char *const q[] = {gated + l * all, (char *)(uintptr_t)dy + l * all, (char *)(uintptr_t)x + l * all, (char *)(uintptr_t)x,
-                         (char *)(cell + l), t->p->weight.data, t->p->bias.data};
-      t->gate(q, step, t->D, &t->how);
+      (single ? gate_line_f32 : gate_line_f64)(t, gated + l * all, dy + l * all, x + l * all, cell + l);
     }
     dy = gated;
   }
@@ -128,16 +163,12 @@ static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, d
     return;
   }
   double sum[NORM_WIDTH * NORM_LANES];
-  const norm_pass how = {.statistics = true, .activation = MT_NORM_IDENTITY};
-  const int64_t step[] = {t->size, t->size, t->size, 0, 0, w};
   sum_rows(t, sum, t->sums, x, dy, cell, n);
   for (int64_t l = 0; l < n; l++) {
     const double count = t->stats[(row + l) * 3 + 2], rstd = cell[l].rstd;
     cell[l].offset = t->rms ? 0 : rstd * (sum[l] / count);
     cell[l].slope = rstd * rstd * rstd * (sum[NORM_LANES + l] / count);
-    char *const q[] = {t->y + (row + l) * all, (char *)(uintptr_t)dy + l * all, (char *)(uintptr_t)x + l * all, (char *)(uintptr_t)x,
-                       (char *)(cell + l), t->p->weight.data};
-    t->pass(q, step, t->D, &how);
+    (single ? backward_line_f32 : backward_line_f64)(t, t->y + (row + l) * all, dy + l * all, x + l * all, cell + l);
   }
 }
 
@@ -215,12 +246,12 @@ static bool read_mask(uint8_t *valid, const norm_problem *p, int64_t rows) {
   return true;
 }
 
-// *done stays false where this file has nothing to offer. *valid: to be freed.
-static int open_lines(bool *done, lines *t, uint8_t **valid, const norm_problem *p, const mt_tensor *y, const mt_tensor *dy) {
+// *done stays false where this file has nothing to offer. *tables: to be freed.
+static int open_lines(bool *done, lines *t, double **tables, const norm_problem *p, const mt_tensor *y, const mt_tensor *dy) {
   const mt_tensor *x = p->x;
   const int32_t last = x->ndim - 1;
   *done = false;
-  *valid = NULL;
+  *tables = NULL;
   if (last < 1 || x->numel == 0 || p->kept[last] || !p->kept[last - 1] || !dense(x) || !dense(y) || !dense(dy)) {
     return MT_OK;
   }
@@ -229,17 +260,25 @@ static int open_lines(bool *done, lines *t, uint8_t **valid, const norm_problem 
     return MT_OK;
   }
   *t = (lines){.p = p, .D = D, .rows = x->numel / D, .size = size, .chain = x->shape[last - 1], .x = x->data,
-               .dy = dy == NULL ? NULL : dy->data, .y = y == NULL ? NULL : y->data};
+               .dy = dy == NULL ? NULL : dy->data, .y = y == NULL ? NULL : y->data,
+               .how = {.activation = p->activation, .a = p->a}};
   t->chains = last < 2 ? 1 : t->rows / x->shape[0] / t->chain;
+  double *table = *tables = mt_alloc_array(2 * D + (p->masked ? (t->rows + 7) / 8 : 0), sizeof(double));
+  if (table == NULL) {
+    return MT_ERROR_MEMORY;
+  }
+  for (int64_t i = 0; i < D; i++) {
+    table[i] = norm_get(&p->weight, i * p->weight.stride[last]);
+    table[D + i] = norm_get(&p->bias, i * p->bias.stride[last]);
+  }
+  t->w = table;
+  t->b = table + D;
   if (p->masked) {
-    *valid = mt_alloc_array(t->rows, 1);
-    if (*valid == NULL) {
-      return MT_ERROR_MEMORY;
-    }
-    if (!read_mask(*valid, p, t->rows)) {
+    uint8_t *valid = (uint8_t *)(table + 2 * D);
+    if (!read_mask(valid, p, t->rows)) {
       return MT_OK;
     }
-    t->valid = *valid;
+    t->valid = valid;
   }
   *done = true;
   return MT_OK;
@@ -247,8 +286,8 @@ static int open_lines(bool *done, lines *t, uint8_t **valid, const norm_problem 
 
 int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tensor *stats, double eps, bool rms) {
   lines t;
-  uint8_t *valid;
-  int status = open_lines(done, &t, &valid, p, y, NULL);
+  double *tables;
+  int status = open_lines(done, &t, &tables, p, y, NULL);
   if (status == MT_OK && *done) {
     const int32_t dtype = p->x->dtype;
     t.stats = stats->data;
@@ -256,11 +295,9 @@ int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tenso
     t.rms = rms;
     t.sums = rms ? norm_row_power(dtype, false) : norm_row_moments(dtype, false);
     t.squares = rms || dtype == MT_FLOAT32 ? NULL : norm_row_squares(dtype, false);
-    t.pass = norm_forward_row(dtype);
-    t.how = (norm_pass){.activation = p->activation, .a = p->a};
     status = mt_parallel(t.rows, MT_MAX(1, GRAIN / t.D), forward_range, &t);
   }
-  mt_free(valid);
+  mt_free(tables);
   return status;
 }
 
@@ -269,7 +306,7 @@ static int run_backward(lines *t, mt_tensor *dweight, mt_tensor *dbias) {
   const int64_t first = t->rows / t->chains / t->chain, tasks = parameters ? first : t->rows;
   const int64_t work = t->D * (parameters ? t->chains * t->chain : 1), grain = MT_MAX(1, GRAIN / work);
   backward_task task = {.t = t, .grain = grain};
-  task.piece = (t->gate != NULL ? ROWS * t->D * t->size : 0) + (parameters ? chain_size(t) * (int64_t)sizeof(double) : 0);
+  task.piece = (t->how.activation != MT_NORM_IDENTITY ? ROWS * t->D * t->size : 0) + (parameters ? chain_size(t) * (int64_t)sizeof(double) : 0);
   task.piece = (task.piece + 63) / 64 * 64;
   task.scratch = mt_alloc_array((tasks + grain - 1) / grain, task.piece);
   double *sums = parameters ? mt_alloc_array((2 * first + NORM_WIDTH) * t->D, sizeof(double)) : NULL;
@@ -298,8 +335,8 @@ static int run_backward(lines *t, mt_tensor *dweight, mt_tensor *dbias) {
 int norm_lines_backward(bool *done, const norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
                         const mt_tensor *stats, bool rms) {
   lines t;
-  uint8_t *valid;
-  int status = open_lines(done, &t, &valid, p, dx, dy);
+  double *tables;
+  int status = open_lines(done, &t, &tables, p, dx, dy);
   // A chain is added up by one thread, four features at a time; short ones are not worth their room.
   if (status == MT_OK && *done && (dweight != NULL || dbias != NULL)) {
     *done = p->x->ndim > 2 && t.D % 4 == 0 && t.chain * t.chains >= 8;
@@ -310,11 +347,10 @@ int norm_lines_backward(bool *done, const norm_problem *p, mt_tensor *dx, mt_ten
     t.rms = rms;
     t.sums = norm_row_gradients(dtype, false, MT_NORM_IDENTITY);
     t.parameters = norm_row_weight_gradients(dtype, false);
-    t.pass = norm_backward_row(dtype);
-    t.gate = p->activation == MT_NORM_IDENTITY ? NULL : norm_gate_row(dtype);
-    t.how = (norm_pass){.activation = p->activation, .a = p->a};
     status = run_backward(&t, dweight, dbias);
   }
-  mt_free(valid);
+  mt_free(tables);
   return status;
 }
+
+#endif

@@ -320,10 +320,6 @@ void norm_write_sums(const mt_tensor *t, const double *values) {
   }
 }
 
-mt_loop_row norm_forward_row(int32_t dtype) { return MT_REAL_FN(dtype, forward_row); }
-mt_loop_row norm_backward_row(int32_t dtype) { return MT_REAL_FN(dtype, backward_row); }
-mt_loop_row norm_gate_row(int32_t dtype) { return MT_REAL_FN(dtype, gate_row); }
-
 // ---- the elementwise passes ---------------------------------------------------------------------------------------
 
 int norm_normalise(norm_problem *p, mt_tensor *y, bool masked) {

@@ -66,12 +66,6 @@ int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pas
 // problem's, the gradient before it, and the problem forgets the activation. The cells are filled in.
 int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked);
 
-// Their inner loops (loop.h), with a norm_pass as context. Operands: y, x, mask, cell, weight, bias; dx, dy, x, mask, cell, weight; and
-// for norm_gate: the gradient before the activation, that behind it, x, mask, cell, weight, bias.
-mt_loop_row norm_forward_row(int32_t dtype);
-mt_loop_row norm_backward_row(int32_t dtype);
-mt_loop_row norm_gate_row(int32_t dtype);
-
 // Layer and RMS norm over the last dim of dense tensors, all in one (norm_lines.c); *done tells. Weight, bias and activation are the
 // problem's.
 int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tensor *stats, double eps, bool rms);
