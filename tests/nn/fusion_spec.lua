@@ -142,3 +142,59 @@ describe('nn.Sequential', function()
     assert.is_truthy(bytes:find('LeakyRelu', 1, true))
   end)
 end)
+
+describe('What lies between two layers of a container', function()
+  local function is_freed(t) return not pcall(function() return t:size() end) end
+
+  -- net(x) without a graph, and what `keeper` got as its input.
+  local function run(net, x, mask)
+    return torch.no_grad(function() return (net(x, mask)) end)
+  end
+
+  it('is freed without a graph, and only then; the values are the same', function()
+    local seen
+    local F = torch.nn.functional
+    local original = F.conv2d
+    local net = nn.Sequential { nn.Conv2d(4, 6, 3), nn.Unshuffle2d(1), nn.MaskedConv2d(6, 4, 3), nn.Conv2d(4, 2, 1) }
+    local expected = net(x4)
+    F.conv2d = function(x, ...)
+      seen = x
+      local y = original(x, ...)
+      return y
+    end
+    local ok, y = pcall(run, net, x4)
+    local between = seen
+    local also, recorded = pcall(net, x4)
+    F.conv2d = original
+    assert.is_true(ok and also)
+    assert.is_true(is_freed(between))
+    assert.is_false(is_freed(seen))
+    assert.is_false(is_freed(x4))
+    assert.same_bits(expected, y)
+    assert.same_bits(expected, recorded)
+    recorded:sum():backward()
+  end)
+
+  it('stays where a hook or a layer of one\'s own may hold it', function()
+    local held = {}
+    local Keeper = class('Keeper', nn.Conv2d)
+    function Keeper:forward(x, mask)
+      held[#held + 1] = x
+      local y, new = nn.Conv2d.forward(self, x, mask)
+      held[#held + 1] = y
+      return y, new
+    end
+    local watched = nn.Conv2d(4, 4, 1)
+    watched:register_forward_hook(function(_, inputs, outputs) held[#held + 1], held[#held + 2] = inputs[1], outputs[1] end)
+    local replaced = nn.Conv2d(4, 4, 1)
+    function replaced:forward(x, mask)
+      held[#held + 1] = x
+      return nn.Conv2d.forward(self, x, mask)
+    end
+    local inner = nn.Sequential { nn.Conv2d(4, 4, 1) }
+    run(nn.Sequential { nn.Conv2d(4, 4, 1), Keeper(4, 4, 1), nn.Conv2d(4, 4, 1), watched, nn.Conv2d(4, 4, 1), replaced,
+      nn.Conv2d(4, 4, 1), inner, nn.Identity(), nn.Conv2d(4, 4, 1) }, x4)
+    assert.are.equal(5, #held)
+    for _, t in ipairs(held) do assert.is_false(is_freed(t)) end
+  end)
+end)

@@ -1,5 +1,6 @@
 --- container: modules made of modules.
 
+local is_grad_enabled = require('masked_torch.autograd').is_grad_enabled
 local class = require 'masked_torch.class'
 local fusion = require 'masked_torch.nn.fusion'
 local Mask = require 'masked_torch.mask'
@@ -44,15 +45,19 @@ end
 
 function Sequential:forward(x, mask)
   local i, n = 1, #self
+  local recorded, ours = is_grad_enabled(), false     -- ours: x is held by nobody else
   while i <= n do
     local module, behind = self[i], self[i + 1]
     local activation, slope = fusion.behind(module, behind)
     if activation then
       x, mask = module(x, mask, activation, slope)
       mask = Mask.of(getmetatable(behind).__name, mask, x)
-      i = i + 1
+      i, ours = i + 1, false
     else
+      local before, makes = x, not recorded and fusion.is_maker(module)
       x, mask = module(x, mask)
+      if makes and ours and before ~= x then before:release() end
+      ours = makes
     end
     i = i + 1
   end

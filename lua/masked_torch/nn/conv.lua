@@ -4,6 +4,7 @@
 
 local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
+local fusion = require 'masked_torch.nn.fusion'
 local geometry = require 'masked_torch.nn.geometry'
 local init = require 'masked_torch.nn.initialise'
 local lazy = require 'masked_torch.nn.lazy'
@@ -213,6 +214,7 @@ for dims = 1, 3 do
     if self.in_channels then self:materialise() end
   end
   Conv.forward = forward
+  fusion.maker(Conv)
   classes[name] = Conv
 end
 

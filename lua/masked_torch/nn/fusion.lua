@@ -1,4 +1,5 @@
---- fusion: which neighbours in a container run as one operation. Here, and only here, it is decided.
+--- fusion: which neighbours in a container run as one operation, and what they hand on can be freed. Here, and only here, it is
+-- decided.
 --
 -- A norm and the activation behind it (ReLU, or LeakyReLU with a slope from 0 to 1) are one kernel, with the bits of the two: the
 -- activation costs nothing and nothing is kept for it. What somebody may look at runs by itself: a module with hooks (and so
@@ -24,6 +25,20 @@ function fusion.behind(norm, module)
   local slope = module.negative_slope
   if slope and not (slope >= 0 and slope <= 1) or is_watched(norm) or is_watched(module) then return nil end
   return activation.name, slope
+end
+
+-- ---- what lies between two layers --------------------------------------------------------------------------------------
+
+local makers = {}
+
+--- fusion.maker(Class): a layer whose forward gives a new tensor, and keeps neither that nor its input.
+function fusion.maker(Class) makers[Class] = Class.forward end
+
+--- fusion.is_maker(module): true for such a layer that nobody watches. Without a graph, what one gives and the next has read is held
+-- by nobody: a container frees it at once, and its memory is used again while it is in the cache.
+function fusion.is_maker(module)
+  local forward = makers[getmetatable(module)]
+  return forward ~= nil and module.forward == forward and not is_watched(module)
 end
 
 return fusion

@@ -18,6 +18,7 @@
 
 local class = require 'masked_torch.class'
 local ConvNd = require('masked_torch.nn.conv').ConvNd
+local fusion = require 'masked_torch.nn.fusion'
 local geometry = require 'masked_torch.nn.geometry'
 local lazy = require 'masked_torch.nn.lazy'
 local masks = require 'masked_torch.mask'
@@ -219,6 +220,7 @@ for family, preset in pairs(presets) do
     local name = family .. dims .. 'd'
     local Class = class(name, Base)
     Class.family, Class.dims, Class.preset = family, dims, preset
+    fusion.maker(Class)
     classes[name] = Class
     classes['Lazy' .. name] = lazy.derive(Class)
   end

@@ -7,6 +7,7 @@
 
 local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
+local fusion = require 'masked_torch.nn.fusion'
 local native = require 'masked_torch.native'
 local Mask = require 'masked_torch.mask'
 local Tensor = require 'masked_torch.tensor'
@@ -62,6 +63,7 @@ local function define(name, factor_name, fn, mask_fn)
     return y, mask and mask_fn(mask, x, r)
   end
   function Layer:extra_repr() return ('%s=%d'):format(factor_name, self[factor_name]) end
+  fusion.maker(Layer)
   classes[name] = Layer
 end
 

@@ -56,6 +56,8 @@ function methods.requires_grad_(v) return v end
 function methods.tensor(v, dtype) return active:cast(v, dtype or 'float32') end
 methods.compact = methods.tensor
 function methods.derived(v, _, make) return make(v) end
+function methods.known() return nil end
+function methods.keep(_, _, value) return value end
 function methods.all_valid() return false end
 function methods.is_binary() return false end
 
