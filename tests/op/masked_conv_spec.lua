@@ -37,8 +37,9 @@ end
 local function results(x, w, b, m, opts, upstream, alpha)
   x, w, b = x:detach():requires_grad_(), w:detach():requires_grad_(), b:detach():requires_grad_()
   if alpha then
-    opts = setmetatable({}, { __index = opts })
-    for key, value in pairs(getmetatable(opts).__index) do opts[key] = value end
+    local given = opts
+    opts = {}
+    for key, value in pairs(given) do opts[key] = value end
     opts.alpha = tensor({ 1 }, { alpha }, x.dtype):requires_grad_()
   end
   local y, new = F.masked_conv(x, w, b, m, opts)
