@@ -15,6 +15,7 @@ int mt_mask_select(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask);
 // y = x / (mask + eps). Its own gradient. In place allowed.
 int mt_mask_unapply(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, double eps);
 
+// A size outside its range is an error; a device raises it at the next synchronisation.
 // mask (N, 1, L) of any dtype; lengths (N) int64 within 0..L. align_right: the last `length` positions are valid.
 int mt_mask_lengths(mt_tensor *mask, const mt_tensor *lengths, int32_t align_right);
 // mask (N, 1, *S); sizes (N, dims) int64: the corner box [0, size) of every axis is valid.
@@ -26,7 +27,8 @@ int mt_mask_summary(mt_tensor *valid, mt_tensor *sum, int32_t *all_ones, const m
 
 // Of a mask (N, C, *S) of any dtype, position by position: kinds (N, 1, *S) uint8 = 0 where all channels are 0, 1 where all are
 // 1, MT_MASK_EQUAL where all are one other value, else MT_MASK_MIXED; valid (N, 1, *S) bool = some channel is not 0; counts[4] =
-// positions of each kind. valid and kinds are row-major. An error when a value is NaN or outside 0..1.
+// positions of each kind (NULL: not wanted; then a device is not waited for, and refuses values at the next synchronisation). valid and
+// kinds are row-major. An error when a value is NaN or outside 0..1.
 enum { MT_MASK_EQUAL = 2, MT_MASK_MIXED = 3, MT_MASK_KINDS = 4 };
 int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts, const mt_tensor *mask);
 

@@ -253,6 +253,8 @@ int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts, const mt_
     int64_t rows = positions / task.size[2];
     MT_TRY(mt_parallel(rows, MT_MAX(1, 32768 / (task.size[2] * channels)), kind_range, &task));
   }
+  int64_t unwanted[MT_MASK_KINDS];
+  counts = counts ? counts : unwanted;
   count_kinds(counts, valid->data, kinds->data, positions);
   return counts[0] + counts[1] + counts[2] + counts[3] == positions ? MT_OK : fail_value(mask);
 }

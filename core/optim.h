@@ -51,12 +51,19 @@ int mt_optim_swap(int64_t count, mt_tensor *const *a, mt_tensor *const *b);
 // *norm = (sum over all elements of all tensors of |g|^p)^(1/p); p = Inf: the largest |g|. p > 0. Summed in double, in an order
 // fixed by the shapes. NaN where an element is NaN.
 int mt_optim_norm(double *norm, int64_t count, mt_tensor *const *gradients, double p);
+// norm (float64, one element, on the gradients' device) = mt_optim_norm's number, then gradients *= min(1, limit / (norm + 1e-6)).
+// limit infinite: the norm alone. Nothing waits for a device: the factor is computed there.
+int mt_optim_clip_norm(mt_tensor *norm, int64_t count, mt_tensor *const *gradients, double limit, double p);
 // gradients *= factor
 int mt_optim_scale(int64_t count, mt_tensor *const *gradients, double factor);
 // gradients = min(max(gradients, -limit), limit); NaN stays NaN.
 int mt_optim_clamp(int64_t count, mt_tensor *const *gradients, double limit);
 // *first = the 1-based position in the list of the first tensor with an element that is NaN or infinite; 0: there is none.
 int mt_optim_non_finite(int64_t *first, int64_t count, mt_tensor *const *tensors);
+// The same look before an update. On the CPU *first is the answer. A device is not waited for: *first = 0; once a gradient is not
+// finite there, no update (sgd, adam, rmsprop, adan) changes anything, those that are queued already included, until the next call
+// of guard that finds it out, or the next synchronisation, fails with the gradient's number: numbers[i], that of its parameter.
+int mt_optim_guard(int64_t *first, int64_t count, mt_tensor *const *tensors, const double *numbers);
 // *a, *b = 1-based positions of two tensors of the list that share memory (a < b); 0: all are disjoint.
 int mt_optim_shared(int64_t *a, int64_t *b, int64_t count, mt_tensor *const *tensors);
 

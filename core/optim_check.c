@@ -43,3 +43,12 @@ int mt_optim_check(const mt_optim_list *list) {
 int mt_optim_check_norm(double p) {
   return p > 0 ? MT_OK : mt_fail(MT_ERROR_ARGUMENT, "grad_norm: norm_type: expected a number above 0, got %g", p);
 }
+
+int mt_optim_check_clip_norm(const mt_tensor *norm, double limit) {
+  MT_TRY(mt_check_tensor("clip_grad_norm_", "norm", norm));
+  if (norm->dtype != MT_FLOAT64 || norm->numel != 1) {
+    return mt_fail(MT_ERROR_ARGUMENT, "clip_grad_norm_: norm: expected one element of float64, got %s %s", MT_SHAPE(norm),
+                   mt_dtype_name(norm->dtype));
+  }
+  return limit >= 0 ? MT_OK : mt_fail(MT_ERROR_ARGUMENT, "clip_grad_norm_: max_norm: expected a number of at least 0, got %g", limit);
+}

@@ -55,3 +55,4 @@ enum {
 // Checks the list and updates every tensor, with the numbers at (char *)numbers + i * size. Each library has its own.
 int mt_optim_rows(const mt_optim_list *list, int32_t kind, const void *numbers, int64_t size);
 int mt_optim_check_norm(double p);
+int mt_optim_check_clip_norm(const mt_tensor *norm, double limit);

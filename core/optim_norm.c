@@ -147,6 +147,15 @@ static void finite_piece(const mt_loop *loop, const mt_tensor *t, int64_t i, int
   tensor_of_piece[chunk] = bad ? i + 1 : 0;
 }
 
+int mt_optim_clip_norm(mt_tensor *norm, int64_t count, mt_tensor *const *gradients, double limit, double p) {
+  double value;
+  MT_TRY(mt_optim_check_clip_norm(norm, limit));
+  MT_TRY(mt_optim_norm(&value, count, gradients, p));
+  MT_TRY(mt_tensor_fill(norm, value));
+  const double factor = limit / (value + 1e-6);
+  return isinf(limit) || factor >= 1 ? MT_OK : mt_optim_scale(count, gradients, factor);
+}
+
 int mt_optim_non_finite(int64_t *first, int64_t count, mt_tensor *const *tensors) {
   const mt_optim_list list = {.op = "has_non_finite", .count = count, .operands = 1, .tensors = {tensors}, .names = {"tensor"}};
   int64_t chunks;
@@ -162,6 +171,11 @@ int mt_optim_non_finite(int64_t *first, int64_t count, mt_tensor *const *tensors
   }
   mt_free(tensor_of_piece);
   return status;
+}
+
+int mt_optim_guard(int64_t *first, int64_t count, mt_tensor *const *tensors, const double *numbers) {
+  (void)numbers;
+  return mt_optim_non_finite(first, count, tensors);
 }
 
 #endif

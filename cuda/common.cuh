@@ -69,14 +69,18 @@ int mt_cuda_fail(cudaError_t error, const char *what);
 
 // ---- devices --------------------------------------------------------------------------------------------------------
 
-// An index out of range that a kernel met. Kernels write it to host memory; it is raised at the next synchronisation.
+// What a kernel met that is an error: an index out of range, a mask's value outside 0..1 or size outside its canvas, a gradient that
+// is not finite. Kernels write it to host memory; it is raised at the next synchronisation.
+enum { MT_FAULT_INDEX, MT_FAULT_VALUE, MT_FAULT_SIZE, MT_FAULT_GRADIENT };
 typedef struct mt_fault {
   int32_t site;      // 0: none; otherwise 1 + the index of its text (mt_fault_site)
-  int32_t unused;
+  int32_t kind;
   int64_t value, position, limit;
 } mt_fault;
 
 enum { MT_MAX_DEVICES = 64 };
+
+#define MT_NONE_BAD 0x7F7F7F7F7F7F7F7Full
 
 typedef struct mt_device {
   int32_t number;
@@ -85,6 +89,9 @@ typedef struct mt_device {
   int32_t shared_limit;       // dynamic shared memory that a block may ask for
   int32_t capability;         // 90 for 9.0
   mt_fault *fault;            // pinned
+  unsigned long long *bad;    // the first gradient that is not finite (mt_optim_guard); MT_NONE_BAD: none
+  struct mt_graph *capture;   // the graph that what is queued belongs to (graph.cuh)
+  struct mt_graph *renewed;   // the graph whose numbers are being renewed
 } mt_device;
 
 // *device = that of t, made CUDA's current one. The first line after the checks.
@@ -92,14 +99,20 @@ int mt_enter(mt_device **device, const mt_tensor *t);
 int mt_enter_number(mt_device **device, int32_t number);
 // All of them on t's device (NULL is passed over).
 int mt_check_together(const char *op, const mt_tensor *t, int32_t count, const mt_tensor *const *others);
-// Waits for the device's stream, then raises what kernels recorded.
-int mt_wait(mt_device *device);
+// Waits for the device's stream, then raises what kernels recorded. Refused while a graph is captured; op: who waits.
+int mt_wait(const char *op, mt_device *device);
+// Raises what kernels have recorded by now, without waiting for more.
+int mt_poll(const char *op, mt_device *device);
+// The refusal: op waits for the device.
+int mt_check_may_wait(const char *op, const mt_device *device);
 
 // The number of a text "op: argument" for mt_record. The text must be a literal.
 int32_t mt_fault_site(const char *text);
 // value (1-based, as the user wrote it) is not in 1..limit; position: which element of the index tensor, 0-based.
-MT_DEVICE void mt_record(mt_fault *fault, int32_t site, int64_t value, int64_t position, int64_t limit) {
+MT_DEVICE void mt_record(mt_fault *fault, int32_t site, int64_t value, int64_t position, int64_t limit,
+                         int32_t kind = MT_FAULT_INDEX) {
   if (atomicCAS(&fault->site, 0, -1) == 0) {
+    fault->kind = kind;
     fault->value = value;
     fault->position = position;
     fault->limit = limit;
@@ -144,9 +157,9 @@ static inline int mt_plain_like(mt_tensor **out, const mt_tensor *t) {
 }
 
 // Bytes between host and device through pinned staging memory. to_device returns when the host memory may be changed, to_host when
-// it holds the bytes (after mt_wait's checks).
-int mt_copy_to_device(mt_device *device, void *to, const void *from, int64_t bytes);
-int mt_copy_to_host(mt_device *device, void *to, const void *from, int64_t bytes);
+// it holds the bytes (after mt_wait's checks). Both are refused while a graph is captured.
+int mt_copy_to_device(const char *op, mt_device *device, void *to, const void *from, int64_t bytes);
+int mt_copy_to_host(const char *op, mt_device *device, void *to, const void *from, int64_t bytes);
 
 // ---- shapes of launches ---------------------------------------------------------------------------------------------
 

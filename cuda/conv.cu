@@ -27,36 +27,6 @@ int mt_conv_check_limits(const char *op, const mt_image *x, int64_t terms) {
                        : MT_OK;
 }
 
-int mt_tap_list::take(mt_device *device, const char *op, const mt_conv_taps *list, int32_t dims, const mt_image *x) {
-  count = list->count;
-  const int64_t bytes = MT_MAX(1, count) * (int64_t)sizeof(mt_tap), limit = INT32_MAX / 4;
-  MT_TRY(memory.take(device, bytes));
-  taps = (const mt_tap *)memory.data;
-  mt_tap *host = (mt_tap *)mt_alloc_array(MT_MAX(1, count), (int64_t)sizeof(mt_tap));
-  if (host == NULL) {
-    return MT_ERROR_MEMORY;
-  }
-  int status = MT_OK;
-  memset(host, 0, (size_t)bytes);
-  for (int64_t j = 0; j < count && status == MT_OK; j++) {
-    host[j].w = list->w[j];
-    for (int32_t d = 0, a = 3 - dims; d < dims; d++, a++) {
-      const int64_t at = list->offset[j][d];
-      if (at > limit || at < -limit) {
-        status = mt_fail(MT_ERROR_ARGUMENT, "%s: a distance of %lld pixels is more than the GPU kernels handle (%lld)", op,
-                         (long long)at, (long long)limit);
-        break;
-      }
-      host[j].at[a] = (int32_t)at;
-      host[j].x += at * x->step[a];
-      host[j].valid += at * x->valid.step[a];
-    }
-  }
-  status = status ? status : mt_copy_to_device(device, memory.data, host, bytes);
-  mt_free(host);
-  return status;
-}
-
 // ---- kernels ------------------------------------------------------------------------------------------------------------
 
 typedef struct {

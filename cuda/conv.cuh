@@ -22,9 +22,9 @@ typedef struct mt_image {
 } mt_image;
 mt_image mt_image_of(const mt_tensor *t, const mt_tensor *valid);
 
-// Taps on the device, with what the kernels need to know about them.
+// Taps on the device, with what the kernels need to know about them. They stay there (conv_taps.cu): a step repeats its shapes.
 typedef struct mt_tap_list {
-  mt_scratch memory;
+  mt_scratch memory;   // theirs where they are not kept
   const mt_tap *taps;
   int64_t count;
   int take(mt_device *device, const char *op, const mt_conv_taps *list, int32_t dims, const mt_image *x);

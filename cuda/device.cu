@@ -99,6 +99,8 @@ static int open_device(mt_device *d, int32_t number) {
   MT_CUDA(cudaHostAlloc(&fault, sizeof(mt_fault), cudaHostAllocMapped));
   memset(fault, 0, sizeof(mt_fault));
   d->fault = (mt_fault *)fault;
+  MT_CUDA(cudaMalloc((void **)&d->bad, sizeof *d->bad));
+  MT_CUDA(cudaMemsetAsync(d->bad, 0x7F, sizeof *d->bad, d->stream));
   return MT_OK;
 }
 
@@ -193,21 +195,46 @@ int32_t mt_fault_site(const char *text) {
   return site_count++;
 }
 
-int mt_wait(mt_device *device) {
+int mt_check_may_wait(const char *op, const mt_device *device) {
+  return device->capture == NULL ? MT_OK : mt_fail(MT_ERROR_ARGUMENT,
+    "%s: waits for the device, which a function inside torch.cuda.graph cannot do; keep the value on the device, or read it "
+    "outside, after a step", op);
+}
+
+int mt_wait(const char *op, mt_device *device) {
+  MT_TRY(mt_check_may_wait(op, device));
   MT_CUDA(cudaStreamSynchronize(device->stream));
   const mt_fault fault = *device->fault;
   if (fault.site == 0) {
     return MT_OK;
   }
   memset(device->fault, 0, sizeof *device->fault);
+  if (fault.kind == MT_FAULT_GRADIENT) {
+    MT_CUDA(cudaMemsetAsync(device->bad, 0x7F, sizeof *device->bad, device->stream));
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: the gradient of parameter %lld holds NaN or infinity; no parameter has changed since then "
+                                      "(on_nonfinite = 'skip' leaves such steps out, 'ignore' does not look)",
+                   sites[fault.site - 1], (long long)fault.value);
+  }
+  if (fault.kind == MT_FAULT_SIZE) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %lld of sample %lld is outside 0..%lld", sites[fault.site - 1], (long long)fault.value,
+                   (long long)fault.position + 1, (long long)fault.limit);
+  }
+  if (fault.kind == MT_FAULT_VALUE) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s %lld (in row-major order) is NaN or outside 0..1", sites[fault.site - 1],
+                   (long long)fault.position + 1);
+  }
   return mt_fail(MT_ERROR_ARGUMENT, "%s: index %lld at position %lld is outside 1..%lld", sites[fault.site - 1],
                  (long long)fault.value, (long long)fault.position + 1, (long long)fault.limit);
+}
+
+int mt_poll(const char *op, mt_device *device) {
+  return __atomic_load_n(&device->fault->site, __ATOMIC_ACQUIRE) > 0 && device->capture == NULL ? mt_wait(op, device) : MT_OK;
 }
 
 extern "C" int mt_device_synchronize(int32_t number) {
   mt_device *device = NULL;
   MT_TRY(mt_enter_number(&device, number));
-  return mt_wait(device);
+  return mt_wait("synchronize", device);
 }
 
 // ---- events -----------------------------------------------------------------------------------------------------------
@@ -245,6 +272,7 @@ extern "C" void mt_device_event_free(mt_event *event) {
 extern "C" int mt_device_event_record(mt_event *event) {
   mt_device *device = NULL;
   MT_TRY(mt_enter_number(&device, event->number));
+  MT_TRY(mt_check_may_wait("Event:record", device));
   MT_CUDA(cudaEventRecord(event->event, device->stream));
   return MT_OK;
 }
@@ -252,6 +280,7 @@ extern "C" int mt_device_event_record(mt_event *event) {
 extern "C" int mt_device_event_wait(mt_event *event, int32_t number) {
   mt_device *device = NULL;
   MT_TRY(mt_enter_number(&device, number));
+  MT_TRY(mt_check_may_wait("Event:wait", device));
   MT_CUDA(cudaStreamWaitEvent(device->stream, event->event, 0));
   return MT_OK;
 }

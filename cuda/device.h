@@ -45,6 +45,23 @@ int mt_device_event_synchronize(mt_event *event);
 int mt_device_event_query(int32_t *done, mt_event *event);
 int mt_device_event_elapsed(double *milliseconds, mt_event *from, mt_event *to);
 
+// A graph: what is queued between begin and end is not done but kept, and done as a whole by every launch. The memory that it takes
+// stays its own until it is freed. Meanwhile nothing may wait for the device or bring bytes from the host: those calls fail.
+// seed, call: where the default generator stands (core/random.h); numbers drawn in the graph begin at those given to launch.
+typedef struct mt_graph mt_graph;
+int mt_graph_begin(mt_graph **out, int32_t number, uint64_t seed, uint64_t call);
+int mt_graph_end(mt_graph *graph);
+int mt_graph_launch(mt_graph *graph, uint64_t seed, uint64_t call);
+// Ends a capture too. What tensors still hold stays theirs.
+void mt_graph_free(mt_graph *graph);
+// Numbers that an optimiser's step takes, in slots: how many there are so far. Between renew and renewed the calls of core/optim.h that
+// made slots first to last - 1 are made again; they compute nothing but the slots' new numbers, for the next launch.
+int64_t mt_graph_slots(const mt_graph *graph);
+int mt_graph_renew(mt_graph *graph, int64_t first, int64_t last);
+int mt_graph_renewed(mt_graph *graph);
+// Bytes of the device that it keeps.
+double mt_graph_memory(const mt_graph *graph);
+
 // mt_loader_gather (core/loader.h) with out and source on one device, first and length on the CPU. Queued, not done.
 struct mt_gather;
 int mt_device_gather(const struct mt_gather *gather);

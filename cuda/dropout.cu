@@ -1,4 +1,5 @@
 // dropout: see core/dropout.h. The draws are made where they are used: memory holds no mask.
+#include "graph.cuh"
 #include "row.cuh"
 
 extern "C" {
@@ -9,7 +10,8 @@ extern "C" {
 
 // Every element draws, all in row-major order: a block of Philox serves four neighbours.
 template <typename T>
-static __global__ void drop_blocks(T *y, const T *x, int64_t numel, const mt_random random, int64_t blocks, uint64_t threshold, T scale) {
+static __global__ void drop_blocks(T *y, const T *x, int64_t numel, const mt_draw numbers, int64_t blocks, uint64_t threshold, T scale) {
+  const mt_random random = mt_drawn(numbers);
   const int64_t first = random.first / 4;
   MT_EACH(b, blocks) {
     uint32_t words[4];
@@ -26,7 +28,8 @@ static __global__ void drop_blocks(T *y, const T *x, int64_t numel, const mt_ran
 }
 
 // Operands: y, x, and the numbers of the draws as addresses.
-template <typename T> static __global__ void drop(const mt_walk walk, const mt_random random, uint64_t threshold, T scale) {
+template <typename T> static __global__ void drop(const mt_walk walk, const mt_draw numbers, uint64_t threshold, T scale) {
+  const mt_random random = mt_drawn(numbers);
   MT_EACH(i, walk.numel) {
     char *p[3];
     uint32_t words[4];
@@ -42,16 +45,18 @@ template <typename T>
 static int apply(mt_device *device, mt_tensor *y, const mt_tensor *x, const mt_tensor *draws, const mt_random *random, double p) {
   const uint64_t threshold = (uint64_t)((1 - p) * 0x1p32);
   const T scale = (T)(1 / (1 - p));
+  mt_draw numbers;
+  MT_TRY(mt_draw_of(&numbers, "dropout", device, random));
   if (draws->numel == x->numel && mt_tensor_is_contiguous(x) && mt_tensor_is_contiguous(y)) {
     const int64_t blocks = (random->first + x->numel - 1) / 4 - random->first / 4 + 1;
-    MT_LAUNCH(device, drop_blocks<T>, mt_grid(device, blocks), MT_BLOCK, 0, (T *)y->data, (const T *)x->data, x->numel, *random, blocks,
+    MT_LAUNCH(device, drop_blocks<T>, mt_grid(device, blocks), MT_BLOCK, 0, (T *)y->data, (const T *)x->data, x->numel, numbers, blocks,
               threshold, scale);
     return MT_OK;
   }
   mt_walk walk;
   const mt_tensor *const t[] = {y, x, draws};
   MT_TRY(mt_walk_plan(&walk, 3, t));
-  MT_LAUNCH(device, drop<T>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, *random, threshold, scale);
+  MT_LAUNCH(device, drop<T>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, numbers, threshold, scale);
   return MT_OK;
 }
 

@@ -140,7 +140,7 @@ extern "C" int mt_elementwise_differences(double *count, const mt_tensor *a, con
   MT_CUDA(cudaMemsetAsync(total.data, 0, sizeof found, device->stream));
   MT_LAUNCH(device, MT_FIVE_FN(a->dtype, count), mt_grid(device, walk.numel), MT_BLOCK, 0, walk, tolerance,
             (unsigned long long *)total.data);
-  MT_TRY(mt_copy_to_host(device, &found, total.data, (int64_t)sizeof found));
+  MT_TRY(mt_copy_to_host("allclose", device, &found, total.data, (int64_t)sizeof found));
   *count = (double)found;
   return MT_OK;
 }

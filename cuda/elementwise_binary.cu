@@ -41,7 +41,7 @@ static int refuse_zero(int32_t op, const mt_tensor *b) {
   } else {
     MT_LAUNCH(device, find_zero<uint8_t>, grid, MT_BLOCK, 0, walk, (int32_t *)flag.data);
   }
-  MT_TRY(mt_copy_to_host(device, &found, flag.data, (int64_t)sizeof found));
+  MT_TRY(mt_copy_to_host("division of integers", device, &found, flag.data, (int64_t)sizeof found));
   return found ? mt_elementwise_refuse_zero(op) : MT_OK;
 }
 

@@ -49,7 +49,7 @@ extern "C" int mt_index_count(int64_t *count, const mt_tensor *x) {
   choice.dtype = x->dtype;
   MT_TRY(mt_enter(&device, x));
   MT_TRY(mt_choose(&tiles, &found, device, choice, x->numel));
-  return mt_copy_to_host(device, count, found, (int64_t)sizeof *count);
+  return mt_copy_to_host("count_nonzero", device, count, found, (int64_t)sizeof *count);
 }
 
 struct write_nonzero {

@@ -64,7 +64,7 @@ extern "C" int mt_device_gather(const mt_gather *g) {
   }
   int status = mt_enter(&device, g->out);
   status = status == MT_OK ? lines.take(device, 2 * n, sizeof(int64_t)) : status;
-  status = status == MT_OK ? mt_copy_to_device(device, lines.data, both, 2 * n * (int64_t)sizeof(int64_t)) : status;
+  status = status == MT_OK ? mt_copy_to_device("loader", device, lines.data, both, 2 * n * (int64_t)sizeof(int64_t)) : status;
   mt_free(both);
   MT_TRY(status);
   const int64_t *first = (const int64_t *)lines.data;

@@ -42,6 +42,17 @@ typedef struct {
   int32_t dims, align_right;
 } boxes_plan;
 
+// Sizes outside the canvas are raised at the next synchronisation: nobody waits for them.
+static __global__ void check_boxes(const boxes_plan p, int64_t count, mt_fault *fault, int32_t site) {
+  MT_EACH(i, count) {
+    const int d = (int)(i % p.dims);
+    const int64_t size = p.sizes[i / p.dims * p.step_n + d * p.step_d], limit = p.size[3 - p.dims + d];
+    if (size < 0 || size > limit) {
+      mt_record(fault, site, size, i / p.dims, limit, MT_FAULT_SIZE);
+    }
+  }
+}
+
 static __global__ void fill_boxes(const boxes_plan p) {
   MT_EACH(i, p.numel) {
     int64_t at[3], rest = i;
@@ -60,22 +71,9 @@ static __global__ void fill_boxes(const boxes_plan p) {
   }
 }
 
-// The sizes come to the host, so that a wrong one is refused here and now, by name.
-static int construct(const char *op, const char *argument, mt_tensor *mask, const mt_tensor *sizes, int32_t dims,
-                     int32_t align_right) {
+static int construct(const char *op, const char *site, mt_tensor *mask, const mt_tensor *sizes, int32_t dims, int32_t align_right) {
   mt_device *device;
   MT_TRY(mt_check_together(op, mask, 1, &sizes));
-  int64_t *values = (int64_t *)mt_alloc_array(MT_MAX(1, sizes->numel), (int64_t)sizeof(int64_t));
-  if (values == NULL) {
-    return MT_ERROR_MEMORY;
-  }
-  int status = mt_tensor_read_bytes(values, sizes->numel * (int64_t)sizeof(int64_t), sizes);
-  status = status ? status : mt_mask_check_values(op, argument, values, sizes->numel, dims, mask->shape + 2);
-  mt_free(values);
-  MT_TRY(status);
-  if (mask->numel == 0) {
-    return MT_OK;
-  }
   mt_tensor *flat = NULL;
   const bool direct = mask->dtype == MT_BOOL && mt_tensor_is_contiguous(mask);
   MT_TRY(mt_enter(&device, mask));
@@ -88,10 +86,16 @@ static int construct(const char *op, const char *argument, mt_tensor *mask, cons
     p.size[3 - dims + d] = mask->shape[2 + d];
   }
   const auto launch = [&]() {
+    if (sizes->numel > 0) {
+      MT_LAUNCH(device, check_boxes, mt_grid(device, sizes->numel), MT_BLOCK, 0, p, sizes->numel, device->fault, mt_fault_site(site));
+    }
+    if (p.numel == 0) {
+      return (int)MT_OK;
+    }
     MT_LAUNCH(device, fill_boxes, mt_grid(device, p.numel), MT_BLOCK, 0, p);
     return (int)MT_OK;
   };
-  status = launch();
+  int status = launch();
   status = status || direct ? status : mt_tensor_copy(mask, flat);
   mt_tensor_release(flat);
   return status;
@@ -99,10 +103,10 @@ static int construct(const char *op, const char *argument, mt_tensor *mask, cons
 
 extern "C" int mt_mask_lengths(mt_tensor *mask, const mt_tensor *lengths, int32_t align_right) {
   MT_TRY(mt_mask_check_lengths(mask, lengths));
-  return construct("mask.lengths", "lengths", mask, lengths, 1, align_right);
+  return construct("mask.lengths", "mask.lengths: lengths", mask, lengths, 1, align_right);
 }
 
 extern "C" int mt_mask_boxes(mt_tensor *mask, const mt_tensor *sizes) {
   MT_TRY(mt_mask_check_boxes(mask, sizes));
-  return construct("mask.boxes", "boxes", mask, sizes, (int32_t)sizes->shape[1], 0);
+  return construct("mask.boxes", "mask.boxes: sizes", mask, sizes, (int32_t)sizes->shape[1], 0);
 }

@@ -28,6 +28,13 @@ MT_DEVICE void add_count(count_t *to, count_t n) {
   }
 }
 
+// For the next synchronisation, where nobody waits now.
+static __global__ void record_bad(const findings *f, mt_fault *fault, int32_t site) {
+  if (f->bad != NONE_BAD) {
+    mt_record(fault, site, 0, (int64_t)f->bad, 0, MT_FAULT_VALUE);
+  }
+}
+
 static int refuse(const mt_tensor *mask, count_t bad) {
   const int64_t per_sample = mask->numel / mask->shape[0];
   int64_t at[MT_MAX_DIMS], rest = (int64_t)bad;
@@ -162,7 +169,7 @@ extern "C" int mt_mask_summary(mt_tensor *valid, mt_tensor *sum, int32_t *all_on
     default: MT_LAUNCH(device, tally_rows<uint8_t>, grid, MT_BLOCK, 0, p);
   }
   MT_LAUNCH(device, tally_samples, mt_grid(device, p.samples, 1), MT_WARP, 0, p);
-  MT_TRY(mt_copy_to_host(device, &host, p.found, sizeof host));
+  MT_TRY(mt_copy_to_host("mask", device, &host, p.found, sizeof host));
   *all_ones = host.kinds[0] == 0;
   return host.bad == NONE_BAD ? MT_OK : refuse(mask, host.bad);
 }
@@ -223,6 +230,9 @@ extern "C" int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts
   MT_TRY(mt_mask_check_kinds(valid, kinds, mask));
   const mt_tensor *const t[] = {valid, kinds};
   MT_TRY(mt_check_together("mask", mask, 2, t));
+  int64_t unwanted[MT_MASK_KINDS];
+  const bool waits = counts != NULL;
+  counts = waits ? counts : unwanted;
   memset(counts, 0, sizeof(int64_t) * MT_MASK_KINDS);
   if (valid->numel == 0) {
     return MT_OK;
@@ -252,7 +262,11 @@ extern "C" int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts
     case MT_INT32: MT_LAUNCH(device, find_kinds<int32_t>, grid, MT_BLOCK, 0, p, width); break;
     default: MT_LAUNCH(device, find_kinds<uint8_t>, grid, MT_BLOCK, 0, p, width);
   }
-  MT_TRY(mt_copy_to_host(device, &host, p.found, sizeof host));
+  if (!waits) {
+    MT_LAUNCH(device, record_bad, 1, 1, 0, (const findings *)p.found, device->fault, mt_fault_site("mask: value"));
+    return MT_OK;
+  }
+  MT_TRY(mt_copy_to_host("mask", device, &host, p.found, sizeof host));
   for (int k = 0; k < MT_MASK_KINDS; k++) {
     counts[k] = (int64_t)host.kinds[k];
   }

@@ -6,14 +6,16 @@
 #include <stdlib.h>
 
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
-#include "common.cuh"
+#include "graph.cuh"
 
 enum { CLASSES = 512, SMALLEST = 512 };
 
 typedef struct counters {
   int64_t live, peak, cached, blocks;
+  int64_t pooled;  // unused blocks of graphs, and what they hold
 } counters;
 
 static std::mutex lock;
@@ -21,6 +23,8 @@ static std::vector<void *> kept[MT_MAX_DEVICES][CLASSES];
 static counters count[MT_MAX_DEVICES];
 static int64_t fail_countdown;  // 0: off
 static bool fail_persistent;
+static mt_graph_pool *pools[MT_MAX_DEVICES];                       // of the graph that is being captured
+static std::unordered_map<void *, mt_graph_pool *> owner;          // blocks of graphs
 
 // ---- sizes ----------------------------------------------------------------------------------------------------------
 
@@ -37,6 +41,9 @@ static int class_of(int64_t bytes, int64_t *rounded) {
   *rounded = steps * step;
   return index + (int)(steps - 8);
 }
+
+static int64_t size_of_class(int k) { return (int64_t)(8 + k % 8) << (k / 8 + 6); }
+static_assert(SMALLEST / 8 == 1 << 6, "the step of the first eight classes");
 
 static bool keeps(void) {
   static const char *setting = getenv("MASKED_TORCH_CACHE");
@@ -88,16 +95,22 @@ int mt_device_alloc(void **block, mt_device *device, int64_t bytes) {
   std::lock_guard<std::mutex> hold(lock);
   counters *c = &count[device->number];
   std::vector<void *> *stack = &kept[device->number][k];
+  mt_graph_pool *pool = pools[device->number];
   if (told_to_fail()) {
     return refuse(device, bytes);
   }
-  if (!stack->empty()) {
+  std::vector<void *> *unused = pool ? &pool->unused[k] : NULL;
+  if (pool && !unused->empty()) {
+    *block = unused->back();
+    unused->pop_back();
+    c->pooled -= rounded;
+  } else if (!stack->empty()) {
     *block = stack->back();
     stack->pop_back();
     c->cached -= rounded;
   } else {
     // Without the cache blocks are exactly as large as asked for, so that memory checkers see every overrun.
-    const size_t size = (size_t)(keeps() ? rounded : bytes > 0 ? bytes : 1);
+    const size_t size = (size_t)(keeps() || pool ? rounded : bytes > 0 ? bytes : 1);
     cudaError_t error = cudaMalloc(block, size);
     if (error == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();
@@ -109,10 +122,25 @@ int mt_device_alloc(void **block, mt_device *device, int64_t bytes) {
       return error == cudaErrorMemoryAllocation ? refuse(device, bytes) : mt_cuda_fail(error, "cudaMalloc");
     }
   }
+  if (pool && owner.insert({*block, pool}).second) {
+    pool->reserved += rounded;
+  }
   c->live += bytes;
   c->blocks++;
   c->peak = c->live > c->peak ? c->live : c->peak;
   return MT_OK;
+}
+
+// The lock is held.
+static void keep_or_free(void *block, int32_t device, int64_t bytes) {
+  int64_t rounded;
+  const int k = class_of(bytes, &rounded);
+  if (keeps()) {
+    kept[device][k].push_back(block);
+    count[device].cached += rounded;
+  } else {
+    (void)cudaFree(block);
+  }
 }
 
 void mt_device_free(void *block, int32_t device, int64_t bytes) {
@@ -124,12 +152,52 @@ void mt_device_free(void *block, int32_t device, int64_t bytes) {
   std::lock_guard<std::mutex> hold(lock);
   count[device].live -= bytes;
   count[device].blocks--;
-  if (keeps()) {
-    kept[device][k].push_back(block);
-    count[device].cached += rounded;
+  const auto of = owner.empty() ? owner.end() : owner.find(block);
+  if (of != owner.end()) {
+    of->second->unused[k].push_back(block);
+    count[device].pooled += rounded;
+  } else if (pools[device]) {
+    pools[device]->held.push_back({block, bytes});
+    count[device].pooled += rounded;
   } else {
-    (void)cudaFree(block);
+    keep_or_free(block, device, bytes);
   }
+}
+
+// ---- blocks of graphs ---------------------------------------------------------------------------------------------------
+
+void mt_pool_begin(int32_t device, mt_graph_pool *pool) {
+  std::lock_guard<std::mutex> hold(lock);
+  pools[device] = pool;
+}
+
+void mt_pool_end(int32_t device) {
+  std::lock_guard<std::mutex> hold(lock);
+  pools[device] = NULL;
+}
+
+// What is queued may still use the blocks: their next users come after it.
+void mt_pool_release(int32_t device, mt_graph_pool *pool) {
+  std::lock_guard<std::mutex> hold(lock);
+  for (auto &entry : pool->unused) {
+    for (void *block : entry.second) {
+      const int64_t bytes = size_of_class(entry.first);
+      count[device].pooled -= bytes;
+      keep_or_free(block, device, bytes);
+    }
+  }
+  for (auto &entry : pool->held) {
+    int64_t rounded;
+    (void)class_of(entry.second, &rounded);
+    count[device].pooled -= rounded;
+    keep_or_free(entry.first, device, entry.second);
+  }
+  for (auto entry = owner.begin(); entry != owner.end();) {
+    entry = entry->second == pool ? owner.erase(entry) : std::next(entry);
+  }
+  pool->unused.clear();
+  pool->held.clear();
+  pool->reserved = 0;
 }
 
 // ---- what core/runtime.h and device.h ask ------------------------------------------------------------------------------
@@ -143,7 +211,7 @@ extern "C" double mt_device_memory(int32_t number, int32_t what) {
   switch (what) {
     case MT_DEVICE_LIVE: return (double)c->live;
     case MT_DEVICE_PEAK: return (double)c->peak;
-    case MT_DEVICE_CACHED: return (double)c->cached;
+    case MT_DEVICE_CACHED: return (double)(c->cached + c->pooled);
     default: return (double)c->blocks;
   }
 }

@@ -1,6 +1,7 @@
 // optim: see core/optim.h. core/optim.c makes lists and numbers for both libraries; here one launch updates up to 60 tensors, and the
 // update of an element is the text of core/optim_rows.h, so both devices give the same bits.
 #include "exact.cuh"
+#include "graph.cuh"
 #include "row.cuh"
 
 extern "C" {
@@ -21,12 +22,15 @@ typedef struct optim_entry {
 
 typedef struct optim_work {
   optim_numbers numbers;
+  const optim_numbers *at;   // where the numbers are instead; NULL: here
+  const unsigned long long *bad;   // mt_optim_guard; NULL: not asked for
   int64_t count, pieces;
   optim_entry entry[MT_ENTRIES];
 } optim_work;
 
 static_assert(sizeof(adan_numbers) <= sizeof(optim_numbers) && sizeof(adam_numbers) <= sizeof(optim_numbers) &&
               sizeof(sgd_numbers) <= sizeof(optim_numbers) && sizeof(rmsprop_numbers) <= sizeof(optim_numbers), "numbers");
+static_assert(sizeof(optim_numbers) <= MT_GRAPH_NUMBERS, "a graph's slot holds the numbers");
 static_assert(sizeof(optim_work) <= 4096, "a launch takes 4 KB of arguments");
 
 // The tensor that a piece belongs to.
@@ -64,6 +68,10 @@ MT_DEVICE int entry_of(const optim_work &w, int64_t piece) {
 // Tensors whose operands lie alike and without gaps. Four elements in flight per thread.
 template <typename U> static __global__ void update_dense(const __grid_constant__ optim_work w) {
   typedef typename U::type T;
+  const optim_numbers *numbers = w.at ? w.at : &w.numbers;
+  if (w.bad && *w.bad != MT_NONE_BAD) {
+    return;
+  }
   for (int64_t piece = blockIdx.x; piece < w.pieces; piece += gridDim.x) {
     const optim_entry &e = w.entry[entry_of(w, piece)];
     const int64_t begin = (piece - e.first) * PIECE, end = MT_MIN(begin + PIECE, e.numel);
@@ -79,17 +87,22 @@ template <typename U> static __global__ void update_dense(const __grid_constant_
       for (int k = 0; k < MT_OPERANDS; k++) {
         q[k] = base[k] + i * (int64_t)sizeof(T);
       }
-      U::run(q, &w.numbers);
+      U::run(q, numbers);
     }
   }
 }
 
 // One tensor of any strides.
-template <typename U> static __global__ void update_strided(const mt_walk walk, const __grid_constant__ optim_numbers numbers) {
+template <typename U> static __global__ void update_strided(const mt_walk walk, const __grid_constant__ optim_numbers own,
+                                                              const optim_numbers *at, const unsigned long long *bad) {
+  const optim_numbers *numbers = at ? at : &own;
+  if (bad && *bad != MT_NONE_BAD) {
+    return;
+  }
   MT_EACH(i, walk.numel) {
     char *q[MT_OPERANDS];
     mt_walk_at(q, walk, i);
-    U::run(q, &numbers);
+    U::run(q, numbers);
   }
 }
 
@@ -98,14 +111,16 @@ template <typename U> static int launch_dense(mt_device *device, const optim_wor
   return MT_OK;
 }
 
-template <typename U> static int launch_strided(mt_device *device, const mt_walk *walk, const optim_numbers *numbers) {
-  MT_LAUNCH(device, update_strided<U>, mt_grid(device, walk->numel), MT_BLOCK, 0, *walk, *numbers);
+template <typename U> static int launch_strided(mt_device *device, const mt_walk *walk, const optim_numbers *numbers,
+                                                const optim_numbers *at, const unsigned long long *bad) {
+  MT_LAUNCH(device, update_strided<U>, mt_grid(device, walk->numel), MT_BLOCK, 0, *walk, *numbers, at, bad);
   return MT_OK;
 }
 
 typedef struct update_functions {
   int (*dense)(mt_device *, const optim_work *);
-  int (*strided)(mt_device *, const mt_walk *, const optim_numbers *);
+  int (*strided)(mt_device *, const mt_walk *, const optim_numbers *, const optim_numbers *,
+                 const unsigned long long *);
 } update_functions;
 
 #define FUNCTIONS(name)                                                            \
@@ -141,14 +156,41 @@ static void add_entry(optim_work *w, const mt_optim_list *list, int64_t i) {
   w->pieces += (e->numel + PIECE - 1) / PIECE;
 }
 
-static int update_one(mt_device *device, const mt_optim_list *list, int64_t i, int32_t kind, const optim_numbers *numbers) {
+// Where the numbers of a launch are: at `fixed`, else as a graph has it; the updates of optimisers obey mt_optim_guard.
+typedef struct update_how {
+  int32_t kind;
+  const optim_numbers *fixed;
+  const unsigned long long *bad;
+} update_how;
+
+static int numbers_of(const optim_numbers **at, bool *renewed, mt_device *device, const update_how *how, const optim_numbers *numbers) {
+  const void *found = how->fixed;
+  *renewed = false;
+  if (how->fixed == NULL) {
+    MT_TRY(mt_graph_numbers(&found, renewed, device, numbers, sizeof *numbers));
+  }
+  *at = (const optim_numbers *)found;
+  return MT_OK;
+}
+
+static int update_one(mt_device *device, const mt_optim_list *list, int64_t i, const update_how *how, const optim_numbers *numbers) {
   const mt_tensor *t[MT_OPERANDS];
+  const optim_numbers *at;
   mt_walk walk;
+  bool renewed;
   for (int32_t k = 0; k < MT_OPERANDS; k++) {
     t[k] = k < list->operands && list->tensors[k] ? list->tensors[k][i] : list->tensors[0][i];
   }
   MT_TRY(mt_walk_plan(&walk, MT_OPERANDS, t));
-  return functions[kind][t[0]->dtype == MT_FLOAT64].strided(device, &walk, numbers);
+  MT_TRY(numbers_of(&at, &renewed, device, how, numbers));
+  return renewed ? MT_OK : functions[how->kind][t[0]->dtype == MT_FLOAT64].strided(device, &walk, numbers, at, how->bad);
+}
+
+static int update_portion(mt_device *device, optim_work *w, const update_how *how, int32_t exact) {
+  bool renewed;
+  MT_TRY(numbers_of(&w->at, &renewed, device, how, &w->numbers));
+  w->bad = how->bad;
+  return renewed ? MT_OK : functions[how->kind][exact].dense(device, w);
 }
 
 static int check_devices(const mt_optim_list *list) {
@@ -163,15 +205,8 @@ static int check_devices(const mt_optim_list *list) {
   return MT_OK;
 }
 
-int mt_optim_rows(const mt_optim_list *list, int32_t kind, const void *numbers, int64_t size) {
-  mt_device *device;
+static int update_all(mt_device *device, const mt_optim_list *list, const update_how *how, const void *numbers, int64_t size) {
   optim_work w;
-  MT_TRY(mt_optim_check(list));
-  if (list->count == 0) {
-    return MT_OK;
-  }
-  MT_TRY(check_devices(list));
-  MT_TRY(mt_enter(&device, list->tensors[0][0]));
   for (int32_t exact = 0; exact < 2; exact++) {
     memset(&w, 0, sizeof w);
     for (int64_t i = 0; i <= list->count; i++) {
@@ -183,21 +218,33 @@ int mt_optim_rows(const mt_optim_list *list, int32_t kind, const void *numbers, 
       optim_numbers own;
       memset(&own, 0, sizeof own);
       if (!last) {
-        memcpy(&own, (const char *)numbers + i * size, (size_t)sizes[kind]);
+        memcpy(&own, (const char *)numbers + i * size, (size_t)sizes[how->kind]);
       }
       if (w.count > 0 && (last || w.count == MT_ENTRIES || memcmp(&own, &w.numbers, sizeof own) != 0)) {
-        MT_TRY(functions[kind][exact].dense(device, &w));
+        MT_TRY(update_portion(device, &w, how, exact));
         memset(&w, 0, sizeof w);
       }
       if (!last && is_dense(list, i)) {
         w.numbers = own;
         add_entry(&w, list, i);
       } else if (!last) {
-        MT_TRY(update_one(device, list, i, kind, &own));
+        MT_TRY(update_one(device, list, i, how, &own));
       }
     }
   }
   return MT_OK;
+}
+
+int mt_optim_rows(const mt_optim_list *list, int32_t kind, const void *numbers, int64_t size) {
+  mt_device *device;
+  MT_TRY(mt_optim_check(list));
+  if (list->count == 0) {
+    return MT_OK;
+  }
+  MT_TRY(check_devices(list));
+  MT_TRY(mt_enter(&device, list->tensors[0][0]));
+  const update_how how = {kind, NULL, kind <= MT_OPTIM_ADAN ? device->bad : NULL};
+  return update_all(device, list, &how, numbers, size);
 }
 
 // ---- norms and looks --------------------------------------------------------------------------------------------------------
@@ -224,12 +271,20 @@ template <typename T> static __global__ void norm_pieces(double *of_piece, const
   }
 }
 
-// One block.
-static __global__ void norm_all(double *norm, const double *of_piece, int64_t pieces, double p) {
+// One block. The norm, and the factor that brings it to `limit`.
+static __global__ void norm_all(double *norm, scale_numbers *scale, const double *of_piece, int64_t pieces, double p, double limit) {
   const mt_block_team team(pieces);
   const double all = isinf(p) ? team.largest(0.0, [&](int64_t i) { return of_piece[i]; }) : mt_exact_sum(of_piece, pieces, 1);
   if (threadIdx.x == 0) {
-    *norm = all;
+    const double value = isinf(p) || p == 1 ? all : p == 2 ? sqrt(all) : pow(all, 1 / p), factor = limit / (value + 1e-6);
+    *norm = value;
+    scale->factor = factor >= 1 ? 1 : factor;
+  }
+}
+
+static __global__ void record_gradient(const unsigned long long *bad, mt_fault *fault, int32_t site) {
+  if (*bad != MT_NONE_BAD) {
+    mt_record(fault, site, (int64_t)*bad, 0, 0, MT_FAULT_GRADIENT);
   }
 }
 
@@ -272,8 +327,8 @@ struct plain_list {
   }
 };
 
-// Calls launch(w, exact, pieces before) for the list in portions.
-template <typename F> static int each_portion(const plain_list &plain, const F &launch) {
+// Calls launch(w, exact, pieces before) for the list in portions; numbers: what to call the tensors (NULL: 1, 2, ...).
+template <typename F> static int each_portion(const plain_list &plain, const double *numbers, const F &launch) {
   optim_work w;
   int64_t before = 0;
   for (int32_t exact = 0; exact < 2; exact++) {
@@ -291,7 +346,7 @@ template <typename F> static int each_portion(const plain_list &plain, const F &
       if (!last) {
         optim_entry *e = &w.entry[w.count++];
         e->at[0] = (char *)plain.data[i]->data;
-        e->at[1] = (char *)(uintptr_t)(i + 1);
+        e->at[1] = (char *)(uintptr_t)(numbers ? (int64_t)numbers[i] : i + 1);
         e->numel = plain.data[i]->numel;
         e->first = w.pieces;
         w.pieces += (e->numel + PIECE - 1) / PIECE;
@@ -301,57 +356,100 @@ template <typename F> static int each_portion(const plain_list &plain, const F &
   return MT_OK;
 }
 
-extern "C" int mt_optim_norm(double *norm, int64_t count, mt_tensor *const *gradients, double p) {
-  mt_device *device;
+static mt_optim_list list_of(const char *op, int64_t count, mt_tensor *const *tensors, const char *name) {
   mt_optim_list list;
-  mt_scratch block;
-  plain_list plain;
-  int64_t pieces = 0;
   memset(&list, 0, sizeof list);
-  list.op = "grad_norm";
+  list.op = op;
   list.count = count;
   list.operands = 1;
-  list.tensors[0] = gradients;
-  list.names[0] = "gradient";
+  list.tensors[0] = tensors;
+  list.names[0] = name;
+  return list;
+}
+
+// *out = the norm and then the scale_numbers of a non-empty list, on the device.
+static int find_norm(mt_scratch *block, double **out, mt_device **device, const mt_optim_list *list, double p, double limit) {
+  plain_list plain;
+  int64_t pieces = 0;
+  MT_TRY(check_devices(list));
+  MT_TRY(mt_enter(device, list->tensors[0][0]));
+  MT_TRY(plain.take(list));
+  for (int64_t i = 0; i < list->count; i++) {
+    pieces += (list->tensors[0][i]->numel + PIECE - 1) / PIECE;
+  }
+  MT_TRY(block->take(*device, pieces + 2 + (int64_t)(sizeof(optim_numbers) / sizeof(double)), sizeof(double)));
+  double *of_piece = (double *)block->data;
+  *out = of_piece + pieces;
+  MT_TRY(each_portion(plain, NULL, [&](const optim_work &w, int32_t exact, int64_t before) -> int {
+    if (exact) {
+      MT_LAUNCH(*device, norm_pieces<double>, mt_grid(*device, w.pieces, 1), MT_SLOTS, 0, of_piece + before, w, p);
+    } else {
+      MT_LAUNCH(*device, norm_pieces<float>, mt_grid(*device, w.pieces, 1), MT_SLOTS, 0, of_piece + before, w, p);
+    }
+    return MT_OK;
+  }));
+  MT_LAUNCH(*device, norm_all, 1, MT_SLOTS, 0, *out, (scale_numbers *)(*out + 1), (const double *)of_piece, pieces, p, limit);
+  return MT_OK;
+}
+
+extern "C" int mt_optim_norm(double *norm, int64_t count, mt_tensor *const *gradients, double p) {
+  mt_device *device;
+  mt_scratch block;
+  double *found;
+  const mt_optim_list list = list_of("grad_norm", count, gradients, "gradient");
   MT_TRY(mt_optim_check_norm(p));
   MT_TRY(mt_optim_check(&list));
   *norm = 0;
   if (count == 0) {
     return MT_OK;
   }
-  MT_TRY(check_devices(&list));
-  MT_TRY(mt_enter(&device, gradients[0]));
-  MT_TRY(plain.take(&list));
-  for (int64_t i = 0; i < count; i++) {
-    pieces += (gradients[i]->numel + PIECE - 1) / PIECE;
+  MT_TRY(find_norm(&block, &found, &device, &list, p, 0));
+  return mt_copy_to_host("grad_norm", device, norm, found, (int64_t)sizeof *norm);
+}
+
+extern "C" int mt_optim_clip_norm(mt_tensor *norm, int64_t count, mt_tensor *const *gradients, double limit, double p) {
+  mt_device *device;
+  mt_scratch block;
+  double *found;
+  mt_optim_list list = list_of("clip_grad_norm_", count, gradients, "gradient");
+  list.writes = 1;
+  const scale_numbers unused = {1};
+  MT_TRY(mt_optim_check_norm(p));
+  MT_TRY(mt_optim_check_clip_norm(norm, limit));
+  MT_TRY(mt_optim_check(&list));
+  if (count == 0) {
+    return mt_tensor_fill(norm, 0);
   }
-  MT_TRY(block.take(device, pieces + 1, sizeof(double)));
-  double *of_piece = (double *)block.data, all = 0;
-  MT_TRY(each_portion(plain, [&](const optim_work &w, int32_t exact, int64_t before) -> int {
+  const mt_tensor *const t[] = {norm};
+  MT_TRY(mt_check_together(list.op, gradients[0], 1, t));
+  MT_TRY(find_norm(&block, &found, &device, &list, p, limit));
+  MT_CUDA(cudaMemcpyAsync(norm->data, found, sizeof *found, cudaMemcpyDeviceToDevice, device->stream));
+  if (isinf(limit)) {
+    return MT_OK;
+  }
+  const update_how how = {MT_OPTIM_SCALE, (const optim_numbers *)(found + 1), NULL};
+  return update_all(device, &list, &how, &unused, 0);
+}
+
+// *number = the smallest number of a tensor that holds NaN or infinity.
+static int look_at(mt_device *device, unsigned long long *number, const mt_optim_list *list, const double *numbers) {
+  plain_list plain;
+  MT_TRY(plain.take(list));
+  return each_portion(plain, numbers, [&](const optim_work &w, int32_t exact, int64_t before) -> int {
+    (void)before;
     if (exact) {
-      MT_LAUNCH(device, norm_pieces<double>, mt_grid(device, w.pieces, 1), MT_SLOTS, 0, of_piece + before, w, p);
+      MT_LAUNCH(device, find_non_finite<double>, mt_grid(device, w.pieces, 1), MT_BLOCK, 0, number, w);
     } else {
-      MT_LAUNCH(device, norm_pieces<float>, mt_grid(device, w.pieces, 1), MT_SLOTS, 0, of_piece + before, w, p);
+      MT_LAUNCH(device, find_non_finite<float>, mt_grid(device, w.pieces, 1), MT_BLOCK, 0, number, w);
     }
     return MT_OK;
-  }));
-  MT_LAUNCH(device, norm_all, 1, MT_SLOTS, 0, of_piece + pieces, (const double *)of_piece, pieces, p);
-  MT_TRY(mt_copy_to_host(device, &all, of_piece + pieces, (int64_t)sizeof all));
-  *norm = isinf(p) || p == 1 ? all : p == 2 ? sqrt(all) : pow(all, 1 / p);
-  return MT_OK;
+  });
 }
 
 extern "C" int mt_optim_non_finite(int64_t *first, int64_t count, mt_tensor *const *tensors) {
   mt_device *device;
-  mt_optim_list list;
   mt_scratch block;
-  plain_list plain;
-  memset(&list, 0, sizeof list);
-  list.op = "has_non_finite";
-  list.count = count;
-  list.operands = 1;
-  list.tensors[0] = tensors;
-  list.names[0] = "tensor";
+  const mt_optim_list list = list_of("has_non_finite", count, tensors, "tensor");
   MT_TRY(mt_optim_check(&list));
   *first = 0;
   if (count == 0) {
@@ -359,20 +457,27 @@ extern "C" int mt_optim_non_finite(int64_t *first, int64_t count, mt_tensor *con
   }
   MT_TRY(check_devices(&list));
   MT_TRY(mt_enter(&device, tensors[0]));
-  MT_TRY(plain.take(&list));
   MT_TRY(block.take(device, 1, sizeof(int64_t)));
   unsigned long long *found = (unsigned long long *)block.data, number = 0;
-  MT_CUDA(cudaMemsetAsync(found, 0x7F, sizeof *found, device->stream));  // larger than any count
-  MT_TRY(each_portion(plain, [&](const optim_work &w, int32_t exact, int64_t before) -> int {
-    (void)before;
-    if (exact) {
-      MT_LAUNCH(device, find_non_finite<double>, mt_grid(device, w.pieces, 1), MT_BLOCK, 0, found, w);
-    } else {
-      MT_LAUNCH(device, find_non_finite<float>, mt_grid(device, w.pieces, 1), MT_BLOCK, 0, found, w);
-    }
+  MT_CUDA(cudaMemsetAsync(found, 0x7F, sizeof *found, device->stream));
+  MT_TRY(look_at(device, found, &list, NULL));
+  MT_TRY(mt_copy_to_host(list.op, device, &number, found, (int64_t)sizeof number));
+  *first = number == MT_NONE_BAD ? 0 : (int64_t)number;
+  return MT_OK;
+}
+
+extern "C" int mt_optim_guard(int64_t *first, int64_t count, mt_tensor *const *tensors, const double *numbers) {
+  mt_device *device;
+  const mt_optim_list list = list_of("step", count, tensors, "gradient");
+  MT_TRY(mt_optim_check(&list));
+  *first = 0;
+  if (count == 0) {
     return MT_OK;
-  }));
-  MT_TRY(mt_copy_to_host(device, &number, found, (int64_t)sizeof number));
-  *first = number <= (unsigned long long)count ? (int64_t)number : 0;
+  }
+  MT_TRY(check_devices(&list));
+  MT_TRY(mt_enter(&device, tensors[0]));
+  MT_TRY(mt_poll("step", device));
+  MT_TRY(look_at(device, device->bad, &list, numbers));
+  MT_LAUNCH(device, record_gradient, 1, 1, 0, (const unsigned long long *)device->bad, device->fault, mt_fault_site("step"));
   return MT_OK;
 }

@@ -1,5 +1,5 @@
 // random: see core/random.h. Blocks of Philox and their transforms are the text of core/philox.h, so the CPU's bits come out.
-#include "common.cuh"
+#include "graph.cuh"
 
 extern "C" {
 #include "../core/philox.h"
@@ -76,8 +76,9 @@ struct coins {
 };
 
 template <typename E>
-static __global__ void fill_blocks(typename E::type *y, int64_t numel, const mt_random random, int64_t first_block, int64_t blocks,
+static __global__ void fill_blocks(typename E::type *y, int64_t numel, const mt_draw numbers, int64_t first_block, int64_t blocks,
                                    const E emit) {
+  const mt_random random = mt_drawn(numbers);
   MT_EACH(b, blocks) {
     uint32_t words[4];
     typename E::type values[E::each];
@@ -93,8 +94,9 @@ static __global__ void fill_blocks(typename E::type *y, int64_t numel, const mt_
 }
 
 // Fills t in row-major order; another memory format takes the way over a copy.
-template <typename E> static int fill(mt_tensor *t, const mt_random *random, const E emit) {
+template <typename E> static int fill(const char *op, mt_tensor *t, const mt_random *random, const E emit) {
   mt_device *device;
+  mt_draw numbers;
   if (t->numel == 0) {
     return MT_OK;
   }
@@ -102,14 +104,15 @@ template <typename E> static int fill(mt_tensor *t, const mt_random *random, con
     mt_tensor *plain;
     MT_TRY(mt_enter(&device, t));
     MT_TRY(mt_plain_like(&plain, t));
-    int status = fill(plain, random, emit);
+    int status = fill(op, plain, random, emit);
     status = status == MT_OK ? mt_tensor_copy(t, plain) : status;
     mt_tensor_release(plain);
     return status;
   }
   const int64_t first = random->first / E::each, blocks = (random->first + t->numel - 1) / E::each - first + 1;
   MT_TRY(mt_enter(&device, t));
-  MT_LAUNCH(device, fill_blocks<E>, mt_grid(device, blocks), MT_BLOCK, 0, (typename E::type *)t->data, t->numel, *random, first,
+  MT_TRY(mt_draw_of(&numbers, op, device, random));
+  MT_LAUNCH(device, fill_blocks<E>, mt_grid(device, blocks), MT_BLOCK, 0, (typename E::type *)t->data, t->numel, numbers, first,
             blocks, emit);
   return MT_OK;
 }
@@ -117,24 +120,26 @@ template <typename E> static int fill(mt_tensor *t, const mt_random *random, con
 extern "C" int mt_random_uniform(mt_tensor *t, const mt_random *random, double low, double high) {
   MT_TRY(mt_random_check_uniform(t, random, low, high));
   if (t->dtype == MT_FLOAT32) {
-    return fill(t, random, uniform_f32{(float)low, (float)(high - low), (float)high});
+    return fill("uniform", t, random, uniform_f32{(float)low, (float)(high - low), (float)high});
   }
-  return fill(t, random, uniform_f64{low, high - low, high});
+  return fill("uniform", t, random, uniform_f64{low, high - low, high});
 }
 
 extern "C" int mt_random_normal(mt_tensor *t, const mt_random *random, double mean, double std) {
   MT_TRY(mt_random_check_normal(t, random, mean, std));
-  return t->dtype == MT_FLOAT32 ? fill(t, random, normal_f32{mean, std}) : fill(t, random, normal_f64{mean, std});
+  return t->dtype == MT_FLOAT32 ? fill("normal", t, random, normal_f32{mean, std})
+                                : fill("normal", t, random, normal_f64{mean, std});
 }
 
 extern "C" int mt_random_bernoulli(mt_tensor *t, const mt_random *random, double p) {
   MT_TRY(mt_random_check_bernoulli(t, random, p));
-  return fill(t, random, coins{(uint64_t)(p * 0x1p32)});
+  return fill("bernoulli", t, random, coins{(uint64_t)(p * 0x1p32)});
 }
 
 // ---- whole numbers ----------------------------------------------------------------------------------------------------------
 
-static __global__ void draw(int64_t *y, int64_t numel, const mt_random random, uint64_t low, uint64_t span) {
+static __global__ void draw(int64_t *y, int64_t numel, const mt_draw numbers, uint64_t low, uint64_t span) {
+  const mt_random random = mt_drawn(numbers);
   MT_EACH(i, numel) {
     uint32_t words[4];
     const int64_t element = random.first + i;
@@ -145,12 +150,14 @@ static __global__ void draw(int64_t *y, int64_t numel, const mt_random random, u
 
 extern "C" int mt_random_integers(mt_tensor *t, const mt_random *random, int64_t low, int64_t high) {
   mt_device *device;
+  mt_draw numbers;
   MT_TRY(mt_random_check_integers(t, random, low, high));
   if (t->numel == 0) {
     return MT_OK;
   }
   MT_TRY(mt_enter(&device, t));
-  MT_LAUNCH(device, draw, mt_grid(device, t->numel), MT_BLOCK, 0, (int64_t *)t->data, t->numel, *random, (uint64_t)low,
+  MT_TRY(mt_draw_of(&numbers, "integers", device, random));
+  MT_LAUNCH(device, draw, mt_grid(device, t->numel), MT_BLOCK, 0, (int64_t *)t->data, t->numel, numbers, (uint64_t)low,
             (uint64_t)high - (uint64_t)low + 1);
   return MT_OK;
 }
@@ -173,7 +180,7 @@ extern "C" int mt_random_permutation(mt_tensor *t, const mt_random *random) {
     order[i] = order[j];
     order[j] = i + 1;
   }
-  const int status = t->numel > 0 ? mt_copy_to_device(device, t->data, order, t->numel * (int64_t)sizeof *order) : MT_OK;
+  const int status = t->numel > 0 ? mt_copy_to_device("randperm", device, t->data, order, t->numel * (int64_t)sizeof *order) : MT_OK;
   mt_free(order);
   return status;
 }

@@ -245,5 +245,5 @@ extern "C" int mt_sort_unique(mt_tensor *values, mt_tensor *inverse, mt_tensor *
               inverse ? inverse->stride[0] : 0, counts ? (int64_t *)counts->data : (int64_t *)NULL, counts ? counts->stride[0] : 0,
               (const mt_item *)sorted, (const int64_t *)start, (const int64_t *)found, n);
   }
-  return mt_copy_to_host(device, count, found, (int64_t)sizeof *count);
+  return mt_copy_to_host("unique", device, count, found, (int64_t)sizeof *count);
 }

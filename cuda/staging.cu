@@ -60,8 +60,12 @@ static int send_small(staging *s, mt_device *device, void *to, const void *from,
   return MT_OK;
 }
 
-int mt_copy_to_device(mt_device *device, void *to, const void *from, int64_t bytes) {
+int mt_copy_to_device(const char *op, mt_device *device, void *to, const void *from, int64_t bytes) {
   staging *s;
+  if (device->capture) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: brings values from the host, which would be the same at every launch of the graph; make the "
+                                      "tensor outside the function and write it with copy_ before a step", op);
+  }
   if (bytes > HALF && is_pinned(from)) {
     MT_CUDA(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyHostToDevice, device->stream));
     MT_CUDA(cudaStreamSynchronize(device->stream));  // the caller may change it
@@ -82,11 +86,12 @@ int mt_copy_to_device(mt_device *device, void *to, const void *from, int64_t byt
   return MT_OK;
 }
 
-int mt_copy_to_host(mt_device *device, void *to, const void *from, int64_t bytes) {
+int mt_copy_to_host(const char *op, mt_device *device, void *to, const void *from, int64_t bytes) {
   staging *s;
+  MT_TRY(mt_check_may_wait(op, device));
   if (bytes > HALF && is_pinned(to)) {
     MT_CUDA(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyDeviceToHost, device->stream));
-    return mt_wait(device);
+    return mt_wait(op, device);
   }
   {
     std::lock_guard<std::mutex> hold(lock);
@@ -104,5 +109,5 @@ int mt_copy_to_host(mt_device *device, void *to, const void *from, int64_t bytes
       }
     }
   }
-  return mt_wait(device);
+  return mt_wait(op, device);
 }

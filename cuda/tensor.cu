@@ -132,10 +132,10 @@ static int to_device(mt_tensor *dst, const mt_tensor *src) {
     return to_device(dst, &plain);
   }
   if (dst->dtype == src->dtype && is_solid(dst) && same_strides(dst, src)) {
-    return mt_copy_to_device(device, dst->data, src->data, bytes);
+    return mt_copy_to_device("copy", device, dst->data, src->data, bytes);
   }
   MT_TRY(scratch.take(device, bytes));
-  MT_TRY(mt_copy_to_device(device, scratch.data, src->data, bytes));
+  MT_TRY(mt_copy_to_device("copy", device, scratch.data, src->data, bytes));
   const mt_tensor arrived = header(src, scratch.data, &there, dst->storage->device, src->dtype, src->stride);
   return convert(dst, &arrived);
 }
@@ -156,12 +156,12 @@ static int to_host(mt_tensor *dst, const mt_tensor *src) {
     return move_on_host(dst, &plain);
   }
   if (dst->dtype == src->dtype && is_solid(src) && same_strides(dst, src)) {
-    return mt_copy_to_host(device, dst->data, src->data, bytes);
+    return mt_copy_to_host("copy", device, dst->data, src->data, bytes);
   }
   MT_TRY(scratch.take(device, bytes));
   mt_tensor leaving = header(dst, scratch.data, &there, src->storage->device, dst->dtype, dst->stride);
   MT_TRY(convert(&leaving, src));
-  return mt_copy_to_host(device, dst->data, scratch.data, bytes);
+  return mt_copy_to_host("copy", device, dst->data, scratch.data, bytes);
 }
 
 // ---- between devices --------------------------------------------------------------------------------------------------------
@@ -187,6 +187,8 @@ static int across(mt_tensor *dst, const mt_tensor *src) {
   MT_TRY(mt_enter(&to, dst));
   MT_TRY(arriving.take(to, bytes));
   MT_TRY(mt_enter(&from, src));
+  MT_TRY(mt_check_may_wait("copy", to));
+  MT_TRY(mt_check_may_wait("copy", from));
   MT_TRY(leaving.take(from, bytes));
   mt_tensor packed = header(src, leaving.data, &there, from->number, dst->dtype, NULL);
   MT_TRY(convert(&packed, src));
@@ -321,7 +323,7 @@ extern "C" int mt_tensor_same_bits(int32_t *result, const mt_tensor *a, const mt
   } else {
     MT_LAUNCH(device, differ<uint8_t>, grid, MT_BLOCK, 0, walk, (int32_t *)flag.data);
   }
-  MT_TRY(mt_copy_to_host(device, &found, flag.data, (int64_t)sizeof found));
+  MT_TRY(mt_copy_to_host("equal", device, &found, flag.data, (int64_t)sizeof found));
   *result = found == 0;
   return MT_OK;
 }

@@ -161,28 +161,27 @@ local function accuracy(logits) return 100 * logits:argmax(2):eq(test_set.tensor
 local loader = data.Loader(train_set, { batch_size = config.batch, shuffle = true, seed = config.seed })
 local optimizer = torch.optim.Adam(net:parameters(), { lr = 2e-3 })
 local schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * loader:length())
-local means = train.means()
+local means, watch = train.means(), train.watch(options.resume and options.out)     -- the last good checkpoint
 
 -- All that a checkpoint restores, and what it remembers.
 local run = { model = net, optimizer = optimizer, schedule = schedule, loader = loader, means = means, config = config, step = 0 }
 if options.resume then run.step = try(train.checkpoint.load, options.out, run).step end
-local saved = options.resume and options.out        -- the last good checkpoint
 local function save()
+  watch:flush()
   train.checkpoint.save(options.out, run)
-  saved = options.out
-  return saved
+  watch.keeper = options.out
+  return options.out
 end
 
--- One step; the loss is checked before a weight changes.
+-- One step; the loss is checked before a weight changes (on a device some steps later: nothing waits there).
 local function train_on(batch, step)
   local logits = classify(batch, CANVASES[1])
   local label = batch.label:to(device)
   local loss, hits = F.cross_entropy(logits, label, { metric = true })
   optimizer:zero_grad()
   loss:backward()
-  means:add({ loss = train.check_loss(loss, step, saved), accuracy = 100 * hits:item() / label:numel() })
-  local norm = torch.optim.clip_grad_norm_(net:parameters(), math.huge)      -- only measured
-  train.check_loss(norm, step, saved, "gradient's norm")
+  means:add({ loss = watch:check(loss:detach(), step), accuracy = hits:double() * 100 / label:numel() })
+  watch:check(torch.optim.grad_norm(net:parameters(), { as_tensor = true }), step, "gradient's norm")
   optimizer:step()
   schedule:step()
 end

@@ -57,19 +57,19 @@ local function valid_loader(c, tokens, device)
   return data.Loader(data.NextTokenDataset(tokens, length, { stride = length }):to(device), { batch_size = 8 })
 end
 
--- The mean loss of a batch in nats per token, how many tokens it is of, and of how many the model's first choice is right.
+-- The mean loss of a batch in nats per token, how many tokens it is of, and of how many the model's first choice is right (a tensor).
 local function loss_of(model, batch)
   if batch.target:dim() == 1 then
     -- The logits, 200 MB with the vocabulary of GPT-2, are nobody else's: their gradient takes their place.
     local loss, hits = F.cross_entropy(model(batch.sequence, batch.lengths), batch.target, { metric = true, inplace = true })
-    return loss, batch.target:numel(), hits:item()
+    return loss, batch.target:numel(), hits
   end
   local mask = torch.mask.wrap(batch.mask)
   if mask:all_valid() then mask = nil end
   local logits = model(batch.sequence, mask)
   local tokens = mask and mask:coverage() * batch.target:numel() or batch.target:numel()
   local loss, hits = F.cross_entropy(logits:transpose(2, 3), batch.target, { mask = mask, metric = true })
-  return loss, tokens, hits:item()
+  return loss, tokens, hits
 end
 training.loss_of = loss_of
 
@@ -124,7 +124,7 @@ function training.new(c, corpus, device)
   local optimizer = Optimizer(parameters, { lr = c.lr, weight_decay = c.weight_decay,
     betas = { 0.9, c.model == 'window' and 0.999 or 0.99 } })
   local run = { config = c, model = model, parameters = parameters, step = 0, best = math.huge, seconds = 0, validated = 0,
-    valid = valid_loader(c, corpus.valid, device) }
+    valid = valid_loader(c, corpus.valid, device), watch = train.watch() }
   run.state = { model = model, optimizer = optimizer, scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(c)),
     loader = train_loader(c, corpus.train, device), means = train.means() }
   return run
@@ -138,19 +138,22 @@ function training.fields(run)
 end
 
 --- training.step(run, batch, folder) -> loss, percentage of tokens foreseen. A loss or a gradient that is NaN or infinite: an error,
--- before any weight has changed.
+-- before any weight has changed. On a device both results stay there and the error comes some steps later, so that nobody waits.
 function training.step(run, batch, folder)
   local optimizer = run.state.optimizer
   optimizer:zero_grad()
   local loss, tokens, hits = loss_of(run.model, batch)
-  local value = train.check_loss(loss, run.step + 1, folder)
+  run.watch.keeper = folder
+  local value = run.watch:check(loss:detach(), run.step + 1)
   loss:backward()
   local clip = run.config.clip > 0 and run.config.clip or math.huge
-  train.check_loss(torch.optim.clip_grad_norm_(run.parameters, clip), run.step + 1, folder, "gradient's norm")
+  local norm = torch.optim.clip_grad_norm_(run.parameters, clip, { as_tensor = loss.device ~= 'cpu' })
+  run.watch:check(norm, run.step + 1, "gradient's norm")
   optimizer:step()
   run.state.scheduler:step()
   run.step = run.step + 1
-  return value, 100 * hits / tokens
+  if loss.device == 'cpu' then return value, 100 * hits:item() / tokens end
+  return value, hits:double() * 100 / tokens
 end
 
 --- training.profile(run) -> where the time of a training step goes (torch.profile). The run is not good for training afterwards.
@@ -168,6 +171,7 @@ function training.run(run, o)
   local started, before = wall(), run.seconds
   local bar = o.bars:add('Train', c.steps, { unit = 'step', initial = run.step })
   local function save(is_best)
+    run.watch:flush()
     run.seconds = before + wall() - started
     o.folder:save(training.fields(run), is_best)
     return o.folder:path 'last'

@@ -137,7 +137,7 @@ function cuda.pinned(shape, opts)
   local code = Tensor.dtype_code[Tensor.check_dtype('pinned', opts.dtype)]
   if type(shape) ~= 'table' then fail('pinned: size: expected a table of sizes, got %s', native.show(shape)) end
   check(K.mt_device_pinned(out_pointer, code, #shape, native.sizes('pinned', 'size', shape)))
-  return Tensor.adopt(ffi.gc(out_pointer[0], K.mt_tensor_release))
+  return Tensor.adopt(out_pointer[0], K.mt_tensor_release)
 end
 
 -- ---- events --------------------------------------------------------------------------------------------------
@@ -189,5 +189,11 @@ function Event:elapsed_time(later)
   check(self.K.mt_device_event_elapsed(out_double, self._c, later._c))
   return out_double[0]
 end
+
+-- ---- graphs --------------------------------------------------------------------------------------------------
+
+--- cuda.graph, cuda.CUDAGraph: cuda/graph.lua.
+local graphs = require 'masked_torch.cuda.graph'
+cuda.graph, cuda.CUDAGraph = graphs.graph, graphs.CUDAGraph
 
 return cuda

@@ -36,7 +36,7 @@ local function convert(x, dtype)
 end
 
 local function new(fields)
-  fields.cache, fields.dense = {}, {}
+  fields.cache, fields.dense, fields.capture = {}, {}, native.capture
   return setmetatable(fields, Mask)
 end
 
@@ -183,8 +183,14 @@ end
 
 -- ---- the dense tensor ------------------------------------------------------------------------------------------
 
--- What was derived from a tensor that has changed in place since is forgotten.
+-- What was derived from a tensor that has changed in place since is forgotten; so is, in a graph that is being captured
+-- (torch.cuda.graph) and after it, what was derived elsewhere: a graph derives it at every launch, in memory of its own.
 local function refresh(m)
+  if m.capture ~= native.capture then
+    m.capture = native.capture
+    if m.original and not Tensor.floating[m.original.dtype] and m.original.dtype ~= 'bool' then m.origin = convert(m.original, 'bool') end
+    m.cache, m.dense, m.summary, m.scanned = {}, {}, nil, nil
+  end
   if m.original and Tensor.version(m.original) ~= m.version then
     m.version = Tensor.version(m.original)
     if not Tensor.floating[m.original.dtype] and m.original.dtype ~= 'bool' then
@@ -262,26 +268,47 @@ end
 function methods.dim(m) return #m.shape end
 
 -- What kernels want to know of the mask, position by position, in one pass over it (mt_mask_kinds): { kinds, valid = tensors
--- (N or 1, 1, *S), valid nil where it is true everywhere; zeros, ones, equal, mixed = positions of each kind; all_ones }.
+-- (N or 1, 1, *S), valid nil where it is true everywhere; zeros, ones, equal, mixed = positions of each kind; all_ones, unknown }.
+-- unknown: a mask on a device whose counts nobody has waited for, so every kind may occur. exact: wait (not possible in a graph).
 local counts = ffi.new('int64_t[4]')
-local function scan(m)
+local function scan(m, exact)
   refresh(m)
-  if not m.scanned then
+  if not m.scanned or exact and m.scanned.unknown and not native.capture then
     local t = m:compact(m.kind == 'tensor' and m.origin.dtype or 'bool')
     local shape = shape_of(t)
     shape[2] = 1
     local valid = Tensor.empty('mask', shape, 'bool', m.device)
     local kinds = Tensor.empty('mask', shape, 'uint8', m.device)
-    check(t.K.mt_mask_kinds(valid._c, kinds._c, counts, t._c))
-    local zeros, equal, mixed = tonumber(counts[0]), tonumber(counts[2]), tonumber(counts[3])
+    local full = m.kind == 'full'
+    local unknown = m.device ~= 'cpu' and not full and not (exact and not native.capture)
+    check(t.K.mt_mask_kinds(valid._c, kinds._c, not unknown and not full and counts or nil, t._c))
+    local zeros, ones, equal, mixed = 1, 1, 1, 1
+    if full then
+      zeros, ones, equal, mixed = 0, valid:numel(), 0, 0
+    elseif not unknown then
+      zeros, ones, equal, mixed = tonumber(counts[0]), tonumber(counts[1]), tonumber(counts[2]), tonumber(counts[3])
+    end
     if zeros == 0 then
       valid:release()     -- its memory is still in the cache
       valid = nil
     end
-    m.scanned = { valid = valid, kinds = kinds, zeros = zeros, ones = tonumber(counts[1]), equal = equal, mixed = mixed,
-      all_ones = zeros + equal + mixed == 0 }
+    m.scanned = { valid = valid, kinds = kinds, zeros = zeros, ones = ones, equal = equal, mixed = mixed,
+      all_ones = zeros + equal + mixed == 0, unknown = unknown }
   end
   return m.scanned
+end
+
+local function summary(m)
+  refresh(m)
+  if not m.summary then
+    local t = m.kind == 'tensor' and m.origin or m:tensor('bool')
+    local valid = Tensor.empty('mask', { m.shape[1] }, 'float64', m.device)
+    local sum = Tensor.empty('mask', { m.shape[1] }, 'float64', m.device)
+    local all = ffi.new('int32_t[1]')
+    check(t.K.mt_mask_summary(valid._c, sum._c, all, t._c))
+    m.summary = { valid = valid:totable(), sum = sum:totable() }
+  end
+  return m.summary
 end
 
 --- m:valid() -> bool tensor (N or 1, 1, *S), contiguous, true where some channel is not 0: where there is work to do. nil where
@@ -315,7 +342,9 @@ function methods.to(m, device)
     moved.dense.bool = moved.dense.source
   end
   moved.scanned = { valid = s.valid and s.valid:to(there), kinds = s.kinds:to(there), zeros = s.zeros, ones = s.ones, equal = s.equal,
-    mixed = s.mixed, all_ones = s.all_ones }
+    mixed = s.mixed, all_ones = s.all_ones, unknown = s.unknown }
+  if m.device == 'cpu' then moved.summary = summary(m) end
+  moved.capture = native.capture
   return moved
 end
 
@@ -335,19 +364,6 @@ function methods.one_channel(m)
   return m:keep('one channel', one)
 end
 
-local function summary(m)
-  refresh(m)
-  if not m.summary then
-    local t = m.kind == 'tensor' and m.origin or m:tensor('bool')
-    local valid = Tensor.empty('mask', { m.shape[1] }, 'float64', m.device)
-    local sum = Tensor.empty('mask', { m.shape[1] }, 'float64', m.device)
-    local all = ffi.new('int32_t[1]')
-    check(t.K.mt_mask_summary(valid._c, sum._c, all, t._c))
-    m.summary = { valid = valid:totable(), sum = sum:totable() }
-  end
-  return m.summary
-end
-
 --- m:count() -> table: how many elements of each sample are valid (mask not 0); a one-channel mask counts positions.
 function methods.count(m) return { unpack(summary(m).valid) } end
 
@@ -359,23 +375,34 @@ function methods.coverage(m)
   return n == 0 and 1 or total / n
 end
 
---- m:all_valid(): true when every element is exactly 1, that is, when the mask changes nothing.
+--- m:all_valid(): true when every element is exactly 1, that is, when the mask changes nothing (false where that is not known, in
+-- a graph).
 function methods.all_valid(m)
   if m.kind == 'full' then return true end
-  return scan(m).all_ones
+  return scan(m, true).all_ones
 end
 
---- m:is_binary(): true when every element is 0 or 1.
-function methods.is_binary(m)
+--- m:known_full(): all_valid() as far as it is known without waiting for a device: what layers ask.
+function methods.known_full(m) return m.kind == 'full' or scan(m).all_ones end
+
+local function binary(m, exact)
   if m.kind ~= 'tensor' or m.origin.dtype == 'bool' then return true end
-  local s = scan(m)
+  local s = scan(m, exact)
+  if s.unknown then return false end
   if s.mixed == 0 then return s.equal == 0 end
+  if not exact and m.device ~= 'cpu' then return false end
   local all = summary(m)      -- positions whose channels differ
   for n, count in ipairs(all.valid) do
     if all.sum[n] ~= count then return false end
   end
   return true
 end
+
+--- m:is_binary(): true when every element is 0 or 1 (false where that is not known, in a graph).
+function methods.is_binary(m) return binary(m, true) end
+
+--- m:known_binary(): the same as far as it is known without waiting for a device.
+function methods.known_binary(m) return binary(m, false) end
 
 --- m:bool(), m:float(), m:double(): dense tensors; m:totable(): nested tables of numbers.
 function methods.bool(m) return m:tensor('bool') end

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <functional>
 #include <tuple>
 #include <type_traits>
 
@@ -50,12 +51,14 @@ typedef enum cudaError {
   cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101, cudaErrorNoKernelImageForDevice = 209,
   cudaErrorECCUncorrectable = 214, cudaErrorNotReady = 600, cudaErrorIllegalAddress = 700, cudaErrorLaunchTimeout = 702,
-  cudaErrorAssert = 710, cudaErrorHardwareStackError = 714, cudaErrorIllegalInstruction = 715, cudaErrorMisalignedAddress = 716,
+  cudaErrorStreamCaptureUnsupported = 900, cudaErrorIllegalState = 401, cudaErrorAssert = 710, cudaErrorHardwareStackError = 714, cudaErrorIllegalInstruction = 715, cudaErrorMisalignedAddress = 716,
   cudaErrorInvalidAddressSpace = 717, cudaErrorInvalidPc = 718, cudaErrorLaunchFailure = 719
 } cudaError_t;
 
 typedef struct mt_simulated_stream *cudaStream_t;
 typedef struct mt_simulated_event *cudaEvent_t;
+typedef struct mt_simulated_graph *cudaGraph_t, *cudaGraphExec_t;
+typedef enum { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed } cudaStreamCaptureMode;
 enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventDisableTiming = 2 };
 enum { cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
 typedef enum { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault } cudaMemcpyKind;
@@ -88,6 +91,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *, int);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *, unsigned);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
 cudaError_t cudaStreamDestroy(cudaStream_t);
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *, cudaGraph_t, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned flags = 0);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *, unsigned);
 cudaError_t cudaEventDestroy(cudaEvent_t);
@@ -113,6 +122,9 @@ void mt_simulator_run(const char *name, dim3 grid, dim3 block, size_t shared, vo
 // Complains when an argument holds the address of ordinary host memory. Structs with padding or floating point numbers, whose bytes
 // may look like anything, are passed over.
 void mt_simulator_argument(const char *name, const void *bytes, size_t count);
+// Whether `stream` (NULL: the one that kernels go to) is captured; keeps work for the launches of the graph.
+bool mt_simulator_captures(cudaStream_t stream);
+void mt_simulator_keep(std::function<void()> work);
 void *mt_simulator_shared(void);
 int mt_simulator_damaged(void);
 
@@ -126,10 +138,15 @@ void mt_simulator_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3
     ((std::has_unique_object_representations_v<std::decay_t<decltype(argument)>> ?
       mt_simulator_argument(name, &argument, sizeof argument) : void()), ...);
   }, l.arguments);
-  mt_simulator_run(name, grid, block, shared, [](void *context) {
+  void (*const run)(void *) = [](void *context) {
     launch *self = (launch *)context;
     std::apply(self->kernel, self->arguments);
-  }, &l);
+  };
+  if (mt_simulator_captures(NULL)) {
+    mt_simulator_keep([=]() mutable { mt_simulator_run(name, grid, block, shared, run, &l); });
+  } else {
+    mt_simulator_run(name, grid, block, shared, run, &l);
+  }
 }
 
 // ---- threads of a block together ------------------------------------------------------------------------------------------------

@@ -178,7 +178,52 @@ static bool inside_a_block(const void *p, size_t bytes) {
   return after != blocks.begin() && (--after, (const char *)p + bytes <= after->first + after->second.bytes);
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+// ---- graphs: what a captured stream is given is kept and run by every launch ---------------------------------------------------------
+
+struct mt_simulated_graph {
+  std::vector<std::function<void()>> work;
+};
+static mt_simulated_graph *captured;
+static cudaStream_t captured_stream;
+
+bool mt_simulator_captures(cudaStream_t stream) { return captured && (stream == NULL || stream == captured_stream); }
+void mt_simulator_keep(std::function<void()> work) { captured->work.push_back(std::move(work)); }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (captured || stream == NULL) return fail(cudaErrorIllegalState);
+  captured = new mt_simulated_graph();
+  captured_stream = stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+  *graph = NULL;
+  if (captured == NULL || stream != captured_stream) return fail(cudaErrorIllegalState);
+  *graph = captured;
+  captured = NULL;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *run, cudaGraph_t graph, unsigned long long) {
+  *run = new mt_simulated_graph(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t run, cudaStream_t) {
+  if (captured) return fail(cudaErrorStreamCaptureUnsupported);
+  for (auto &work : run->work) work();
+  return last_error;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { delete graph; return cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t run) { delete run; return cudaSuccess; }
+
+// What a capture does not allow.
+static cudaError_t check_not_captured(cudaStream_t stream) {
+  return captured && stream == captured_stream ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (captured && stream == captured_stream) {
+    mt_simulator_keep([=] { (void)cudaMemcpyAsync(to, from, bytes, kind, NULL); });
+    return cudaSuccess;
+  }
   opened now;
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
@@ -192,7 +237,11 @@ cudaError_t cudaMemcpyPeerAsync(void *to, int, const void *from, int, size_t byt
   return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, NULL);
 }
 
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+  if (captured && stream == captured_stream) {
+    mt_simulator_keep([=] { (void)cudaMemsetAsync(to, value, bytes, NULL); });
+    return cudaSuccess;
+  }
   opened now;
   if (!inside_a_block(to, bytes)) return fail(cudaErrorInvalidValue);
   memset(to, value, bytes);
@@ -244,7 +293,7 @@ cudaError_t cudaSetDevice(int n) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int *n) { *n = device_now; return cudaSuccess; }
-cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize(void) { return captured ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int) {
   switch (what) {
     case cudaDevAttrMultiProcessorCount: *value = 1; break;
@@ -264,12 +313,16 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) { *s = new mt_simulated_stream(); return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return check_not_captured(stream); }
 cudaError_t cudaStreamDestroy(cudaStream_t s) { delete s; return cudaSuccess; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) { *e = new mt_simulated_event(); return cudaSuccess; }
 cudaError_t cudaEventDestroy(cudaEvent_t e) { delete e; return cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) { clock_gettime(CLOCK_MONOTONIC, &e->at); return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream) {
+  if (check_not_captured(stream) != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+  clock_gettime(CLOCK_MONOTONIC, &e->at);
+  return cudaSuccess;
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b) {

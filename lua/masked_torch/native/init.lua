@@ -160,6 +160,9 @@ end
 native.keep_interrupt = false
 native.leave = os.exit
 
+-- The graph whose work is being captured (cuda.lua); nil: none. What Lua knows of values on a device does not hold there.
+native.capture = nil
+
 local observer
 
 --- native.observe(handler): handler(message) sees the stack of an error before native.protected unwinds it; nil: nobody looks.

@@ -247,7 +247,7 @@ local function transposed_mask(self, mask, y, opts)
     key[#key + 1] = table.concat(list, ',')
   end
   return mask:derived(table.concat(key, ' '), function()
-    if mask:all_valid() then return masks.full({ mask:size(1), 1, unpack(sizes) }, { device = y.device }) end
+    if mask:known_full() then return masks.full({ mask:size(1), 1, unpack(sizes) }, { device = y.device }) end
     local m = mask:compact(y.dtype)
     if m:size(2) > 1 then m = m:amax(2, { keepdim = true }) end
     if self.mask_rule == 'grow' then
@@ -294,11 +294,11 @@ for dims = 1, 3 do
     opts.output_padding = self.output_padding
     if mask ~= nil then
       mask = masks.of(name, mask, x)
-      if not mask:all_valid() then x = x:select_valid(mask) end
+      if not mask:known_full() then x = x:select_valid(mask) end
     end
     local y = F['conv_transpose' .. dims .. 'd'](x, self.weight, self.bias, opts)
     if mask == nil then return y, nil end
-    local full = mask:all_valid()
+    local full = mask:known_full()
     mask = transposed_mask(self, mask, y, opts)
     if not full then y = y:apply_mask(mask) end
     return y, mask

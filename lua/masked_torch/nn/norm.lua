@@ -122,11 +122,12 @@ Running.lazy_size = { position = 1, field = 'num_features', input = function(sel
   return native.integer(name_of(self), 'num_features', x:size(2), 1)
 end, state = { weight = length_of, running_mean = length_of } }
 
--- Batch statistics: the weight of this batch in the running ones, and how many batches that makes.
+-- Batch statistics: the weight of this batch in the running ones. Reading the count waits for a device; only the cumulative mean
+-- needs it.
 local function momentum_of(self)
+  if self.momentum ~= 'cumulative' then return self.momentum end
   local count = self.num_batches_tracked and self.num_batches_tracked:item() + 1 or 0
-  if self.momentum == 'cumulative' then return count > 0 and 1 / count or 0, count end
-  return self.momentum, count
+  return count > 0 and 1 / count or 0
 end
 
 function Running:forward(x, mask, activation, negative_slope)
@@ -136,11 +137,10 @@ function Running:forward(x, mask, activation, negative_slope)
   mask = Mask.of(name_of(self), mask, x)
   local track = self.track_running_stats
   local use_batch = self.training or not track
-  local momentum, count = 0, 0
-  if self.training and track then momentum, count = momentum_of(self) end
+  local momentum = self.training and track and momentum_of(self) or 0
   local y = self:normalise(x, use_batch, not use_batch or self.training and track, momentum, own{ mask = mask,
     activation = activation, negative_slope = negative_slope })
-  if self.training and track then fill(self.num_batches_tracked, count) end
+  if self.training and track and self.num_batches_tracked then self.num_batches_tracked:add_(1) end
   return y, mask
 end
 

@@ -22,22 +22,41 @@ local function norm_of(gradients, p)
   return out_double[0]
 end
 
---- grad_norm(parameters, {norm_type = 2}) -> (sum of |g|^p over all elements of all gradients)^(1/p), a Lua number. math.huge:
--- the largest |g|. Accumulated in double in a fixed order.
-function clip.grad_norm(parameters, opts)
-  opts = options.parse('grad_norm', { norm_type = 2 }, opts)
-  return (norm_of(list.gradients('grad_norm', parameters), norm_type_of('grad_norm', opts.norm_type)))
+-- The norm as a tensor where the gradients are; they are brought to `limit`.
+local function norm_tensor(op, gradients, limit, p)
+  local norm = Tensor.empty(op, {}, 'float64', gradients[1] and gradients[1].device or 'cpu')
+  check(norm.K.mt_optim_clip_norm(norm._c, #gradients, list.pointers(gradients), limit, p), op)
+  if limit < math.huge then
+    for _, g in ipairs(gradients) do Tensor.bump(g) end
+  end
+  return norm
 end
 
---- clip_grad_norm_(parameters, max_norm, {norm_type = 2, error_if_nonfinite = false}): multiplies all gradients in place by
--- max_norm / (norm + 1e-6) where that is below 1. Returns the norm before (Pascanu, Mikolov, Bengio, 2013).
+--- grad_norm(parameters, {norm_type = 2, as_tensor = false}) -> (sum of |g|^p over all elements of all gradients)^(1/p), a Lua number.
+-- math.huge: the largest |g|. Accumulated in double in a fixed order. as_tensor: a float64 tensor where the gradients are, so that
+-- nobody waits for a device.
+function clip.grad_norm(parameters, opts)
+  opts = options.parse('grad_norm', { norm_type = 2, as_tensor = false }, opts)
+  local gradients, p = list.gradients('grad_norm', parameters), norm_type_of('grad_norm', opts.norm_type)
+  if opts.as_tensor then return (norm_tensor('grad_norm', gradients, math.huge, p)) end
+  return (norm_of(gradients, p))
+end
+
+--- clip_grad_norm_(parameters, max_norm, {norm_type = 2, error_if_nonfinite = false, as_tensor = false}): multiplies all gradients in place
+-- by max_norm / (norm + 1e-6) where that is below 1. Returns the norm before (Pascanu, Mikolov, Bengio, 2013): a number, or as_tensor, a
+-- float64 tensor where the gradients are; then nobody waits for a device.
 function clip.clip_grad_norm_(parameters, max_norm, opts)
   local op = 'clip_grad_norm_'
-  opts = options.parse(op, { norm_type = 2, error_if_nonfinite = false }, opts)
+  opts = options.parse(op, { norm_type = 2, error_if_nonfinite = false, as_tensor = false }, opts)
   native.number(op, 'max_norm', max_norm)
   if not (max_norm >= 0) then fail('%s: max_norm: expected a number of at least 0, got %s', op, tostring(max_norm)) end
   local gradients = list.gradients(op, parameters)
-  local norm = norm_of(gradients, norm_type_of(op, opts.norm_type))
+  local p = norm_type_of(op, opts.norm_type)
+  if opts.as_tensor then
+    if opts.error_if_nonfinite then fail('%s: error_if_nonfinite reads the norm; it cannot stand beside as_tensor', op) end
+    return (norm_tensor(op, gradients, max_norm, p))
+  end
+  local norm = norm_of(gradients, p)
   if opts.error_if_nonfinite and norm - norm ~= 0 then
     fail('%s: the norm of the gradients is %s; nothing was changed', op, tostring(norm))
   end

@@ -184,6 +184,24 @@ local function gather(self, op, group, first)
   return batch
 end
 
+-- In a graph (torch.cuda.graph) nothing is updated yet: every launch counts a step and takes the numbers that this makes, and the learning
+-- rate of that time.
+local function renew_with_launches(self, group, batch, first, update)
+  local op, graph = name_of(self), native.capture
+  if batch.parameters[1].device ~= graph.device then
+    fail('%s: the parameters are on %s, the graph that is being captured is one of %s', op, batch.parameters[1].device, graph.device)
+  end
+  graph:renew_with(first, function()
+    self.check_options(op, group)
+    for n, state in ipairs(batch.states) do
+      if self.state[batch.numbers[n]] ~= state then
+        fail('%s: the state is another one than when the step was captured (load_state_dict); capture it again', op)
+      end
+    end
+    update()
+  end)
+end
+
 local function run(self, group, batch)
   local count = #batch.parameters
   local lists = { parameters = list.pointers(batch.parameters), gradients = list.pointers(batch.gradients) }
@@ -193,23 +211,48 @@ local function run(self, group, batch)
     lists[name] = list.pointers(tensors)
   end
   local step = doubles(count)
-  for n = 1, count do step[n - 1] = batch.states[n].step + 1 end
-  self.update(batch.parameters[1].K, group, count, lists, step)
-  for n = 1, count do
-    batch.states[n].step = batch.states[n].step + 1
-    Tensor.bump(batch.parameters[n])
+  local function compute()
+    for n = 1, count do step[n - 1] = batch.states[n].step + 1 end
+    self.update(batch.parameters[1].K, group, count, lists, step)
+  end
+  local function update()
+    compute()
+    for n = 1, count do
+      batch.states[n].step = batch.states[n].step + 1
+      Tensor.bump(batch.parameters[n])
+    end
+  end
+  if not native.capture then return update() end
+  local first = native.capture:slots()
+  compute()
+  renew_with_launches(self, group, batch, first, update)
+end
+
+-- An error when a gradient is not finite. On a device nobody waits for the answer: updates there change nothing from such a gradient
+-- on, and the error comes with a later step or the next value that is read.
+local function guard(op, batch)
+  local count = #batch.gradients
+  if count == 0 then return end
+  local numbers = doubles(count, batch.numbers)
+  check(batch.gradients[1].K.mt_optim_guard(out_a, count, list.pointers(batch.gradients), numbers), op)
+  local bad = tonumber(out_a[0])
+  if bad > 0 then
+    fail("%s: the gradient of parameter %d %s holds NaN or infinity; nothing was changed (on_nonfinite = 'skip' leaves such steps " ..
+      "out, 'ignore' does not look)", op, batch.numbers[bad], Tensor.shape_text(batch.parameters[bad]))
   end
 end
 
 -- True when the step may go on.
 local function gradients_are_fine(self, op, batches)
   if self.on_nonfinite == 'ignore' then return true end
+  if native.capture and self.on_nonfinite == 'skip' then
+    fail("%s: on_nonfinite = 'skip' waits for the device, which a function inside torch.cuda.graph cannot do; 'error' and 'ignore' can", op)
+  end
   for _, batch in ipairs(batches) do
-    local bad = first_non_finite(batch.gradients)
-    if bad and self.on_nonfinite == 'skip' then return false end
-    if bad then
-      fail("%s: the gradient of parameter %d %s holds NaN or infinity; nothing was changed (on_nonfinite = 'skip' leaves such steps " ..
-        "out, 'ignore' does not look)", op, batch.numbers[bad], Tensor.shape_text(batch.parameters[bad]))
+    if self.on_nonfinite == 'skip' then
+      if first_non_finite(batch.gradients) then return false end
+    else
+      guard(op, batch)
     end
   end
   return true
@@ -217,7 +260,8 @@ end
 
 --- opt:step([closure]): one update of all parameters that have a gradient, in place. A closure computes the loss and calls
 -- backward; it runs first. Returns the closure's result (nil without one) and whether the step was made (false: left out by
--- on_nonfinite = 'skip'). Everything is checked before the first parameter changes.
+-- on_nonfinite = 'skip'). Everything is checked before the first parameter changes. On a device a gradient that is not finite is an error
+-- of a later step or of the next value that is read, and no parameter has changed since; the host never waits.
 function Optimizer:step(closure)
   local op = name_of(self)
   local loss

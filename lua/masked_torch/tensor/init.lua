@@ -51,9 +51,9 @@ local function adopt(K, device)
     requires_grad = false, born = born }, Tensor)
 end
 
---- A CPU tensor of a handle whose finalizer is set (torch.cuda.pinned).
-function Tensor.adopt(c)
-  return setmetatable({ _c = c, K = C, dtype = DTYPES[c.dtype], device = 'cpu', requires_grad = false, born = born }, Tensor)
+--- A CPU tensor of a handle that another library made and `free` ends (torch.cuda.pinned).
+function Tensor.adopt(c, free)
+  return setmetatable({ _c = gc(c, free), free_handle = free, K = C, dtype = DTYPES[c.dtype], device = 'cpu', requires_grad = false, born = born }, Tensor)
 end
 
 --- Tensors made from now on get this mark (autograd/backward.lua).
@@ -253,7 +253,8 @@ function methods.release(x)
     x._c = released
     x.grad, x.grad_fn = nil, nil
     ffi.gc(c, nil)
-    x.K.mt_tensor_release(c)
+    local free = rawget(x, 'free_handle') or x.K.mt_tensor_release
+    free(c)
   end
 end
 
@@ -343,7 +344,7 @@ function methods.item(x)
   if x._c.numel ~= 1 then
     fail('item: expected a tensor with one element, got %s', Tensor.shape_text(x))
   end
-  check(x.K.mt_tensor_read(out_double, x._c))
+  check(x.K.mt_tensor_read(out_double, x._c), native.capture and 'item')
   if x.dtype == 'bool' then return out_double[0] ~= 0 end
   return out_double[0]
 end
@@ -354,7 +355,7 @@ end
 function methods.totable(x)
   Tensor.check('totable', 'input', x)
   local values = ffi.new('double[?]', math.max(1, x:numel()))
-  check(x.K.mt_tensor_read(values, x._c))
+  check(x.K.mt_tensor_read(values, x._c), native.capture and 'totable')
   local shape, next_value, bool = shape_of(x), 0, x.dtype == 'bool'
   local function build(d)
     if d > #shape then

@@ -5,6 +5,7 @@
 --     train.checkpoint             save, load, last, best   train.guard         Ctrl-C finishes the step, saves, ends
 --     train.tensorboard            event files              train.csv, train.jsonl   tables of numbers
 --     train.steps                  for step, batch in ...   train.check_loss    a loss that is not finite stops the run
+--                                                      train.watch         the same, without waiting for a device
 --     train.count                  parameters and MACs      train.manifest      what ran where, as JSON
 --     train.profile                where the time goes (also torch.profile)
 --     train.device                 where --device says to run
@@ -13,7 +14,7 @@
 local functions = {
   progress = 'progress', bar = 'progress', log = 'log', logger = 'log', means = 'means', epoch_lines = 'means',
   guard = 'guard', interrupt = 'guard', quit_on_interrupt = 'guard', command = 'guard',
-  csv = 'table_log', jsonl = 'table_log', steps = 'loop', check_loss = 'loop',
+  csv = 'table_log', jsonl = 'table_log', steps = 'loop', check_loss = 'loop', watch = 'loop',
   count = 'count', device = 'device', manifest = 'manifest', profile = 'profile',
 }
 local modules = { checkpoint = true, tensorboard = true, terminal = true, wire = true }

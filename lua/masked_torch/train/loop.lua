@@ -9,8 +9,10 @@
 -- --> 4	1	1
 -- --> 5	2	2
 
+local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local Pending = require 'masked_torch.train.pending'
 local Tensor = require 'masked_torch.tensor'
 
 local fail = native.fail
@@ -90,4 +92,27 @@ local function check_loss(loss, step, keeper, what)
   fail('train: the %s is %s at step %s%s', what or 'loss', text, tostring(step), advice)
 end
 
-return { steps = steps, check_loss = check_loss }
+local Watch = class('Watch')
+
+--- torch.train.watch([keeper], [{every = 16}]): check_loss for a loop that does not wait for a device. watch:check(loss, step, [what]):
+-- a number, or a tensor on the CPU, is checked at once and returned as a number. A tensor on a device is returned as it is; what it
+-- holds is read when `every` of them have come together, with the others, or at watch:flush(): the error comes later, but names the
+-- step. The weights are still good then: an optimiser on a device changes nothing from the first bad gradient on.
+function Watch:__init(keeper, opts)
+  opts = options.parse('watch', { every = 16 }, opts)
+  self.keeper = keeper
+  self.pending = Pending(native.integer('watch', 'every', opts.every, 1), function(note, value)
+    check_loss(value, note.step, self.keeper, note.what)
+  end)
+end
+
+function Watch:check(loss, step, what)
+  if not (Tensor.is_tensor(loss) and loss.device ~= 'cpu') then return (check_loss(loss, step, self.keeper, what)) end
+  self.pending:add({ step = step, what = what }, loss)
+  return loss
+end
+
+--- watch:flush(): reads and checks what has come so far.
+function Watch:flush() self.pending:flush() end
+
+return { steps = steps, check_loss = check_loss, watch = Watch }

@@ -2,6 +2,7 @@
 
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'
+local Pending = require 'masked_torch.train.pending'
 local Tensor = require 'masked_torch.tensor'
 
 local fail = native.fail
@@ -9,11 +10,16 @@ local fail = native.fail
 local Means = class('Means')
 
 --- torch.train.means(): means:add({loss = 1.9, error = 0.4}, [weight = 1]); means:get() -> {loss =, error =}.
--- The mean of each name over everything added since the last reset, weighted (by the size of the batch, say).
-function Means:__init() self:reset() end
+-- The mean of each name over everything added since the last reset, weighted (by the size of the batch, say). Values on a device are
+-- copied there and read together, when a mean is asked for: adding never waits.
+function Means:__init()
+  self.pending = Pending(256, function(note, value) self:count(note.name, value, note.weight) end)
+  self:reset()
+end
 
 --- means:reset(): forgets everything.
 function Means:reset()
+  self.pending:clear()
   self.order, self.mean, self.total = {}, {}, {}
   return self
 end
@@ -35,19 +41,28 @@ function Means:add(values, weight)
     self.order[#self.order + 1], self.mean[name], self.total[name] = name, 0, 0
   end
   for name, value in pairs(values) do
-    if Tensor.is_tensor(value) then value = value:item() end
-    native.number('means', name, value)
-    local total = self.total[name] + weight
-    if weight > 0 then
-      self.mean[name] = self.mean[name] + (value - self.mean[name]) * (weight / total)
-      self.total[name] = total
+    if self.pending:holds(value) then
+      if not Tensor.is_tensor(value) then native.number('means', name, value) end
+      self.pending:add({ name = name, weight = weight }, value)
+    else
+      if Tensor.is_tensor(value) then value = value:item() end
+      self:count(name, native.number('means', name, value), weight)
     end
   end
   return self
 end
 
+function Means:count(name, value, weight)
+  local total = self.total[name] + weight
+  if weight > 0 then
+    self.mean[name] = self.mean[name] + (value - self.mean[name]) * (weight / total)
+    self.total[name] = total
+  end
+end
+
 --- means:get([name]): one mean, or all in a new table. NaN where nothing was added.
 function Means:get(name)
+  self.pending:flush()
   if name then return self.total[name] and self.total[name] > 0 and self.mean[name] or 0 / 0 end
   local all = {}
   for _, key in ipairs(self.order) do all[key] = self:get(key) end
@@ -59,6 +74,7 @@ function Means:names() return { unpack(self.order) } end
 
 --- means:state_dict(), means:load_state_dict(state): for checkpoints in the middle of an epoch.
 function Means:state_dict()
+  self.pending:flush()
   local state = { names = self:names(), mean = {}, total = {} }
   for i, name in ipairs(self.order) do state.mean[i], state.total[i] = self.mean[name], self.total[name] end
   return state

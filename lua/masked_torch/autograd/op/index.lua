@@ -334,7 +334,7 @@ end)
 
 local function selected(x, mask)
   local count = ffi.new('int64_t[1]')
-  check(x.K.mt_index_count(count, mask._c))
+  check(x.K.mt_index_count(count, mask._c), native.capture and 'masked_select (x[mask])')
   local y = Tensor.empty('masked_select', { tonumber(count[0]) }, x.dtype, x.device)
   check(x.K.mt_index_masked_select(y._c, x._c, mask._c))
   return y

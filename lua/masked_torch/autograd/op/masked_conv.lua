@@ -284,7 +284,7 @@ end
 -- Without a hole and without a border to correct, the operator is the plain convolution.
 local function is_plain(mask, opts, inside, touching)
   if opts.compat and mask then return false end
-  if mask and not mask:all_valid() then return false end
+  if mask and not mask:known_full() then return false end
   local at_centre = opts.rule == 'keep' or opts.rule == 'centre'
   if mask and not (at_centre and stays_full(opts, inside) or not at_centre and touching) then return false end
   local looks_outside = opts.reweight ~= 'none' or (opts.rule ~= 'keep' and opts.rule ~= 'centre' and opts.rule ~= 'grow')
@@ -318,7 +318,7 @@ local function make_plan(x, w, mask, frame, opts, alpha)
   if frame.inside == nil then complete(frame, opts) end
   local inside = frame.inside
   if is_plain(mask, opts, inside, frame.touching) then return plan, still_full(mask, frame, x) end
-  local given, full = mask, not mask or mask:all_valid()
+  local given, full = mask, not mask or mask:known_full()
   if not mask or full and not opts.compat and not (opts.rule == 'centre' and opts.eps > 0) then
     frame.full = frame.full or { 1, 1, unpack(frame.spatial) }
     mask = full_mask(frame.full, x.device)
@@ -330,7 +330,7 @@ local function make_plan(x, w, mask, frame, opts, alpha)
     confidence = nil }
   if opts.premask ~= 'none' and not full then
     plan.valid, plan.pass = base:valid(), opts.premask == 'values'
-    if c.dense:size(2) > 1 or opts.premask == 'multiply' and not base:is_binary() then
+    if c.dense:size(2) > 1 or opts.premask == 'multiply' and not base:known_binary() then
       plan.clear, plan.clear_kernel = c.dense, clear_kernels[opts.premask]
     end
   end
@@ -342,7 +342,7 @@ local function make_plan(x, w, mask, frame, opts, alpha)
   local result = output_mask(c)
   if opts.gate == 'mask' then
     plan.m, plan.active = result:compact(x.dtype), result:valid()
-    plan.soft = plan.m:size(2) > 1 or not result:is_binary()
+    plan.soft = plan.m:size(2) > 1 or not result:known_binary()
   end
   if per_channel and result.shape[2] == 1 and (rule_weighs[opts.rule] or opts.groups > 1) then
     result = result:expand(result:size(1), w:size(1))

@@ -26,8 +26,17 @@ function Generator:__init(seed, stream)
   self:manual_seed(seed == nil and 0 or seed)
 end
 
+-- A graph that is being captured (torch.cuda.graph) counts the calls of the default generator; its launches go on from where that
+-- stands.
+local function check_not_captured(op, generator)
+  if native.capture and generator == torch.default_generator then
+    fail('%s: not in a function inside torch.cuda.graph: its launches would not repeat it', op)
+  end
+end
+
 --- generator:manual_seed(seed): starts anew. Returns the generator.
 function Generator:manual_seed(seed)
+  check_not_captured('manual_seed', self)
   self.seed = native.integer('manual_seed', 'seed', seed, 0, 2 ^ 53)
   self.offset = 0
   return self
@@ -43,6 +52,7 @@ end
 
 --- generator:set_state(state): continues where get_state was called. Returns the generator.
 function Generator:set_state(state)
+  check_not_captured('set_state', self)
   state = options.parse('set_state', { seed = 0, stream = 0, offset = 0 }, state)
   self.seed = native.integer('set_state', 'seed', state.seed, 0, 2 ^ 53)
   self.stream = native.integer('set_state', 'stream', state.stream, 0, 2 ^ 20)
@@ -56,6 +66,9 @@ local call = ffi.new('mt_random')
 --- generator:next_call(first): the state of one call as the kernels take it, valid until the next; counts the offset up.
 -- first: the number of the first element, for a slice of a larger tensor (0).
 function Generator:next_call(first)
+  if native.capture and self ~= default then
+    fail('generator: in a function inside torch.cuda.graph only the default generator draws')
+  end
   call.seed, call.call, call.first = self.seed, self.stream * 2 ^ 32 + self.offset, first or 0
   self.offset = (self.offset + 1) % 2 ^ 32
   return call

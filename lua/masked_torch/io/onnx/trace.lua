@@ -60,6 +60,8 @@ function methods.known() return nil end
 function methods.keep(_, _, value) return value end
 function methods.all_valid() return false end
 function methods.is_binary() return false end
+function methods.known_full() return false end
+function methods.known_binary() return false end
 
 function methods.expand(v, ...)
   if #v.shape > 2 and select('#', ...) == 2 and type((...)) ~= 'table' then      -- mask:expand(N, C)
