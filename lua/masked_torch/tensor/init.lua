@@ -53,7 +53,8 @@ end
 
 --- A CPU tensor of a handle that another library made and `free` ends (torch.cuda.pinned).
 function Tensor.adopt(c, free)
-  return setmetatable({ _c = gc(c, free), free_handle = free, K = C, dtype = DTYPES[c.dtype], device = 'cpu', requires_grad = false, born = born }, Tensor)
+  return setmetatable({ _c = gc(c, free), free_handle = free, K = C, dtype = DTYPES[c.dtype],
+    device = 'cpu', requires_grad = false, born = born }, Tensor)
 end
 
 --- Tensors made from now on get this mark (autograd/backward.lua).
