@@ -88,10 +88,19 @@ static void FN(store)(const mt_gemm *g, REAL *c, const REAL *sums, int64_t ld, i
   }
 }
 
+// `count` rows, `row` apart, of an operand whose terms lie `col` apart: the slab's terms, in `calls` pieces.
+static fetch FN(fetch_of)(const slabs *s, const REAL *from, int64_t row, int64_t col, int64_t count, int64_t calls) {
+  const int64_t size = sizeof(REAL);
+  from += s->begin * col;
+  return col == 1 ? fetch_lines(from, count, row * size, s->terms * size, calls)
+       : row == 1 ? fetch_lines(from, s->terms, col * size, count * size, calls)
+                  : (fetch){.left = 0};
+}
+
 // Adds the slab to rows [i0, i0 + rows) and lanes [j0, j0 + lanes) of c. b: the slab's panels, `padded` lanes side by side, of
 // which these begin at j0 - origin.
 static void FN(multiply)(const slabs *s, REAL *sums, const REAL *a, const REAL *b, int64_t padded, int64_t origin, int64_t i0,
-                         int64_t rows, int64_t j0, int64_t lanes) {
+                         int64_t rows, int64_t j0, int64_t lanes, fetch *next) {
   const mt_gemm *g = s->g;
   const int32_t type = MT_TILE_TYPE(g->dtype);
   const int64_t strip = s->tile->rows;
@@ -120,6 +129,7 @@ static void FN(multiply)(const slabs *s, REAL *sums, const REAL *a, const REAL *
             }
           }
         }
+        fetch_some(next);
         if (s->pairs) {
           mt_tile_bf16((float *)sums + r * lanes + l, lanes, (const uint32_t *)(rows_of_a + r * kn), strip, (const uint32_t *)panel,
                        (kn + 1) / 2, MT_MIN(strip, rows - r), width);
@@ -149,6 +159,24 @@ static void FN(pack_task)(void *context, int64_t begin, int64_t end) {
   }
 }
 
+// The next unit's own part of an operand, fetched while this unit is multiplied. (Fetching the next slab of shared operands
+// gained nothing.)
+static fetch FN(plan_fetch)(const slabs *s, int64_t unit) {
+  const mt_gemm *g = s->g;
+  const int64_t calls = up(s->rows, s->tile->rows) * up(s->lanes, s->tile->lanes[MT_TILE_TYPE(g->dtype)]) * (s->last - s->first);
+  if (!s->share_a && unit + 1 < s->down) {
+    const int64_t i0 = (unit + 1) * s->rows;
+    const REAL *a = (const REAL *)g->a + g->offset[0] + i0 * g->a_row;
+    return FN(fetch_of)(s, a, g->a_row, g->a_col, MT_MIN(s->rows, g->m - i0), calls * s->across);
+  }
+  if (!s->share_b && !s->direct && unit + 1 < s->across) {
+    const int64_t j0 = (unit + 1) * s->lanes;
+    const REAL *b = (const REAL *)g->b + g->offset[1] + j0 * g->b_col;
+    return FN(fetch_of)(s, b, g->b_col, g->b_row, MT_MIN(s->lanes, g->n - j0), calls * s->down);
+  }
+  return (fetch){.left = 0};
+}
+
 static void FN(task)(void *context, int64_t begin, int64_t end) {
   slabs *s = context;
   const int32_t slot = claim(s);
@@ -159,6 +187,7 @@ static void FN(task)(void *context, int64_t begin, int64_t end) {
     const int64_t i_last = s->share_b ? i_first : s->down - 1;
     const int64_t j_first = s->share_a && s->share_b ? unit / s->down : s->share_b ? 0 : unit;
     const int64_t j_last = s->share_a ? j_first : s->across - 1;
+    fetch next = FN(plan_fetch)(s, unit);
     if (!s->share_a) {
       FN(pack_a)(s, own, i_first * s->rows, MT_MIN(s->rows, s->g->m - i_first * s->rows));
     }
@@ -170,7 +199,7 @@ static void FN(task)(void *context, int64_t begin, int64_t end) {
       for (int64_t i = i_first; i <= i_last; i++) {
         const REAL *a = s->share_a ? (REAL *)s->a + i * s->a_block : own, *b = s->share_b ? s->b : own;
         FN(multiply)(s, sums, a, b, s->share_b ? s->padded : lanes, s->share_b ? 0 : j0, i * s->rows,
-                     MT_MIN(s->rows, s->g->m - i * s->rows), j0, lanes);
+                     MT_MIN(s->rows, s->g->m - i * s->rows), j0, lanes, &next);
       }
     }
   }
@@ -235,10 +264,36 @@ static int32_t claim(slabs *s) {
 
 static void release(slabs *s, int32_t slot) { __atomic_clear(&s->busy[slot], __ATOMIC_RELEASE); }
 
+static int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+// ---- memory ahead -----------------------------------------------------------------------------------------------------------
+
+// Lines of memory still to be fetched, a few per call of a micro-kernel: laying out an operand would wait for most of them.
+typedef struct {
+  const char *at;              // the row of the next line
+  int64_t stride, per, inside; // bytes between rows, lines of a row, the next one within it
+  int64_t left, each;
+} fetch;
+
+static fetch fetch_lines(const void *from, int64_t rows, int64_t stride, int64_t bytes, int64_t calls) {
+  const int64_t per = bytes / 64 + 1;
+  return (fetch){from, stride, per, 0, rows * per, up(rows * per, calls)};
+}
+
+static inline void fetch_some(fetch *f) {
+  const int64_t count = MT_MIN(f->each, f->left);
+  for (int64_t i = 0; i < count; i++) {
+    __builtin_prefetch(f->at + f->inside * 64);
+    if (++f->inside == f->per) {
+      f->inside = 0;
+      f->at += f->stride;
+    }
+  }
+  f->left -= count;
+}
+
 #define MT_SOURCE "gemm_slab.c"
 #include "twice.h"
-
-static int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 // The most blocks that a slab may have: the more, the less often c is read and written.
 static int64_t slab_blocks(const slabs *s, int64_t size) {
@@ -315,6 +370,7 @@ int mt_gemm_slabs(const mt_gemm *g) {
     s.first = s.last;
     s.begin = block_begin(&s, s.first);
     s.last = MT_MIN(s.blocks, s.first + most);
+    s.terms = (s.last < s.blocks ? block_begin(&s, s.last) : g->k) - s.begin;
     status = run_slab(&s, little);
   }
   mt_free(s.scratch);
