@@ -69,9 +69,9 @@ describe('text', function()
   end)
 
   it('takes Shakespeare from the cache, and fetches it only when asked', function()
-    local original = (os.getenv('MASKED_TORCH_CACHE') or '') .. '/tiny_shakespeare.txt'
+    local original = (os.getenv('MASKED_TORCH_DATA') or '') .. '/tiny_shakespeare.txt'
     if not lfs.attributes(original) then
-      pending('set MASKED_TORCH_CACHE to a folder with tiny_shakespeare.txt to test this')
+      pending('set MASKED_TORCH_DATA to a folder with tiny_shakespeare.txt to test this')
       return
     end
     local tokens = data.Tokens.of_string(text.tiny_shakespeare())

@@ -6,10 +6,10 @@
 --
 -- Nothing goes to the network unless asked to ({fetch = true}), and what was fetched counts only when its checksum is right.
 
+local fetch = require 'masked_torch.data.fetch'
 local file = require 'masked_torch.io.file'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
-local sha256 = require 'masked_torch.io.sha256'
 local tokens = require 'masked_torch.data.tokens'
 
 local fail = native.fail
@@ -48,9 +48,6 @@ end
 
 local VERSES = 31102
 
--- 'text' with what a shell would change protected.
-local function quote(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
-
 --- text.kjv([{references = false}]): the King James Bible, a verse per line, from Debian's packages bible-kjv and bible-kjv-text
 -- (public domain, 4.1 MB of ASCII). references: keep "Ge1:1 " in front of each.
 function text.kjv(opts)
@@ -70,14 +67,8 @@ end
 
 -- ---- files of the network --------------------------------------------------------------------------------------------------
 
---- text.cache_folder(): $MASKED_TORCH_CACHE, or $XDG_CACHE_HOME/masked_torch, or ~/.cache/masked_torch.
-function text.cache_folder()
-  local own, xdg, home = os.getenv('MASKED_TORCH_CACHE'), os.getenv('XDG_CACHE_HOME'), os.getenv('HOME')
-  if own and own ~= '' then return own end
-  if xdg and xdg ~= '' then return xdg .. '/masked_torch' end
-  if home and home ~= '' then return home .. '/.cache/masked_torch' end
-  fail('text: no folder for the cache: set MASKED_TORCH_CACHE, or HOME')
-end
+--- text.cache_folder(): where fetched files lie: $MASKED_TORCH_DATA, or $XDG_CACHE_HOME/masked_torch, or ~/.cache/masked_torch.
+function text.cache_folder() return (fetch.folder 'text') end
 
 local SHAKESPEARE = {
   name = 'tiny_shakespeare.txt',
@@ -85,39 +76,6 @@ local SHAKESPEARE = {
   sha256 = '86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed',
   bytes = 1115394,
 }
-
-local function exists(path)
-  local f = io.open(path, 'rb')
-  if f then f:close() end
-  return f ~= nil
-end
-
-local function verified(op, path, source)
-  local content = file.read(op, path, LIMIT)
-  if #content ~= source.bytes or sha256(content) ~= source.sha256 then
-    fail('%s: %s is not the expected file (%d bytes, sha256 %s); expected %d bytes, sha256 %s; remove it and fetch it anew from %s',
-      op, path, #content, sha256(content), source.bytes, source.sha256, source.url)
-  end
-  return content
-end
-
--- Fetches to a name beside `path`, checks, and only then gives it its name.
-local function fetch(op, path, source)
-  file.make_folders(op, path)
-  local partial = ('%s.%d.part'):format(path, math.floor(os.time() % 1e6))
-  local status = os.execute(("curl --fail --silent --location --proto '=https' --max-time 120 --max-filesize %d -o %s %s 2>/dev/null")
-    :format(source.bytes, quote(partial), quote(source.url)))
-  if status ~= 0 and status ~= true then
-    os.remove(partial)
-    fail('%s: fetching %s failed (no network, or curl is missing: apt install curl); offline, place that file at %s', op, source.url,
-      path)
-  end
-  local ok, content = pcall(verified, op, partial, source)
-  os.remove(partial)
-  if not ok then error(content, 0) end
-  file.write(op, path, function(write) write(content) end)
-  return content
-end
 
 --- text.tiny_shakespeare([{fetch = false, folder = text.cache_folder()}]): 1.1 MB of Shakespeare (A. Karpathy's char-rnn), from the
 -- file tiny_shakespeare.txt of the folder. When it is not there it is fetched with curl if `fetch` says so; otherwise the error
@@ -127,8 +85,8 @@ function text.tiny_shakespeare(opts)
   opts = options.parse(op, { fetch = false, folder = options.none }, opts)
   if opts.folder ~= nil then file.check_path(op, opts.folder) end
   local path = (opts.folder or text.cache_folder()) .. '/' .. SHAKESPEARE.name
-  if exists(path) then return (verified(op, path, SHAKESPEARE)) end
-  if opts.fetch then return (fetch(op, path, SHAKESPEARE)) end
+  if fetch.exists(path) then return (fetch.verified(op, path, SHAKESPEARE)) end
+  if opts.fetch then return (fetch.get(op, path, SHAKESPEARE)) end
   fail('%s: %s is missing; ask for it with {fetch = true}, or place there the file %s', op, path, SHAKESPEARE.url)
 end
 

@@ -188,17 +188,10 @@ describe('tokenizer files', function()
     local source = scratch.file('{}', '-encoder.json'):gsub('encoder%.json$', '')
     assert.fails(function() gpt2_files.folder('gpt2', place, {}) end, place .. '/encoder.json is missing', '{fetch = true}')
     if os.execute('command -v curl >/dev/null') == 0 then
-      assert.fails(function() gpt2_files.folder('gpt2', place, { fetch = true, source = 'file://' .. source }) end, 'checksum differs')
+      assert.fails(function() gpt2_files.folder('gpt2', place, { fetch = true, source = 'file://' .. source }) end, 'is not the expected file (2 bytes')
       assert.fails(function() gpt2_files.folder('gpt2', place, { fetch = true, source = 'file:///no/' }) end, 'cannot be fetched',
         'place that file as ' .. place .. '/encoder.json')
     end
     assert.is_nil(io.open(place .. '/encoder.json'))
-  end)
-
-  it('have their digests by FIPS 180-4', function()
-    local sha256 = require 'masked_torch.data.tokenizer.sha256'
-    assert.equal('e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', sha256(''))
-    assert.equal('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', sha256('abc'))
-    assert.equal('cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0', sha256(('a'):rep(1e6)))
   end)
 end)

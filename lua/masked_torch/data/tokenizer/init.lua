@@ -30,8 +30,8 @@ tokenizer.characters = symbols.characters
 --- One token per byte: id = byte + 1.
 function tokenizer.bytes() return symbols.Bytes() end
 
---- GPT-2's encoding from encoder.json and vocab.bpe in `folder` (default: gpt2 in the cache folder, MASKED_TORCH_CACHE or
--- ~/.cache/masked_torch). {fetch = true} gets missing files with curl and checks them against their published digests.
+--- GPT-2's encoding from encoder.json and vocab.bpe in `folder` (default: gpt2 in the folder of fetched files,
+-- MASKED_TORCH_DATA or ~/.cache/masked_torch). {fetch = true} gets missing files with curl and checks them against their published digests.
 function tokenizer.gpt2(folder, opts)
   if type(folder) == 'table' and opts == nil then folder, opts = nil, folder end
   local o = options.parse('gpt2', { fetch = false, source = options.none }, opts)
