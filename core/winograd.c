@@ -291,6 +291,7 @@ MT_VECTOR void tile_outputs(const wino_plan *s, const mt_wino_tile *tile, const 
   wino_lanes m[WINO_IN * WINO_IN] = {{0}};
   for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
     const int64_t n = MT_MIN(WINO_LANES, t->outputs - o);
+    for (int64_t k = 0; k < pixels; k++) __builtin_prefetch(pixel[k].y + (o + 2 * WINO_LANES) * t->y_channel, 1);
     wino_lanes half[WINO_OUT * WINO_IN], y[WINO_OUT * WINO_OUT];
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
