@@ -439,18 +439,17 @@ end
 
 --- m:expand(N, C): the same mask seen as (N, C, *S); memory is shared.
 function methods.expand(m, N, C)
-  return m:derived(('expand %d %d'):format(N, C), function()
-    local t = m:compact(m.kind == 'tensor' and m.origin.dtype or 'bool')
-    local shape, strides = shape_of(t), t:stride()
-    for d, n in ipairs{ N, C } do
-      if shape[d] == 1 and n ~= 1 then
-        shape[d], strides[d] = n, 0
-      elseif shape[d] ~= n then
-        fail('mask.expand: (%s) does not broadcast to N = %d, C = %d', table.concat(m.shape, ', '), N, C)
-      end
-    end
-    return mask.wrap(Tensor.as_view('mask.expand', t, shape, strides, 0))
-  end)
+  local key = ('expand %d %d'):format(N, C)
+  local known = m:known(key)
+  if known then return known end
+  local t = m:compact(m.kind == 'tensor' and m.origin.dtype or 'bool')
+  local shape, strides = shape_of(t), t:stride()
+  if shape[1] ~= N and shape[1] ~= 1 or shape[2] ~= C and shape[2] ~= 1 then
+    fail('mask.expand: (%s) does not broadcast to N = %d, C = %d', table.concat(m.shape, ', '), N, C)
+  end
+  if shape[1] ~= N then shape[1], strides[1] = N, 0 end
+  if shape[2] ~= C then shape[2], strides[2] = C, 0 end
+  return m:keep(key, mask.wrap(Tensor.as_view('mask.expand', t, shape, strides, 0)))
 end
 
 -- ---- as a value ----------------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ local Tensor = require 'masked_torch.tensor'
 
 local check, fail = native.check, native.fail
 
+-- The loop over the axes written out: LuaJIT does not compile what surrounds a loop of two rounds.
 local function unshuffled(op, x, factor)
   local shape = x:size()
-  for d = 3, #shape do
-    shape[2] = shape[2] * factor
-    shape[d] = math.floor(shape[d] / factor)
-  end
+  local n = #shape
+  shape[2], shape[3] = shape[2] * factor ^ (n - 2), math.floor(shape[3] / factor)
+  if n > 3 then shape[4] = math.floor(shape[4] / factor) end
+  if n > 4 then shape[5] = math.floor(shape[5] / factor) end
   local y = Tensor.empty_format(op, x, shape)
   check(x.K.mt_shuffle_unshuffle(y._c, x._c, factor))
   return y
