@@ -231,7 +231,7 @@ describe('hooks', function()
     x:register_hook(function() return 3 end)
     assert.fails(function() (x * 2):sum():backward() end, 'register_hook', 'number', '(2) float64')
     assert.fails(function() torch.ones(1):register_hook(print) end, 'does not require a gradient')
-    assert.fails(function() x:register_hook(3) end, 'register_hook: hook: expected a function, got number')
+    assert.fails(function() x:register_hook(3) end, 'register_hook: hook: expected a function, got 3')
   end)
 
   it('are removed one by one', function()

@@ -133,7 +133,7 @@ describe('EMA', function()
       { 'a decay above 1', function() EMA({ torch.ones(1) }, { decay = 1.5 }) end, 'EMA: decay', '1.5' },
       { 'a negative decay', function() EMA({ torch.ones(1) }, { decay = -1 }) end, 'EMA: decay', '-1' },
       { 'an unknown option', function() EMA({ torch.ones(1) }, { deacy = 1 }) end, 'EMA', "did you mean 'decay'" },
-      { 'with what is no function', function() ema():with(3) end, 'EMA: with', 'number' },
+      { 'with what is no function', function() ema():with(3) end, 'EMA: with', 'got 3' },
       { 'a state that is none', function() ema():load_state_dict(3) end, 'EMA: load_state_dict', 'number' },
       { 'too many averages', function() ema():load_state_dict{ updates = 1, averages = { torch.ones(2), torch.ones(2) } } end,
         'EMA: load_state_dict', '2', '1' },

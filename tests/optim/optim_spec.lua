@@ -427,7 +427,7 @@ describe('misuse of an optimiser is an error:', function()
     { 'an unknown option of a group', function() optim.SGD{ groups = { { params = one(), rate = 1 } } } end, 'SGD', 'rate' },
     { 'options beside groups', function() optim.SGD{ groups = { { params = one() } }, lr = 1 } end, 'SGD', 'lr' },
     { 'the base class', function() optim.Optimizer(one()) end, 'Optimizer' },
-    { 'a closure that is none', function() optim.SGD(one()):step(3) end, 'SGD: closure', 'number' },
+    { 'a closure that is none', function() optim.SGD(one()):step(3) end, 'SGD: closure', 'got 3' },
     { 'a gradient of another shape', function()
       local p = torch.ones(2)
       p.grad = torch.ones(3)

@@ -330,7 +330,7 @@ return function(autograd)
   function methods.register_hook(x, hook)
     Tensor.check('register_hook', 'input', x)
     if not x.requires_grad then fail('register_hook: the tensor does not require a gradient') end
-    if type(hook) ~= 'function' then fail('register_hook: hook: expected a function, got %s', type(hook)) end
+    native.callable('register_hook', 'hook', hook)
     local list
     if x.grad_fn then
       x.grad_fn.output_hooks = x.grad_fn.output_hooks or {}

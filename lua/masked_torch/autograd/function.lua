@@ -31,10 +31,6 @@ local Tensor = require 'masked_torch.tensor'
 
 local fail, is_tensor, shape_text = native.fail, Tensor.is_tensor, Tensor.shape_text
 
-local function is_callable(f)
-  return type(f) == 'function' or type(f) == 'table' and type((getmetatable(f) or {}).__call) == 'function'
-end
-
 -- An argument that comes back as it went in, or a view of one, would lose its own history: give out a copy.
 local function check_outputs(name, arguments, n, ...)
   local outputs, count, tensors = { ... }, select('#', ...), 0
@@ -99,11 +95,7 @@ end
 return function(definition)
   local given = options.parse('Function', { name = 'function', forward = options.none, backward = options.none }, definition)
   local name = given.name
-  for _, part in ipairs { 'forward', 'backward' } do
-    if not is_callable(given[part]) then
-      fail('Function: %s: expected a function, got %s', part, given[part] == nil and 'nil' or type(given[part]))
-    end
-  end
+  for _, part in ipairs { 'forward', 'backward' } do native.callable('Function', part, given[part]) end
   local op = autograd.operation{
     name = name,
     forward = function(ctx, ...)

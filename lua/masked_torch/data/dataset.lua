@@ -159,7 +159,7 @@ dataset.MapDataset = MapDataset
 --- data.MapDataset(dataset, fn): sample i is fn(dataset[i], i). fn must return a sample.
 function MapDataset:__init(inner, fn)
   inner = dataset.check('MapDataset', inner)
-  if type(fn) ~= 'function' then fail('MapDataset: fn: expected a function, got %s', type(fn)) end
+  native.callable('MapDataset', 'fn', fn)
   self.dataset, self.fn = inner, fn
   self.default_collate = inner.default_collate
 end

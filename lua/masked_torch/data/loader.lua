@@ -78,11 +78,7 @@ function Loader:__init(source, opts)
   self.seed = native.integer('Loader', 'seed', opts.seed, 0, 2 ^ 53)
   self.ahead = native.integer('Loader', 'prefetch', opts.prefetch, 0, 32)
   for _, name in ipairs{ 'collate', 'transform' } do
-    local value = opts[name]
-    local meta = type(value) == 'table' and getmetatable(value)
-    if value ~= nil and type(value) ~= 'function' and not (meta and meta.__call) then
-      fail('Loader: %s: expected a function, got %s', name, type(value))
-    end
+    if opts[name] ~= nil then native.callable('Loader', name, opts[name]) end
   end
   for _, name in ipairs{ 'images', 'sequences' } do
     if opts.collate == collate[name] then fail('Loader: collate: call it, collate = data.collate.%s()', name) end

@@ -9,21 +9,12 @@ local fusion = require 'masked_torch.nn.fusion'
 local Mask = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local repr = require 'masked_torch.nn.repr'
 local Module = require('masked_torch.nn.module').Module
 
 local classes = {}
 
--- A float as Python prints it: 1.0, 0.01
-local function python(value)
-  if value % 1 == 0 and math.abs(value) < 1e16 then return ('%.1f'):format(value) end
-  for digits = 1, 17 do
-    local text = ('%.' .. digits .. 'g'):format(value)
-    if tonumber(text) == value then return text end
-  end
-  return tostring(value)
-end
-
-local function show(value) return type(value) == 'string' and "'" .. value .. "'" or python(value) end
+local function show(value) return type(value) == 'string' and "'" .. value .. "'" or repr.number(value) end
 
 -- parameters: {{name, default}, ...}: given in place or by name, printed when `printed`.
 local function define(name, function_name, parameters, opts)

@@ -11,6 +11,7 @@ local lazy = require 'masked_torch.nn.lazy'
 local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local repr = require 'masked_torch.nn.repr'
 local Tensor = require 'masked_torch.tensor'
 local each = require('masked_torch.autograd.spatial').each
 local Module = require('masked_torch.nn.module').Module
@@ -119,13 +120,6 @@ function ConvNd:functional_options()
   return { stride = self.stride, padding = self.padding, dilation = self.dilation, groups = self.groups }
 end
 
--- As Python prints a tuple: (3, 3), (3,), ((1, 0), (1, 0)).
-local function tuple(values)
-  local list = {}
-  for i, v in ipairs(values) do list[i] = type(v) == 'table' and tuple(v) or tostring(v) end
-  return '(' .. table.concat(list, ', ') .. (#list == 1 and ',)' or ')')
-end
-
 local function all_equal(values, value)
   if type(values) ~= 'table' then return false end
   for _, v in ipairs(values) do
@@ -136,13 +130,13 @@ end
 
 function ConvNd:extra_repr()
   local parts = { ('%s, %d, kernel_size=%s, stride=%s'):format(self.in_channels or 0, self.out_channels,
-    tuple(self.kernel_size), tuple(self.stride)) }
+    repr.tuple(self.kernel_size), repr.tuple(self.stride)) }
   local function part(name, value) parts[#parts + 1] = name .. '=' .. value end
   if not all_equal(self.padding, 0) then
-    part('padding', type(self.padding) == 'string' and self.padding or tuple(self.padding))
+    part('padding', type(self.padding) == 'string' and self.padding or repr.tuple(self.padding))
   end
-  if not all_equal(self.dilation, 1) then part('dilation', tuple(self.dilation)) end
-  if self.output_padding and not all_equal(self.output_padding, 0) then part('output_padding', tuple(self.output_padding)) end
+  if not all_equal(self.dilation, 1) then part('dilation', repr.tuple(self.dilation)) end
+  if self.output_padding and not all_equal(self.output_padding, 0) then part('output_padding', repr.tuple(self.output_padding)) end
   if self.groups ~= 1 then part('groups', self.groups) end
   if not self.has_bias then part('bias', 'False') end
   if self.padding_mode ~= 'zeros' then part('padding_mode', self.padding_mode) end

@@ -5,6 +5,7 @@ local F = require 'masked_torch.nn.functional'
 local Mask = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local repr = require 'masked_torch.nn.repr'
 local Module = require('masked_torch.nn.module').Module
 
 local classes = {}
@@ -27,7 +28,7 @@ local function define(name, function_name)
   end
 
   function Dropout:extra_repr()
-    return ('p=%s, inplace=False'):format(self.p % 1 == 0 and ('%.1f'):format(self.p) or tostring(self.p))
+    return ('p=%s, inplace=False'):format(repr.number(self.p))
   end
 
   classes[name] = Dropout

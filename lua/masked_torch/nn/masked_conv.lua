@@ -24,6 +24,7 @@ local lazy = require 'masked_torch.nn.lazy'
 local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local repr = require 'masked_torch.nn.repr'
 local Tensor = require 'masked_torch.tensor'
 
 local fail = native.fail
@@ -182,10 +183,7 @@ end
 
 -- ---- printing --------------------------------------------------------------------------------------------------
 
-local function python(value)
-  if type(value) == 'boolean' then return value and 'True' or 'False' end
-  return tostring(value)
-end
+local function python(value) return type(value) == 'boolean' and repr.value(value) or tostring(value) end
 
 --- "in, out, kernel_size=(3, 3), stride=(1, 1), ..." as PyTorch prints a convolution, then what this class adds.
 function Base:extra_repr()

@@ -478,7 +478,7 @@ function Module:forward()
 end
 
 local function add_hook(self, field, hook)
-  if type(hook) ~= 'function' then fail('register_forward_hook: hook: expected a function, got %s', type(hook)) end
+  native.callable('register_forward_hook', 'hook', hook)
   local list = rawget(self, field)
   if not list then
     list = {}

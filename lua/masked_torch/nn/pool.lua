@@ -6,15 +6,9 @@ local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local repr = require 'masked_torch.nn.repr'
 local spatial = require 'masked_torch.autograd.spatial'
 local Module = require('masked_torch.nn.module').Module
-
--- As Python prints it: 2, (2, 3), (2,), True.
-local function show(value, always_tuple)
-  if type(value) == 'boolean' then return value and 'True' or 'False' end
-  if type(value) == 'table' then return '(' .. table.concat(value, ', ') .. (#value == 1 and ',)' or ')') end
-  return always_tuple and ('(%d,)'):format(value) or tostring(value)
-end
 
 -- Numbers and tables of numbers are checked by the function when it runs; here only what cannot be a window at all.
 local function check_sizes(op, argument, value)
@@ -69,7 +63,7 @@ local function adaptive(name, function_name, takes_indices)
     return F[function_name](x, self.output_size,
       options.own{ mask = mask, mask_rule = self.mask_rule, return_indices = self.return_indices })
   end
-  function Pool:extra_repr() return 'output_size=' .. show(self.output_size) .. rule_text(self) end
+  function Pool:extra_repr() return 'output_size=' .. repr.size(self.output_size) .. rule_text(self) end
   classes[name] = Pool
 end
 
@@ -81,8 +75,8 @@ for dims = 1, 3 do
   windowed(('MaxPool%dd'):format(dims), ('max_pool%dd'):format(dims),
     { stride = none, padding = any(0), dilation = any(1), ceil_mode = false, return_indices = false, mask_rule = 'grow' },
     function(self)
-      return ('kernel_size=%s, stride=%s, padding=%s, dilation=%s, ceil_mode=%s%s'):format(show(self.kernel_size),
-        show(self.stride), show(self.padding), show(self.dilation), show(self.ceil_mode), rule_text(self))
+      return ('kernel_size=%s, stride=%s, padding=%s, dilation=%s, ceil_mode=%s%s'):format(repr.size(self.kernel_size),
+        repr.size(self.stride), repr.size(self.padding), repr.size(self.dilation), repr.value(self.ceil_mode), rule_text(self))
     end,
     { 'dilation', 'ceil_mode', 'return_indices' })
 
@@ -91,8 +85,10 @@ for dims = 1, 3 do
   windowed(('AvgPool%dd'):format(dims), ('avg_pool%dd'):format(dims),
     { stride = none, padding = any(0), ceil_mode = false, count_include_pad = true, count = none, mask_rule = 'grow' },
     function(self)
-      return ('kernel_size=%s, stride=%s, padding=%s%s'):format(show(self.kernel_size, dims == 1), show(self.stride, dims == 1),
-        show(self.padding, dims == 1), rule_text(self))
+      -- PyTorch's AvgPool1d alone makes tuples of its numbers.
+      local function size(value) return repr.size(dims == 1 and type(value) == 'number' and { value } or value) end
+      return ('kernel_size=%s, stride=%s, padding=%s%s'):format(size(self.kernel_size), size(self.stride), size(self.padding),
+        rule_text(self))
     end,
     { 'ceil_mode', 'count_include_pad', 'count' })
 

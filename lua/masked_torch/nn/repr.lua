@@ -23,11 +23,16 @@ function repr.value(value)
   return tostring(value)
 end
 
---- (3, 3) and (3,)
-function repr.tuple(values)
+--- (3, 3), (3,), ((1, 0), (1, 0)); floats = true: (0.5, 2.0).
+function repr.tuple(values, floats)
   local list = {}
-  for i, v in ipairs(values) do list[i] = repr.number(v, true) end
+  for i, v in ipairs(values) do list[i] = type(v) == 'table' and repr.tuple(v, floats) or repr.number(v, not floats) end
   return '(' .. table.concat(list, ', ') .. (#list == 1 and ',)' or ')')
+end
+
+--- A size or a table of sizes: 2, (2, 3); floats = true: 2.0, (2.0, 3.0).
+function repr.size(value, floats)
+  return type(value) == 'table' and repr.tuple(value, floats) or repr.number(value, not floats)
 end
 
 return repr

@@ -4,6 +4,7 @@ local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
+local repr = require 'masked_torch.nn.repr'
 local Module = require('masked_torch.nn.module').Module
 
 local DEFAULTS = { size = options.none, scale_factor = options.none, mode = 'nearest', align_corners = false, mask_rule = 'grow' }
@@ -29,18 +30,8 @@ function Upsample:forward(x, mask)
   return y, out
 end
 
--- As Python prints it: sizes are whole numbers, factors are floats.
-local function show(value, as_float)
-  if type(value) == 'table' then
-    local list = {}
-    for i, v in ipairs(value) do list[i] = show(v, as_float) end
-    return '(' .. table.concat(list, ', ') .. (#list == 1 and ',)' or ')')
-  end
-  return as_float and value % 1 == 0 and ('%.1f'):format(value) or tostring(value)
-end
-
 function Upsample:extra_repr()
-  local text = self.scale_factor ~= nil and 'scale_factor=' .. show(self.scale_factor, true) or 'size=' .. show(self.size)
+  local text = self.scale_factor ~= nil and 'scale_factor=' .. repr.size(self.scale_factor, true) or 'size=' .. repr.size(self.size)
   return ("%s, mode='%s'%s"):format(text, self.mode, self.mask_rule ~= 'grow' and ', mask_rule=' .. self.mask_rule or '')
 end
 

@@ -78,7 +78,7 @@ end
 
 --- ema:with(fn, ...): the results of fn(...), run with the averages in the parameters; the trained weights come back in any case.
 function EMA:with(fn, ...)
-  if type(fn) ~= 'function' then fail('EMA: with: expected a function, got %s', type(fn)) end
+  native.callable('EMA', 'with', fn)
   self:swap()
   return finish(self, pcall(fn, ...))
 end

@@ -266,7 +266,7 @@ function Optimizer:step(closure)
   local op = name_of(self)
   local loss
   if closure ~= nil then
-    if type(closure) ~= 'function' then fail('%s: closure: expected a function, got %s', op, type(closure)) end
+    native.callable(op, 'closure', closure)
     loss = autograd.enable_grad(closure)
   end
   options.choice(op, 'on_nonfinite', self.on_nonfinite, { 'error', 'skip', 'ignore' })

@@ -83,7 +83,7 @@ end
 
 --- torch.train.interrupt(fn, [options]): fn(guard) with a guard that is closed afterwards, whatever happens. Returns fn's results.
 local function interrupt(fn, opts)
-  if type(fn) ~= 'function' then fail('interrupt: fn: expected a function, got %s', type(fn)) end
+  native.callable('interrupt', 'fn', fn)
   local guard = Guard(opts)
   local results = { pcall(fn, guard) }
   guard:close()

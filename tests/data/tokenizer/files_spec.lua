@@ -188,7 +188,8 @@ describe('tokenizer files', function()
     local source = scratch.file('{}', '-encoder.json'):gsub('encoder%.json$', '')
     assert.fails(function() gpt2_files.folder('gpt2', place, {}) end, place .. '/encoder.json is missing', '{fetch = true}')
     if os.execute('command -v curl >/dev/null') == 0 then
-      assert.fails(function() gpt2_files.folder('gpt2', place, { fetch = true, source = 'file://' .. source }) end, 'is not the expected file (2 bytes')
+      assert.fails(function() gpt2_files.folder('gpt2', place, { fetch = true, source = 'file://' .. source }) end,
+        'is not the expected file (2 bytes')
       assert.fails(function() gpt2_files.folder('gpt2', place, { fetch = true, source = 'file:///no/' }) end, 'cannot be fetched',
         'place that file as ' .. place .. '/encoder.json')
     end
