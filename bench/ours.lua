@@ -4,6 +4,7 @@
 --   inputs = {name = tensor}     what the peer needs to do the same work
 --   ours = function              the contender that all ratios are against; one call is one measurement. On a GPU its work is queued
 --   ['ours plain'] = function    the same layer without a mask, where there is one
+--   ['ours graph'] = function    on a GPU, the same step captured (torch.cuda.graph): Lua queues it as a whole
 --   outputs = function           runs ours once -> {name = tensor}, compared with float64 by the peer
 --   area = number                the share that the masks of this row really have }
 -- Only the C contract and the Lua API are used. Activations are channels-last, as between our layers; masks are made anew
@@ -354,8 +355,8 @@ function kinds.classifier(row)
   return { inputs = { x = x, target = target, mask = mask.dense }, ours = run, area = mask.dense:mean():item() }
 end
 
--- masked_torch's published model with Adam; loss_of(model, batch) -> loss; hits:item() waits for the device, as masked_torch does.
-local function language_model(row)
+-- masked_torch's published model with Adam; loss_of(model, batch) -> loss. waits: hits:item() waits for the device, as masked_torch does.
+local function language_model(row, waits)
   local Window = require 'language_model.window'
   local model = Window{ vocabulary = row.vocabulary, depth = row.depth, scale = row.scale, width = row.width }:to(device)
   local parameters = {}
@@ -366,7 +367,7 @@ local function language_model(row)
   return function(tokens, lengths, target)
     optimizer:zero_grad()
     local loss, hits = F.cross_entropy(model(tokens, lengths), target, { metric = true, inplace = true })
-    hits:item()
+    if waits then hits:item() end
     loss:backward()
     optimizer:step()
     return loss
@@ -376,8 +377,14 @@ end
 function kinds.language_model(row)
   local tokens, target = whole(row.vocabulary, { row.N, row.L }), whole(row.vocabulary, { row.N })
   local lengths = torch.full({ row.N }, row.L, { dtype = 'int64', device = device })
-  local step = language_model(row)
-  return { inputs = { tokens = tokens, target = target, lengths = lengths }, ours = function() step(tokens, lengths, target) end }
+  local step = language_model(row, true)
+  local result = { inputs = { tokens = tokens, target = target, lengths = lengths }, ours = function() step(tokens, lengths, target) end }
+  if device ~= 'cpu' then
+    local other = language_model(row, false)
+    local captured = torch.cuda.graph(function() return other(tokens, lengths, target) end)
+    result['ours graph'] = function() captured() end
+  end
+  return result
 end
 
 -- The same from the text on: windows drawn at random, padded on the left, the loss read at every step. One call is row.steps steps.
@@ -386,7 +393,7 @@ function kinds.training(row)
   local data = torch.data
   local loader = data.Loader(data.SlidingWindowDataset(text:to(device), 1, row.L), { batch_size = row.N, shuffle = true, drop_last = true,
     collate = data.collate.sequences{ pad = 'left', multiple = 2 ^ row.depth } })
-  local step = language_model(row)
+  local step = language_model(row, true)
   return { inputs = { text = text }, ours = function()
     for _, batch in torch.train.steps{ loader = loader, last = row.steps } do
       step(batch.sequence, batch.lengths, batch.target):item()

@@ -177,7 +177,9 @@ local function remove_tensors() os.execute('rm -f ' .. folder .. '/*.npy') end
 -- The contenders of a row in order, and a function that runs one of them `count` times and returns the seconds per call.
 local function contenders_of(row, work, setting)
   local order = { 'ours' }
-  if work['ours plain'] then order[#order + 1] = 'ours plain' end
+  for _, name in ipairs{ 'ours plain', 'ours graph' } do
+    if work[name] then order[#order + 1] = name end
+  end
   for _, contender in ipairs(work.extra) do
     order[#order + 1] = contender.name
     work[contender.name] = contender.run

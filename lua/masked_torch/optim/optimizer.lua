@@ -184,13 +184,29 @@ local function gather(self, op, group, first)
   return batch
 end
 
+-- The kernel call of the batch's next step.
+local function compute(self, group, batch, lists, step)
+  for n, state in ipairs(batch.states) do step[n - 1] = state.step + 1 end
+  self.update(batch.parameters[1].K, group, #batch.parameters, lists, step)
+end
+
+local function update(self, group, batch, lists, step)
+  compute(self, group, batch, lists, step)
+  for n, state in ipairs(batch.states) do
+    state.step = state.step + 1
+    Tensor.bump(batch.parameters[n])
+  end
+end
+
 -- In a graph (torch.cuda.graph) nothing is updated yet: every launch counts a step and takes the numbers that this makes, and the learning
 -- rate of that time.
-local function renew_with_launches(self, group, batch, first, update)
+local function capture(self, group, batch, lists, step)
   local op, graph = name_of(self), native.capture
   if batch.parameters[1].device ~= graph.device then
     fail('%s: the parameters are on %s, the graph that is being captured is one of %s', op, batch.parameters[1].device, graph.device)
   end
+  local first = graph:slots()
+  compute(self, group, batch, lists, step)
   graph:renew_with(first, function()
     self.check_options(op, group)
     for n, state in ipairs(batch.states) do
@@ -198,7 +214,7 @@ local function renew_with_launches(self, group, batch, first, update)
         fail('%s: the state is another one than when the step was captured (load_state_dict); capture it again', op)
       end
     end
-    update()
+    update(self, group, batch, lists, step)
   end)
 end
 
@@ -211,21 +227,7 @@ local function run(self, group, batch)
     lists[name] = list.pointers(tensors)
   end
   local step = doubles(count)
-  local function compute()
-    for n = 1, count do step[n - 1] = batch.states[n].step + 1 end
-    self.update(batch.parameters[1].K, group, count, lists, step)
-  end
-  local function update()
-    compute()
-    for n = 1, count do
-      batch.states[n].step = batch.states[n].step + 1
-      Tensor.bump(batch.parameters[n])
-    end
-  end
-  if not native.capture then return update() end
-  local first = native.capture:slots()
-  compute()
-  renew_with_launches(self, group, batch, first, update)
+  if native.capture then capture(self, group, batch, lists, step) else update(self, group, batch, lists, step) end
 end
 
 -- An error when a gradient is not finite. On a device nobody waits for the answer: updates there change nothing from such a gradient
@@ -233,8 +235,9 @@ end
 local function guard(op, batch)
   local count = #batch.gradients
   if count == 0 then return end
-  local numbers = doubles(count, batch.numbers)
-  check(batch.gradients[1].K.mt_optim_guard(out_a, count, list.pointers(batch.gradients), numbers), op)
+  local numbers = doubles(count)
+  for n = 1, count do numbers[n - 1] = batch.numbers[n] end
+  check(batch.gradients[1].K.mt_optim_guard(out_a, count, list.pointers(batch.gradients), numbers))     -- or what kernels met before
   local bad = tonumber(out_a[0])
   if bad > 0 then
     fail("%s: the gradient of parameter %d %s holds NaN or infinity; nothing was changed (on_nonfinite = 'skip' leaves such steps " ..
