@@ -100,8 +100,11 @@ int mt_positions(mt_tensor **out, const char *op, const mt_tensor *index, int64_
 
 // ---- gather -------------------------------------------------------------------------------------------------------
 
+enum { AHEAD = 4, FETCHED = 512 };  // rows; bytes of each
+
 typedef struct {
   int64_t x_step, size;
+  const int64_t *end;  // of the positions
 } gather_plan;
 
 #define GATHER(T)                                                                                             \
@@ -113,7 +116,13 @@ typedef struct {
 static void gather_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
   const gather_plan *plan = context;
   if (step[2] == 0 && step[0] == plan->size && step[1] == plan->size) {
-    memcpy(p[0], p[1] + *(const int64_t *)p[2] * plan->x_step, (size_t)(n * plan->size));
+    const int64_t *at = (const int64_t *)p[2], bytes = n * plan->size;
+    if (at + AHEAD < plan->end) {  // rows of a table lie anywhere: the next ones come while this one is copied
+      for (int64_t i = 0; i < MT_MIN(bytes, (int64_t)FETCHED); i += 64) {
+        __builtin_prefetch(p[1] + at[AHEAD] * plan->x_step + i);
+      }
+    }
+    memcpy(p[0], p[1] + *at * plan->x_step, (size_t)bytes);
   } else if (plan->size == 4) {
     GATHER(int32_t)
   } else if (plan->size == 8) {
@@ -125,7 +134,11 @@ static void gather_row(char *const *p, const int64_t *step, int64_t n, const voi
 
 int mt_positions_gather(mt_tensor *y, const mt_tensor *x, int32_t dim, const mt_tensor *positions) {
   const int64_t size = mt_dtype_size(x->dtype);
-  gather_plan plan = {x->stride[dim] * size, size};
+  int64_t last = 0;
+  for (int32_t d = 0; d < positions->ndim; d++) {
+    last += (positions->shape[d] - 1) * positions->stride[d];
+  }
+  gather_plan plan = {x->stride[dim] * size, size, (const int64_t *)positions->data + last + 1};
   mt_tensor line = *x;  // x with y's sizes, standing still along dim
   memcpy(line.shape, y->shape, sizeof line.shape);
   line.stride[dim] = 0;
