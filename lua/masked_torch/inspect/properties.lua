@@ -201,6 +201,58 @@ local function finish(report, text)
   return report.ok, report
 end
 
+-- Whether the network gives what it gave in the recording `first`; where not, the report says what differs. trial:
+--   again()        the second recording; cannot: the advice where that ends in an error
+--   compare(a, b)  of two layers: difference, what
+--   explain(at)    the advice for the layer that differs; at: its entry of the first recording
+--   gradients()    of both runs, to be compared if all this agrees; or nil
+local function agrees(report, opts, first, trial)
+  local second = attempt(report, trial.cannot, trial.again)
+  if not second then return false end
+  local at = first_difference(report, first, second, trial.compare, opts.tolerance)
+  if at then
+    report.advice = trial.explain(at)
+    return false
+  end
+  if trial.gradients and opts.gradients then
+    local a, b = trial.gradients()
+    compare_gradients(report, a, b, opts.tolerance)
+  end
+  return report.ok
+end
+
+-- ---- padding -----------------------------------------------------------------------------------------------------
+
+-- p on a canvas, q the same on a larger one.
+local function compare_canvases(p, q)
+  local y = cropped(q.y, p.y)
+  if not y then return math.huge, 'the shape of its output' end
+  if p.mask and q.mask and p.mask:dim() <= 2 then      -- of a mean: how much of the canvas was valid
+    local d = difference(p.mask:ne(0), q.mask:ne(0))
+    if d > 0 then return d, 'its mask' end
+  elseif p.mask and q.mask then
+    local m = cropped(q.mask, p.mask)
+    if not m then return math.huge, 'the shape of its mask' end
+    local d = difference(p.mask, m)
+    if d > 0 then return d, 'its mask' end
+    -- Beyond the small canvas nothing may be valid.
+    local rest = q.mask:sum():item() - m:sum():item()
+    if rest > 0 then return rest, 'its mask' end
+  end
+  return difference(p.y, y, p.mask)
+end
+
+-- An upstream gradient for y: noise where `last`, the network's output on the small canvas, is valid, and 0 beyond it.
+local function noise_on_canvas(y, last, seed)
+  local g = noise_like(last.y, seed)
+  if last.mask then g = g * last.mask:ne(0):to{ dtype = g.dtype, device = g.device } end
+  if Tensor.shape_text(y) == Tensor.shape_text(last.y) then return g end
+  local full, where = require('masked_torch').zeros(y:size(), { dtype = y.dtype, device = y.device }), {}
+  for d, size in ipairs(last.y:size()) do where[d] = { 1, size } end
+  full[where] = g
+  return full
+end
+
 --- torch.inspect.padding_invariant(net, [x], [options]): samples of different sizes in a canvas, then the same samples in a larger
 -- one: the output's valid elements must agree, its mask must, and so must the gradients. x: the samples, (N, C, *S) or (N, L).
 function properties.padding_invariant(net, x, opts)
@@ -215,60 +267,32 @@ function properties.padding_invariant(net, x, opts)
   local a_x, b_x = input.canvas(given.x, boxes, small, fill), input.canvas(given.x, boxes, large, fill)
   local a_m, b_m = mask_for(given.x, boxes, small), mask_for(given.x, boxes, large)
   local a = record(net, a_x, a_m)
-  local b = attempt(report, 'A layer has the size of its input built in (a Linear over flattened positions?); end the spatial axes with ' ..
-    'MaskedSpatialMean.', record, net, b_x, b_m)
-  if not b then return finish(report) end
-  local function compare(p, q)
-    local y = cropped(q.y, p.y)
-    if not y then return math.huge, 'the shape of its output' end
-    if p.mask and q.mask and p.mask:dim() <= 2 then      -- of a mean: how much of the canvas was valid
-      local d = difference(p.mask:ne(0), q.mask:ne(0))
-      if d > 0 then return d, 'its mask' end
-    elseif p.mask and q.mask then
-      local m = cropped(q.mask, p.mask)
-      if not m then return math.huge, 'the shape of its mask' end
-      local d = difference(p.mask, m)
-      if d > 0 then return d, 'its mask' end
-      -- Beyond the small canvas nothing may be valid.
-      local rest = q.mask:sum():item() - m:sum():item()
-      if rest > 0 then return rest, 'its mask' end
-    end
-    return difference(p.y, y, p.mask)
+  local function gradients(canvas_x, canvas_m)
+    return gradients_of(net, canvas_x, canvas_m, function(y) return noise_on_canvas(y, a[#a], opts.seed) end)
   end
-  local at = first_difference(report, a, b, compare, opts.tolerance)
-  if at then
-    local name = report.class
-    if report.what == 'its mask' then
-      report.advice = "The mask grows into the padding. Masks of padding must be kept: { rule = 'keep' } for convolutions, " ..
-        "{ mask_rule = 'keep' } for pooling and resampling."
-    elseif not at.had_mask then
-      report.advice = 'No mask reaches this layer: a layer before it drops the mask, or the network does not pass it on.'
-    elseif masked_version(name) then
-      report.advice = ('%s counts padding; use nn.%s.'):format(name, masked_version(name))
-    elseif not at.has_mask then
-      report.advice = 'It takes the mask away although its output has spatial axes; return it: return y, mask.'
-    else
-      report.advice = 'Its result depends on positions where the mask is 0: clear them first (nn.ApplyMask), or use the mask.'
-    end
-    return finish(report)
-  end
-  if opts.gradients then
-    local function seed_gradient(canvas_x, canvas_m)
-      return gradients_of(net, canvas_x, canvas_m, function(y)
-        local last = a[#a]
-        local g = noise_like(last.y, opts.seed)
-        if last.mask then g = g * last.mask:ne(0):to{ dtype = g.dtype, device = g.device } end
-        if Tensor.shape_text(y) == Tensor.shape_text(last.y) then return g end
-        local full, where = require('masked_torch').zeros(y:size(), { dtype = y.dtype, device = y.device }), {}
-        for d, size in ipairs(last.y:size()) do where[d] = { 1, size } end
-        full[where] = g
-        return full
-      end)
-    end
-    compare_gradients(report, seed_gradient(a_x, a_m), seed_gradient(b_x, b_m), opts.tolerance)
-  end
+  agrees(report, opts, a, { compare = compare_canvases,
+    again = function() return record(net, b_x, b_m) end,
+    cannot = 'A layer has the size of its input built in (a Linear over flattened positions?); end the spatial axes with ' ..
+      'MaskedSpatialMean.',
+    explain = function(at)
+      local name = report.class
+      if report.what == 'its mask' then
+        return "The mask grows into the padding. Masks of padding must be kept: { rule = 'keep' } for convolutions, " ..
+          "{ mask_rule = 'keep' } for pooling and resampling."
+      elseif not at.had_mask then
+        return 'No mask reaches this layer: a layer before it drops the mask, or the network does not pass it on.'
+      elseif masked_version(name) then
+        return ('%s counts padding; use nn.%s.'):format(name, masked_version(name))
+      elseif not at.has_mask then
+        return 'It takes the mask away although its output has spatial axes; return it: return y, mask.'
+      end
+      return 'Its result depends on positions where the mask is 0: clear them first (nn.ApplyMask), or use the mask.'
+    end,
+    gradients = function() return gradients(a_x, a_m), gradients(b_x, b_m) end })
   return finish(report, opts.gradients and ', and all gradients' or '')
 end
+
+-- ---- holes, batch mates, full masks ------------------------------------------------------------------------------
 
 --- torch.inspect.hole_agnostic(net, [x], [options]): zeros under the mask, then NaN, infinity and large numbers there: valid elements and
 -- gradients must agree. The holes are padding and scattered positions.
@@ -301,29 +325,26 @@ function properties.hole_agnostic(net, x, opts)
   local first = opts.gradients and gradients(a_x)
   for i = 2, #fills do
     local b_x = filled(fills[i])
-    local b = attempt(report, 'Values under the mask reach a check of its values.', record, net, b_x, m)
-    if not b then return finish(report) end
-    local at = first_difference(report, a, b, function(p, q)
-      if p.mask and q.mask and difference(p.mask, q.mask) > 0 then return difference(p.mask, q.mask), 'its mask' end
-      -- What only copies positions may still hold what it was given there; the network's own output may not, unless masked.
-      return difference(p.y, q.y, p.mask)
-    end, opts.tolerance)
-    if at then
-      report.details = report.details .. (' with %s under the mask'):format(given.rows and 'other rows' or tostring(fills[i]))
-      if not at.had_mask then
-        report.advice = 'No mask reaches this layer: pass it on, or begin with nn.ApplyMask, which clears the holes.'
-      elseif not at.has_mask then
-        report.advice = 'It takes the mask away before the holes were cleared; use nn.ApplyMask before it, or return y, mask.'
-      else
-        report.advice = ('It reads what lies under the mask; clear it first (nn.ApplyMask)%s.'):format(masked_version(report.class) and
+    local same = agrees(report, opts, a, {
+      again = function() return record(net, b_x, m) end,
+      cannot = 'Values under the mask reach a check of its values.',
+      compare = function(p, q)
+        if p.mask and q.mask and difference(p.mask, q.mask) > 0 then return difference(p.mask, q.mask), 'its mask' end
+        -- What only copies positions may still hold what it was given there; the network's own output may not, unless masked.
+        return difference(p.y, q.y, p.mask)
+      end,
+      explain = function(at)
+        report.details = report.details .. (' with %s under the mask'):format(given.rows and 'other rows' or tostring(fills[i]))
+        if not at.had_mask then
+          return 'No mask reaches this layer: pass it on, or begin with nn.ApplyMask, which clears the holes.'
+        elseif not at.has_mask then
+          return 'It takes the mask away before the holes were cleared; use nn.ApplyMask before it, or return y, mask.'
+        end
+        return ('It reads what lies under the mask; clear it first (nn.ApplyMask)%s.'):format(masked_version(report.class) and
           ' or use nn.' .. masked_version(report.class) or '')
-      end
-      return finish(report)
-    end
-    if opts.gradients then
-      compare_gradients(report, first, gradients(b_x), opts.tolerance)
-      if not report.ok then return finish(report) end
-    end
+      end,
+      gradients = function() return first, gradients(b_x) end })
+    if not same then break end
   end
   return finish(report, opts.gradients and ', and all gradients' or '')
 end
@@ -345,20 +366,19 @@ function properties.batch_invariant(net, x, opts)
   local dense = mask and (is_tensor(mask) and mask or mask:tensor 'float32')
   for n = 1, N do
     local function alone(t) return t and (t:size(1) == N and t:narrow(1, n, 1):contiguous() or t) end
-    local b = attempt(report, 'A single sample must be a batch of its own: nothing may depend on the size of the batch.', record, net,
-      alone(together), alone(dense))
-    if not b then return finish(report) end
-    local at = first_difference(report, a, b, function(p, q)
-      if p.y:dim() == 0 or p.y:size(1) ~= N then return math.huge, 'the first dim of its output is not the batch: it' end
-      local m = alone(p.mask)
-      return difference(alone(p.y), q.y, m)
-    end, opts.tolerance)
-    if at then
-      report.details = ('%s for sample %d of %d'):format(report.details, n, N)
-      report.advice = 'It mixes samples, or its order of sums depends on the batch. Statistics over the batch belong to training ' ..
-        'mode alone (track_running_stats = true).'
-      return finish(report)
-    end
+    local same = agrees(report, opts, a, {
+      again = function() return record(net, alone(together), alone(dense)) end,
+      cannot = 'A single sample must be a batch of its own: nothing may depend on the size of the batch.',
+      compare = function(p, q)
+        if p.y:dim() == 0 or p.y:size(1) ~= N then return math.huge, 'the first dim of its output is not the batch: it' end
+        return difference(alone(p.y), q.y, alone(p.mask))
+      end,
+      explain = function()
+        report.details = ('%s for sample %d of %d'):format(report.details, n, N)
+        return 'It mixes samples, or its order of sums depends on the batch. Statistics over the batch belong to training mode alone ' ..
+          '(track_running_stats = true).'
+      end })
+    if not same then break end
   end
   return finish(report, (', %d samples'):format(N))
 end
@@ -370,28 +390,26 @@ function properties.equals_dense_when_full(net, x, opts)
   local given, report
   given, opts, report = begin(op, net, x, opts)
   spatial_check(op, given)
-  local torch = require 'masked_torch'
   local a = record(net, given.x, nil)
-  local function upstream(y) return noise_like(y, opts.seed) end
-  local first = opts.gradients and gradients_of(net, given.x, nil, upstream)
-  local sizes = input.sizes(given.x, given.dims)
-  local shapes = { { given.x:size(1), 1, unpack(sizes) } }
+  local function gradients(m)
+    return gradients_of(net, given.x, m, function(y) return noise_like(y, opts.seed) end)
+  end
+  local first = opts.gradients and gradients(nil)
+  local shapes = { { given.x:size(1), 1, unpack(input.sizes(given.x, given.dims)) } }
   if not given.rows and given.x:size(2) > 1 then shapes[2] = given.x:size() end
   for _, shape in ipairs(shapes) do
-    local m = torch.ones(shape, { device = given.x.device })
-    local b = attempt(report, 'The network does not take this mask.', record, net, given.x, m)
-    if not b then return finish(report) end
-    local at = first_difference(report, a, b, function(p, q) return difference(p.y, q.y) end, opts.tolerance)
-    if at then
-      report.details = ('%s under a full mask of shape %s'):format(report.details, Tensor.shape_text(m))
-      report.advice = 'With everything valid it should be the plain layer. compat = true and eps > 0 are the usual reasons; ' ..
-        'border = true counts the padding around the image as invalid, which is meant.'
-      return finish(report)
-    end
-    if opts.gradients then
-      compare_gradients(report, first, gradients_of(net, given.x, m, upstream), opts.tolerance)
-      if not report.ok then return finish(report) end
-    end
+    local m = require('masked_torch').ones(shape, { device = given.x.device })
+    local same = agrees(report, opts, a, {
+      again = function() return record(net, given.x, m) end,
+      cannot = 'The network does not take this mask.',
+      compare = function(p, q) return difference(p.y, q.y) end,
+      explain = function()
+        report.details = ('%s under a full mask of shape %s'):format(report.details, Tensor.shape_text(m))
+        return 'With everything valid it should be the plain layer. compat = true and eps > 0 are the usual reasons; ' ..
+          'border = true counts the padding around the image as invalid, which is meant.'
+      end,
+      gradients = function() return first, gradients(m) end })
+    if not same then break end
   end
   return finish(report, opts.gradients and ', and all gradients' or '')
 end
