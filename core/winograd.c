@@ -7,7 +7,7 @@
 #include "zero.h"
 
 enum {
-  BLOCK = 56,                // tiles of a block at most, a multiple of the rows of the micro-kernels
+  BLOCK = 42,                // tiles of a block at most, a multiple of the rows of the micro-kernels
   BLOCK_LEAST = 14,
   PACK_CHANNELS = 16,        // channels of one task that transforms weights
   LITTLE = 500000,           // multiplications that are not worth a second thread
