@@ -10,18 +10,9 @@ static void channel_views(norm_problem *p, const mt_tensor *weight, const mt_ten
   p->bias = norm_broadcast(bias, p->x, 1, false);
 }
 
-static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
-                            const double *stats, norm_pass how) {
+static void channel_slopes(norm_problem *p, const double *stats) {
   const int64_t channels = p->x->shape[1];
-  const mt_tensor one = norm_broadcast(NULL, p->x, 0, true);
-  norm_fill_cells(p, stats);
-  if (how.compat) {
-    MT_TRY(norm_gate(p, &dy, false));
-  }
-  if (how.statistics || dweight != NULL || dbias != NULL) {
-    MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked && !how.compat, p->activation), dy, &one));
-  }
-  for (int64_t g = 0; how.statistics && g < p->groups; g++) {
+  for (int64_t g = 0; g < p->groups; g++) {
     double a = 0, b = 0;
     for (int64_t k = g * p->members; k < (g + 1) * p->members; k++) {
       const double w = norm_get(&p->weight, k % channels * p->weight.stride[1]);
@@ -30,6 +21,10 @@ static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, 
     }
     norm_set_slopes(p, stats, g, a, b, true);
   }
+}
+
+static void channel_parameters(const norm_problem *p, mt_tensor *dweight, mt_tensor *dbias) {
+  const int64_t channels = p->x->shape[1];
   for (int64_t c = 0; c < channels; c++) {
     double sum = 0, product = 0;
     for (int64_t k = c; k < p->cells; k += channels) {
@@ -43,6 +38,23 @@ static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, 
       norm_set(dbias, c * dbias->stride[0], sum);
     }
   }
+}
+
+static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
+                            const double *stats, norm_pass how) {
+  const int64_t channels = p->x->shape[1];
+  const mt_tensor one = norm_broadcast(NULL, p->x, 0, true);
+  norm_fill_cells(p, stats);
+  if (how.compat) {
+    MT_TRY(norm_gate(p, &dy, false));
+  }
+  if (how.statistics || dweight != NULL || dbias != NULL) {
+    MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked && !how.compat, p->activation), dy, &one));
+  }
+  if (how.statistics) {
+    channel_slopes(p, stats);
+  }
+  channel_parameters(p, dweight, dbias);
   if (how.compat && how.statistics) {
     // The mean also moves the variance, as sum m^2 d is not 0 here.
     MT_TRY(norm_sum_cells(p, norm_row_compat_skew(p->x->dtype), NULL, NULL));
@@ -137,12 +149,97 @@ static void blend_samples(const norm_problem *p, mt_tensor *running_mean, mt_ten
   }
 }
 
+// Samples have nothing in common but the weights: those that fit into a near cache are summed and written one by one.
+enum { SAMPLE_BYTES = 1 << 19 };
+
+typedef struct {
+  const norm_problem *p;
+  mt_tensor *y, *stats;         // y: or dx
+  const mt_tensor *dy;          // NULL: forward
+  double eps;
+  _Atomic int status;
+} sample_task;
+
+// t's sample n, or all of t where every sample has the same.
+static mt_tensor sample_of(const mt_tensor *t, int64_t n) {
+  mt_tensor one = *t;
+  if (t->shape[0] != 1) {
+    one.numel /= t->shape[0];
+    one.shape[0] = 1;
+    one.data = (char *)t->data + n * t->stride[0] * mt_dtype_size(t->dtype);
+  }
+  return one;
+}
+
+static int run_sample(const sample_task *task, int64_t n) {
+  norm_problem p = *task->p;
+  const mt_tensor x = sample_of(p.x, n);
+  mt_tensor y = sample_of(task->y, n), stats = sample_of(task->stats, n);
+  p.cells /= p.x->shape[0];
+  p.groups /= p.x->shape[0];
+  p.x = &x;
+  p.mask = sample_of(&p.mask, n);
+  p.alone = true;
+  p.cell += n * p.cells;
+  p.sums += n * p.cells * NORM_WIDTH;
+  p.group += n * p.groups;
+  p.cell_view = sample_of(&p.cell_view, n);
+  if (task->dy == NULL) {
+    MT_TRY(norm_statistics(&p, &stats, task->eps, false, false));
+    return norm_normalise(&p, &y, p.masked);
+  }
+  const mt_tensor dy = sample_of(task->dy, n), one = norm_broadcast(NULL, &x, 0, true);
+  norm_fill_cells(&p, stats.data);
+  MT_TRY(norm_sum_cells(&p, norm_row_gradients(x.dtype, p.masked, p.activation), &dy, &one));
+  channel_slopes(&p, stats.data);
+  return norm_pull_back(&p, &y, &dy, (norm_pass){.masked = p.masked, .statistics = true});
+}
+
+static void run_samples(void *context, int64_t begin, int64_t end) {
+  sample_task *task = context;
+  for (int64_t n = begin; n < end; n++) {
+    const int status = run_sample(task, n);
+    if (status != MT_OK) {
+      task->status = status;
+    }
+  }
+}
+
+// *done stays false where all samples go together: a few large ones, or many small ones.
+static int each_sample(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, mt_tensor *stats, double eps) {
+  const int64_t samples = p->x->shape[0], bytes = p->x->numel / MT_MAX(1, samples) * mt_dtype_size(p->x->dtype);
+  *done = y != NULL && samples >= 2 * mt_threads_get() && bytes <= SAMPLE_BYTES && bytes >= SAMPLE_BYTES / 64;
+  if (!*done) {
+    return MT_OK;
+  }
+  sample_task task = {.p = p, .y = y, .stats = stats, .dy = dy, .eps = eps};
+  MT_TRY(mt_parallel(samples, 1, run_samples, &task));
+  // The message of another thread stayed there.
+  return task.status == MT_OK ? MT_OK : mt_fail(task.status, "%s: out of memory", p->op);
+}
+
 static int group_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
                          const mt_tensor *weight, const mt_tensor *bias, double momentum, double eps) {
+  bool done;
   channel_views(p, weight, bias);
-  MT_TRY(norm_statistics(p, stats, eps, false, false));
+  MT_TRY(each_sample(&done, p, y, NULL, stats, eps));
+  if (!done) {
+    MT_TRY(norm_statistics(p, stats, eps, false, false));
+  }
   blend_samples(p, running_mean, running_var, momentum);
-  return norm_normalise(p, y, p->masked);
+  return done ? MT_OK : norm_normalise(p, y, p->masked);
+}
+
+static int group_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
+                          const mt_tensor *stats) {
+  bool done;
+  mt_tensor table = *stats;
+  MT_TRY(each_sample(&done, p, dx, dy, &table, 0));
+  if (!done) {
+    return channel_backward(p, dx, dweight, dbias, dy, stats->data, (norm_pass){.masked = p->masked, .statistics = true});
+  }
+  channel_parameters(p, dweight, dbias);
+  return MT_OK;
 }
 
 int mt_norm_group_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *running_mean, mt_tensor *running_var,
@@ -173,8 +270,7 @@ int mt_norm_group_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, 
   if (status == MT_OK) {
     norm_set_activation(&p, activation, a);
     channel_views(&p, weight, bias);
-    const norm_pass how = {.masked = p.masked, .statistics = true};
-    status = channel_backward(&p, dx, dweight, dbias, dy, stats->data, how);
+    status = group_backward(&p, dx, dweight, dbias, dy, stats);
   }
   return norm_close(&p, status);
 }
@@ -216,7 +312,7 @@ static int layer_parameters(norm_problem *p, mt_tensor *dweight, mt_tensor *dbia
     return MT_ERROR_MEMORY;
   }
   const int status = norm_sums(sums, norm_row_weight_gradients(p->x->dtype, p->masked), 4,
-                               (const mt_tensor *const[]){p->x, &p->mask, &p->cell_view, dy}, trailing, 0);
+                               (const mt_tensor *const[]){p->x, &p->mask, &p->cell_view, dy}, trailing, 0, false);
   if (status == MT_OK) {
     norm_write_sums(dbias, sums);
     norm_write_sums(dweight, sums + 1);

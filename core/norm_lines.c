@@ -320,7 +320,8 @@ static int run_backward(lines *t, mt_tensor *dweight, mt_tensor *dbias) {
   const int64_t first = t->rows / t->chains / t->chain, tasks = parameters ? first : t->rows;
   const int64_t work = t->D * (parameters ? t->chains * t->chain : 1), grain = MT_MAX(1, GRAIN / work);
   backward_task task = {.t = t, .grain = grain};
-  task.piece = (t->how.activation != MT_NORM_IDENTITY ? ROWS * t->D * t->size : 0) + (parameters ? chain_size(t) * (int64_t)sizeof(double) : 0);
+  task.piece = t->how.activation != MT_NORM_IDENTITY ? ROWS * t->D * t->size : 0;
+  task.piece += parameters ? chain_size(t) * (int64_t)sizeof(double) : 0;
   task.piece = (task.piece + 63) / 64 * 64;
   task.scratch = mt_alloc_array((tasks + grain - 1) / grain, task.piece);
   double *sums = parameters ? mt_alloc_array((2 * first + NORM_WIDTH) * t->D, sizeof(double)) : NULL;

@@ -217,8 +217,8 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
     return MT_ERROR_MEMORY;
   }
   pixel_task t = {.C = C, .positions = x->numel / x->shape[0] / C, .cell_n = p->kept[0] ? C : 0, .x = x->data,
-                  .dy = dy == NULL ? NULL : dy->data, .y = y->data, .size = size, .statistics = how.statistics, .activation = how.activation,
-                  .a = how.a};
+                  .dy = dy == NULL ? NULL : dy->data, .y = y->data, .size = size, .statistics = how.statistics,
+                  .activation = how.activation, .a = how.a};
   t.mean = table;
   t.scale = table + cells;
   t.offset = table + 2 * cells;

@@ -218,7 +218,7 @@ int norm_close(norm_problem *p, int status) {
 
 int norm_sum_cells(norm_problem *p, norm_row row, const mt_tensor *dy, const mt_tensor *weight) {
   const mt_tensor *t[] = {p->x, &p->mask, &p->cell_view, dy, weight};
-  return norm_sums(p->sums, row, dy == NULL ? 3 : weight == NULL ? 4 : 5, t, p->kept, p->a);
+  return norm_sums(p->sums, row, dy == NULL ? 3 : weight == NULL ? 4 : 5, t, p->kept, p->a, p->alone);
 }
 
 void norm_set_activation(norm_problem *p, int32_t activation, double a) {

@@ -18,6 +18,7 @@ typedef struct norm_problem {
   int32_t activation;                   // norm.h; a is rounded to x's type
   double a;
   mt_tensor gated;                      // norm_gate
+  bool alone;                           // one of several tasks that run side by side
   norm_cell *cell;
   double *sums;
   norm_moment *group;

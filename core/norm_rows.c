@@ -280,7 +280,8 @@ MT_INLINE int64_t FN(quads)(double *sum, char *const *p, const int64_t *step, co
   if (!same_mask || !weight) {
     return 0;
   }
-  if (lane[0] == size && (!(uses & DY) || lane[3] == size) && (!(uses & CELL) || step[2] == 0 || (lane[2] == 0 && !(uses & (RELU | LEAKY))))) {
+  const bool own = !(uses & CELL) || step[2] == 0 || (lane[2] == 0 && !(uses & (RELU | LEAKY)));
+  if (lane[0] == size && (!(uses & DY) || lane[3] == size) && own) {
     FN(across)(sum, p, step, lane, n, lanes / 4, term, uses, a);
     return lanes / 4 * 4;
   }

@@ -184,7 +184,7 @@ static void add_partial(const plan *s) {
 
 enum { GRAIN = 16384, ENOUGH_BLOCKS = 16 };
 
-int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a) {
+int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a, bool alone) {
   plan s = {.row = row, .sums = sums, .a = a};
   if (t[0]->numel == 0) {
     int64_t cells = 1;
@@ -196,7 +196,7 @@ int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *con
   }
   plan_make(&s, operands, t, kept);
   const int64_t blocks = s.outer.count * s.blocks, work = s.n * s.block;
-  if (blocks >= ENOUGH_BLOCKS || s.rows.count == 1 || t[0]->numel <= GRAIN) {
+  if (alone || blocks >= ENOUGH_BLOCKS || s.rows.count == 1 || t[0]->numel <= GRAIN) {
     return mt_parallel(blocks, MT_MAX(1, GRAIN / (work * s.rows.count)), run_blocks, &s);
   }
   s.by_group = s.rows.count / s.group >= ENOUGH_BLOCKS;

@@ -20,8 +20,8 @@ typedef struct norm_cell {
 typedef void (*norm_row)(double *sum, char *const *p, const int64_t *step, const int64_t *lane, int64_t n, int64_t lanes, double a);
 
 // sums[cell * NORM_WIDTH + w] for every cell, cells in row-major order of the kept dims. Operands have t[0]'s number of
-// dims; their sizes 1 repeat.
-int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a);
+// dims; their sizes 1 repeat. alone: called by one of several tasks that run side by side.
+int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a, bool alone);
 
 // The rows of the different passes, one build per instruction set (norm_rows.c), by [masked][0: float32, 1: float64]. Operands: x,
 // mask (or x again), cell, dy, weight.

@@ -25,14 +25,25 @@ end
 describe('the activation of a norm', function()
   local x = torch.randn(2, 4, 3)
 
+  -- Also: samples one by one (core/norm.c) and all together, which more threads than samples decide.
   it('does not depend on the number of threads', function()
     local before = torch.get_num_threads()
-    local seen
-    for _, threads in ipairs { 1, 2, 3 } do
-      torch.set_num_threads(threads)
-      local now = results(norms.batch_norm, { 40, 21, 37 }, masks.binary, 'float32', 'channels last', activations.relu[1])
-      seen = seen or now
-      for key, t in pairs(seen) do assert(Tensor.same_bits(now[key], t)) end
+    for name, norm in pairs(norms) do
+      for kind, mask in pairs(masks) do
+        for _, format in ipairs { 'row by row', 'channels last' } do
+          for _, activation in ipairs { false, activations.relu[1] } do
+            local seen
+            for _, threads in ipairs { 1, 2, 9 } do
+              torch.set_num_threads(threads)
+              local now = results(norm, { 8, 24, 15, 13 }, mask, 'float32', format, activation or nil)
+              seen = seen or now
+              for key, t in pairs(seen) do
+                assert(Tensor.same_bits(now[key], t), ('%s: %s, mask %s, %s, %d threads'):format(name, key, kind, format, threads))
+              end
+            end
+          end
+        end
+      end
     end
     torch.set_num_threads(before)
   end)
