@@ -325,6 +325,19 @@ describe('a graph', function()
     cuda.synchronize()
   end)
 
+  it('moves averages of weights like ordinary updates', function()
+    local p = torch.randn(5, on_device)
+    local a, b = torch.optim.EMA({ p }, { decay = 0.9, warmup = true }), torch.optim.EMA({ p }, { decay = 0.9, warmup = true })
+    local step = graphed(function() a:update() end)
+    for i = 1, 4 do
+      p:mul_(i)
+      step()
+      b:update()
+      assert.are.equal(i, a.updates)
+      assert.is_true(torch.equal(a.averages[1], b.averages[1]))
+    end
+  end)
+
   it('says that the optimiser\'s state was replaced', function()
     local p = torch.randn(3, on_device):requires_grad_()
     p.grad = torch.ones(3, on_device)

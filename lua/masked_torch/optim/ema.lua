@@ -35,16 +35,34 @@ local function check_not_swapped(self, what)
   end
 end
 
---- ema:update(): moves the averages towards the parameters.
-function EMA:update()
-  check_not_swapped(self, 'update')
+local function move(self)
   local decay = self.decay
   if self.warmup then decay = math.min(decay, (1 + self.updates) / (10 + self.updates)) end
   if #self.parameters > 0 then
     check(self.parameters[1].K.mt_optim_ema(#self.parameters, list.pointers(self.averages), list.pointers(self.parameters), decay))
     for _, a in ipairs(self.averages) do Tensor.bump(a) end
   end
-  self.updates = self.updates + 1
+end
+
+--- ema:update(): moves the averages towards the parameters. In a graph (torch.cuda.graph) every launch counts as an update.
+function EMA:update()
+  check_not_swapped(self, 'update')
+  local graph = native.capture
+  local first = graph and graph:slots()
+  move(self)
+  if not graph then
+    self.updates = self.updates + 1
+    return
+  end
+  local averages = self.averages
+  graph:renew_with(first, function()
+    check_not_swapped(self, 'update')
+    if self.averages ~= averages then
+      fail('EMA: update: the averages are others than when the step was captured (load_state_dict); capture it again')
+    end
+    move(self)
+    self.updates = self.updates + 1
+  end)
 end
 
 local function exchange(self)
