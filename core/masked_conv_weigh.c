@@ -449,6 +449,7 @@ static void weigh_row(const window_row *r) {
   const weights *k = r->k;
   const mt_windows *c = k->c;
   const char *ready[2][2] = {{NULL, NULL}, {NULL, NULL}}, *pixel = NULL;
+  char *last[2] = {NULL, NULL};
   uint8_t any[SPAN], all[SPAN], inside[SPAN];
   uint64_t key[SPAN];
   int64_t list[WINDOWS], waiting = 0;
@@ -461,7 +462,7 @@ static void weigh_row(const window_row *r) {
     const int64_t n = MT_MIN(SPAN, c->out[2] - first);
     look(r, first, n, any, all, inside);
     const bool keys = find_keys(r, first, n, key, &pixel, &exact);
-    repeated.count = 0;
+    int64_t before = repeated.count = 0;  // before: the last one that was looked up, plus 1; its results come to `last`
     for (int64_t i = 0; i < n; i++) {
       const bool fixed = c->border || inside[i];
       // Without a border, what lies outside is in neither sum: nothing valid is 0 for every K.
@@ -476,7 +477,10 @@ static void weigh_row(const window_row *r) {
       if (keys && inside[i] && !r->repeats->off) {
         char *const own[2] = {r->to[0] + (first + i) * k->result[0].step[2],
                               k->results > 1 ? r->to[1] + (first + i) * k->result[1].step[2] : NULL};
-        char *const *same = mt_repeat_find(r->repeats, c, key[i], exact, pixel + i * c->stride[2] * c->step[2], own);
+        const bool run = exact && i > 0 && before == i && key[i - 1] == key[i];
+        char *const *same = run ? last : mt_repeat_find(r->repeats, c, key[i], exact, pixel + i * c->stride[2] * c->step[2], own);
+        before = i + 1;
+        memmove(last, same ? same : own, sizeof last);
         if (same != NULL) {
           repeated.x[repeated.count] = first + i;
           memcpy(repeated.result[repeated.count++], same, sizeof repeated.result[0]);
