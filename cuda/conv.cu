@@ -74,11 +74,9 @@ template <int HOW> static int tile_sum(mt_device *device, const mt_conv_sum *c, 
   typedef typename mt_tile_of<HOW>::T T;
   mt_conv_source<T, true> a;
   mt_tile_matrix<T, false> b;
-  mt_conv_place<T> out;
   mt_tile_plan p;
   memset(&p, 0, sizeof p);
   memset(&b, 0, sizeof b);
-  memset(&out, 0, sizeof out);
   mt_conv_source_of(&a, &c->x, c->channels, taps, &pixels->walk, c->mul);
   p.m = pixels->most;
   p.n = c->outputs;
@@ -93,23 +91,7 @@ template <int HOW> static int tile_sum(mt_device *device, const mt_conv_sum *c, 
   b.batch_size[0] = c->groups;
   b.batch_step[0] = p.k * padded;
   mt_tile_align(&b, padded);
-  out.y = (T *)c->y;
-  out.sample = c->y_sample;
-  out.channel = c->y_channel;
-  out.outputs = c->outputs;
-  out.pixels = pixels->walk;
-  out.bias = c->bias ? (const T *)c->bias->data : NULL;
-  out.bias_step = c->bias ? c->bias->stride[0] : 0;
-  out.scale = (const T *)c->scale.data;
-  out.gate = (const T *)c->gate.data;
-  out.scale_sample = c->scale.sample;
-  out.gate_sample = c->gate.sample;
-  for (int d = 0; d < 3; d++) {
-    out.step[d] = c->y_step[d];
-    out.scale_step[d] = c->scale.step[d];
-    out.gate_step[d] = c->gate.step[d];
-  }
-  return mt_tile_run<HOW, false>(device, p, a, b, out);
+  return mt_tile_run<HOW, false>(device, p, a, b, mt_conv_place_of<T>(c, &pixels->walk, c->outputs));
 }
 
 static int sum(mt_device *device, int32_t dtype, const mt_conv_sum *c) {

@@ -162,6 +162,30 @@ typedef struct mt_conv_sum {
   mt_pixel_map active, scale, gate;
 } mt_conv_sum;
 
+// Where its results go; outputs: of a group, as the one who sums them counts.
+template <typename E>
+static mt_conv_place<E> mt_conv_place_of(const mt_conv_sum *c, const mt_pixel_walk *pixels, int64_t outputs) {
+  mt_conv_place<E> out;
+  memset(&out, 0, sizeof out);
+  out.y = (E *)c->y;
+  out.sample = c->y_sample;
+  out.channel = c->y_channel;
+  out.outputs = outputs;
+  out.pixels = *pixels;
+  out.bias = c->bias ? (const E *)c->bias->data : NULL;
+  out.bias_step = c->bias ? c->bias->stride[0] : 0;
+  out.scale = (const E *)c->scale.data;
+  out.gate = (const E *)c->gate.data;
+  out.scale_sample = c->scale.sample;
+  out.gate_sample = c->gate.sample;
+  for (int d = 0; d < 3; d++) {
+    out.step[d] = c->y_step[d];
+    out.scale_step[d] = c->scale.step[d];
+    out.gate_step[d] = c->gate.step[d];
+  }
+  return out;
+}
+
 // One channel and one output per group: conv_depthwise.cu. w: packed, (taps, channels).
 int mt_conv_depthwise_sum(mt_device *device, int32_t dtype, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels,
                           const void *w);

@@ -25,25 +25,8 @@ static __global__ void sum_taps(const mt_conv_source<T, true> x, const mt_conv_p
 template <typename T>
 static int run_sum(mt_device *device, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels, const void *w) {
   mt_conv_source<T, true> a;
-  mt_conv_place<T> out;
-  memset(&out, 0, sizeof out);
   mt_conv_source_of(&a, &c->x, 1, taps, &pixels->walk, c->mul);
-  out.y = (T *)c->y;
-  out.sample = c->y_sample;
-  out.channel = c->y_channel;
-  out.outputs = c->groups;
-  out.pixels = pixels->walk;
-  out.bias = c->bias ? (const T *)c->bias->data : NULL;
-  out.bias_step = c->bias ? c->bias->stride[0] : 0;
-  out.scale = (const T *)c->scale.data;
-  out.gate = (const T *)c->gate.data;
-  out.scale_sample = c->scale.sample;
-  out.gate_sample = c->gate.sample;
-  for (int d = 0; d < 3; d++) {
-    out.step[d] = c->y_step[d];
-    out.scale_step[d] = c->scale.step[d];
-    out.gate_step[d] = c->gate.step[d];
-  }
+  const mt_conv_place<T> out = mt_conv_place_of<T>(c, &pixels->walk, c->groups);
   MT_LAUNCH(device, sum_taps<T>, mt_grid(device, pixels->most * c->groups), MT_BLOCK, 0, a, out, (const T *)w, taps->count, c->groups,
             pixels->count, pixels->most);
   return MT_OK;

@@ -48,19 +48,6 @@ template <typename E> struct weight_place {
   __device__ __forceinline__ void store(const Row &r, int64_t n, E v, int64_t) const { r.to[direct ? n * w_output : n] = v; }
 };
 
-template <typename T> static __global__ void add_splits(const weight_place<T> out, const T *sums, int64_t parts, int64_t splits) {
-  const int64_t each = out.rows * out.columns;
-  MT_EACH(i, parts * each) {
-    const int64_t z = i / each, element = i % each;
-    const T *from = sums + z * splits * each + element;
-    double sum = 0;
-    for (int64_t s = 0; s < splits; s++) {
-      sum += (double)from[s * each];
-    }
-    out.store(out.row(element / out.columns, z), element % out.columns, (T)sum, z);
-  }
-}
-
 template <int HOW>
 static int tile_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, const mt_image *x, const mt_conv *g,
                          const mt_tap_list *taps, const mt_pixel_map *active) {
@@ -122,7 +109,8 @@ static int tile_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, c
   apart.to = (T *)sums.data;
   apart.direct = false;
   MT_TRY((mt_tile_run<HOW, true>(device, p, a, b, apart)));
-  MT_LAUNCH(device, add_splits<T>, mt_grid(device, p.parts * p.m * p.n), MT_BLOCK, 0, out, (const T *)sums.data, p.parts, p.splits);
+  MT_LAUNCH(device, (mt_tile_add_splits<T, weight_place<T>>), mt_grid(device, p.parts * p.m * p.n), MT_BLOCK, 0, out,
+            (const T *)sums.data, p.parts, p.splits);
   return MT_OK;
 }
 

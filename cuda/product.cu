@@ -32,19 +32,6 @@ template <typename E> struct product_place {
   }
 };
 
-template <typename T> static __global__ void add_splits(const product_place<T> out, const T *sums, int64_t parts, int64_t splits) {
-  const int64_t each = out.rows * out.columns;
-  MT_EACH(i, parts * each) {
-    const int64_t z = i / each, element = i % each;
-    const T *from = sums + z * splits * each + element;
-    double sum = 0;
-    for (int64_t s = 0; s < splits; s++) {
-      sum += (double)from[s * each];
-    }
-    out.store(out.row(element / out.columns, z), element % out.columns, (T)sum, z);
-  }
-}
-
 // L: lines are rows of a or columns of b, else they are terms.
 template <typename T, bool L>
 static mt_tile_matrix<T, L> source(const void *data, int64_t line_step, int64_t step, int64_t along, const mt_product *p,
@@ -101,7 +88,8 @@ static int multiply(mt_device *device, const mt_product *p) {
   MT_TRY(sums.take(device, t.parts * t.splits * t.m * t.n, sizeof(T)));
   apart.sums = (T *)sums.data;
   MT_TRY((mt_tile_run<HOW, true>(device, t, a, b, apart)));
-  MT_LAUNCH(device, add_splits<T>, mt_grid(device, t.parts * t.m * t.n), MT_BLOCK, 0, out, (const T *)sums.data, t.parts, t.splits);
+  MT_LAUNCH(device, (mt_tile_add_splits<T, product_place<T>>), mt_grid(device, t.parts * t.m * t.n), MT_BLOCK, 0, out,
+            (const T *)sums.data, t.parts, t.splits);
   return MT_OK;
 }
 

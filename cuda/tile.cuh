@@ -529,3 +529,18 @@ static int mt_tile_run(mt_device *device, const mt_tile_plan &p, const A &a, con
   }
   return mt_tile_start<HOW, 1, 2, TOTALS>(device, p, a, b, out);
 }
+
+// Sums of splits added up in their order: sums (parts, splits, rows, columns) to out, which has rows, columns, row() and store().
+template <typename T, class OUT>
+static __global__ void mt_tile_add_splits(const OUT out, const T *sums, int64_t parts, int64_t splits) {
+  const int64_t each = out.rows * out.columns;
+  MT_EACH(i, parts * each) {
+    const int64_t z = i / each, element = i % each;
+    const T *from = sums + z * splits * each + element;
+    double sum = 0;
+    for (int64_t s = 0; s < splits; s++) {
+      sum += (double)from[s * each];
+    }
+    out.store(out.row(element / out.columns, z), element % out.columns, (T)sum, z);
+  }
+}
