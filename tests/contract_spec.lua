@@ -4,15 +4,8 @@ local ffi = require 'ffi'
 local torch = require 'masked_torch'
 local native = require 'masked_torch.native'
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/contract_spec%.lua$')
-if root == '' then root = './' end
-
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read('*a')
-  file:close()
-  return text
-end
+local root = require 'support.root'
+local read = require('support.scratch').content
 
 local function exists(path) return lfs.attributes(path, 'mode') == 'file' end
 

@@ -2,7 +2,7 @@ local lfs = require 'lfs'
 local page = require 'support.page'
 local interpreter = require 'support.interpreter'
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/docs_spec%.lua$')
+local root = require 'support.root'
 if not root:find('^/') then root = lfs.currentdir() .. '/' .. root end
 root = root:gsub('/%./', '/'):gsub('/%.?/?$', '')
 

@@ -1,5 +1,5 @@
 -- masked_torch's language model: the family lm of the reference vectors. compat = true: the original's batch norm leaks padding.
-local here = debug.getinfo(1, 'S').source:match('^@(.*)tests/golden_lm_spec%.lua$') or './'
+local here = require 'support.root'
 package.path = here .. 'experiments/?.lua;' .. package.path
 local torch = require 'masked_torch'
 local golden = require 'support.golden'

@@ -3,8 +3,7 @@ require 'masked_torch'
 local process = require 'support.process'
 local scratch = require 'support.scratch'
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/jit_spec%.lua$')
-if root == '' then root = './' end
+local root = require 'support.root'
 
 describe('compiled code', function()
   it('of a training step is kept', function()

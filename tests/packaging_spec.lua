@@ -2,7 +2,7 @@
 local lfs = require 'lfs'
 local interpreter = require 'support.interpreter'
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/packaging_spec%.lua$')
+local root = require 'support.root'
 if not root:find('^/') then root = lfs.currentdir() .. '/' .. root end
 local config = os.getenv('MASKED_TORCH_CONFIG') or 'release'
 

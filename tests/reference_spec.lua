@@ -1,6 +1,5 @@
 -- Every public name has a doc comment, and `make doc` can arrange them.
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/reference_spec%.lua$')
-if root == '' then root = './' end
+local root = require 'support.root'
 package.path = root .. 'scripts/?.lua;' .. package.path
 local source = require 'masked_torch.repl.source'
 

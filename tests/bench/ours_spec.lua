@@ -1,6 +1,6 @@
 -- Our side of the benchmark still fits the library: every kind of row, very small, runs and gives finite results. Also on the device that
 -- MASKED_TORCH_TEST_DEVICE names.
-local here = debug.getinfo(1, 'S').source:match('^@(.*)tests/bench/ours_spec%.lua$') or './'
+local here = require 'support.root'
 package.path = here .. 'bench/?.lua;' .. here .. 'experiments/?.lua;' .. package.path
 local torch = require 'masked_torch'
 local ours = require 'ours'

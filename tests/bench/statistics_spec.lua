@@ -1,5 +1,5 @@
 -- What the benchmark computes from times: nothing here measures anything.
-local here = debug.getinfo(1, 'S').source:match('^@(.*)tests/bench/statistics_spec%.lua$') or './'
+local here = require 'support.root'
 package.path = here .. 'bench/?.lua;' .. package.path
 local rows = require 'rows'
 local statistics = require 'statistics'

@@ -3,8 +3,7 @@ local process = require 'support.process'
 
 local device = require('support.device').name
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/cuda/language_model_spec%.lua$')
-if root == '' then root = './' end
+local root = require 'support.root'
 
 local function lines(path)
   local found = {}

@@ -3,16 +3,9 @@
 local lfs = require 'lfs'
 local process = require 'support.process'
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/cuda/library_spec%.lua$')
-if root == '' then root = './' end
+local root = require 'support.root'
+local read = require('support.scratch').content
 local folder = root .. 'build/' .. (os.getenv 'MASKED_TORCH_CONFIG' or 'release') .. '/'
-
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read('*a')
-  file:close()
-  return text
-end
 
 local function output(command)
   local pipe = assert(io.popen(command))

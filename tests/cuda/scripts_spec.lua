@@ -5,8 +5,7 @@ local process = require 'support.process'
 local nn, F = torch.nn, torch.nn.functional
 
 local device = require('support.device').name
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/cuda/scripts_spec%.lua$')
-if root == '' then root = './' end
+local root = require 'support.root'
 
 -- Every value within `limit` of the largest.
 local function close(expected, got, limit, what)

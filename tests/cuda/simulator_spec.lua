@@ -1,7 +1,7 @@
 --- The simulator finds what it says it finds (tests/cuda_simulator/README.md).
 local lfs = require 'lfs'
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/cuda/simulator_spec%.lua$')
+local root = require 'support.root'
 local program = ('%sbuild/%s/simulator/bad_kernels'):format(root == '' and './' or root, os.getenv 'MASKED_TORCH_CONFIG' or 'release')
 
 local function run(which)

@@ -42,7 +42,7 @@ describe('running means on a device', function()
 end)
 
 describe('a training step', function()
-  local here = debug.getinfo(1, 'S').source:match('^@(.*)tests/cuda/train_spec%.lua$')
+  local here = require 'support.root'
   package.path = (here == '' and './' or here) .. 'experiments/?.lua;' .. package.path
 
   -- A capture refuses whatever waits and whatever comes from the host.

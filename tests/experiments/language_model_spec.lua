@@ -1,4 +1,4 @@
-local here = debug.getinfo(1, 'S').source:match('^@(.*)tests/experiments/language_model_spec%.lua$') or './'
+local here = require 'support.root'
 package.path = here .. 'experiments/?.lua;' .. package.path
 local torch = require 'masked_torch'
 local Causal = require 'language_model.causal'

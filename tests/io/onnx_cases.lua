@@ -6,7 +6,7 @@ local torch = require 'masked_torch'
 local class = require 'masked_torch.class'
 local nn, F = torch.nn, torch.nn.functional
 
-local root = debug.getinfo(1, 'S').source:match('^@(.*)tests/io/onnx_cases%.lua$') or './'
+local root = require 'support.root'
 
 local cases = {}
 local function add(name, net, shapes, opts)

@@ -2,7 +2,7 @@
 local interpreter = require 'support.interpreter'
 local scratch = require 'support.scratch'
 
-local root = arg[0]:match '^(.*)tests/run%.lua$' or './'
+local root = require 'support.root'
 
 local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 

@@ -41,7 +41,7 @@ describe('lexer', function()
         end
       end
     end
-    each((arg[0]:match '^(.*)tests/run%.lua$' or './') .. 'lua/masked_torch')
+    each(require 'support.root' .. 'lua/masked_torch')
   end)
 
   it('marks what is open and never fails on half a line', function()

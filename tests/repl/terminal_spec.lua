@@ -5,7 +5,7 @@ local process = require 'support.process'
 local pty = require 'support.pty'
 local scratch = require 'support.scratch'
 
-local root = arg[0]:match '^(.*)tests/run%.lua$' or './'
+local root = require 'support.root'
 local launcher = root .. 'bin/masked-torch'
 local editing = pcall(ffi.load, 'libedit.so.2')
 

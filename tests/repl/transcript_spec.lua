@@ -4,7 +4,7 @@ local lfs = require 'lfs'
 local scratch = require 'support.scratch'
 local transcript = require 'support.transcript'
 
-local root = arg[0]:match '^(.*)tests/run%.lua$' or './'
+local root = require 'support.root'
 if root == '' then root = './' end
 if root:sub(1, 1) ~= '/' then root = lfs.currentdir() .. '/' .. root end
 
