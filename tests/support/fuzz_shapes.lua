@@ -75,7 +75,7 @@ function recipes.masked_conv(random, kernel)
   values.mask = tensor(spatial(batch, random(2) == 1 and 1 or g.C, g.S))
   values.kinds = random(2) == 1 and tensor(spatial(batch, 1, g.S), UINT8) or nil
   values.out = tensor(spatial(batch, O, g.out))
-  if kernel:find('confidence', 1, true) then values.q = tensor(spatial(batch, O, g.out)) end
+  if kernel:find('confidence', 1, true) or kernel:find('ratio', 1, true) then values.q = tensor(spatial(batch, O, g.out)) end
   values.dalpha = tensor { 1 }
   local centre = {}
   for d = 1, g.dims do centre[d] = random(g.kernel[d]) - 1 end
