@@ -262,9 +262,9 @@ local function show(value)
   return tostring(value)
 end
 
-local function arguments(kernel)
+local function arguments(kernel, friendly)
   local recipe = shapes.arguments(kernel.name, random)
-  local hostile = pick { 0, 0.15, 0.15, 0.5, 1 }
+  local hostile = friendly and 0 or pick { 0, 0.15, 0.15, 0.5, 1 }
   local dtype = random(4) == 1 and random(6) - 1 or random(2) - 1
   local list = {}
   for i, parameter in ipairs(kernel.parameters) do
@@ -325,9 +325,9 @@ special.mt_pool_output_size = special.mt_conv_output_size
 -- The message before each call, which none of them may leave.
 local stale = "tensor: unknown dtype 77"
 
-local function one(kernel, problems)
+local function one(kernel, problems, friendly)
   local n = #kernel.parameters
-  local list = arguments(kernel)
+  local list = arguments(kernel, friendly)
   if special[kernel.name] then special[kernel.name](list) end
   C.mt_tensor_new(out, 77, 0, sizes {}, nil)
   local text = {}
@@ -365,7 +365,8 @@ describe('kernels given anything', function()
     finally(function() collectgarbage('restart') end)
     for i = 1, calls do
       local kernel = kernels[(i - 1) % #kernels + 1]
-      local status = one(kernel, problems)
+      -- The last rounds are well-meant until one has succeeded, so that chance does not decide what is reached.
+      local status = one(kernel, problems, i > calls / 2 and not reached[kernel.name])
       if status == 0 then
         fine = fine + 1
         reached[kernel.name] = true

@@ -3,6 +3,7 @@
 -- fuzz_shapes.arguments(kernel, random) -> a table that gives for a parameter's name { shape =, dtype = } of a tensor, a number, or a
 -- table of a struct's fields; nil: anything. Shapes that belong together come out of one call.
 
+local C = require('masked_torch.native').cpu
 local REAL, DOUBLE, INT64, INT32, UINT8, BOOL = 'real', 1, 2, 3, 4, 5
 
 local function copy(shape)
@@ -67,7 +68,9 @@ end
 
 function recipes.masked_conv(random, kernel)
   local values, g = recipes.conv(random)
-  local O = (random(2) == 1 or kernel:find('confidence', 1, true)) and g.O or 1
+  local norm = random(3) - 1
+  local ratio = kernel:find('ratio', 1, true)
+  local O = ratio and norm == 0 and 1 or (ratio or random(2) == 1 or kernel:find('confidence', 1, true)) and g.O or 1
   local y, small = spatial(g.N, g.O, g.out), spatial(random(2) == 1 and 1 or g.N, O, g.out)
   local batch = random(2) == 1 and 1 or g.N
   for _, name in ipairs { 'y', 'raw', 'dy', 'draw' } do values[name] = tensor(y) end
@@ -75,12 +78,12 @@ function recipes.masked_conv(random, kernel)
   values.mask = tensor(spatial(batch, random(2) == 1 and 1 or g.C, g.S))
   values.kinds = random(2) == 1 and tensor(spatial(batch, 1, g.S), UINT8) or nil
   values.out = tensor(spatial(batch, O, g.out))
-  if kernel:find('confidence', 1, true) or kernel:find('ratio', 1, true) then values.q = tensor(spatial(batch, O, g.out)) end
+  if ratio or kernel:find('confidence', 1, true) then values.q = tensor(spatial(batch, O, g.out)) end
   values.dalpha = tensor { 1 }
   local centre = {}
   for d = 1, g.dims do centre[d] = random(g.kernel[d]) - 1 end
   values.v = { border = random(2) - 1, strict = random(2) - 1, multiplicity = random(3), eps = 1e-8, centre = centre }
-  values.rule, values.norm = random(6) - 1, random(3) - 1
+  values.rule, values.norm = random(6) - 1, norm
   return values
 end
 
@@ -122,6 +125,8 @@ function recipes.shuffle(random, kernel)
   return { x = tensor(un and wide or many), y = tensor(un and many or wide), factor = r }
 end
 
+local NORM_ACTIVATIONS = { C.MT_NORM_IDENTITY, C.MT_ACTIVATION_RELU, C.MT_ACTIVATION_LEAKY_RELU }
+
 function recipes.norm(random, kernel)
   local x = any_shape(random)
   local cells, weight
@@ -139,7 +144,7 @@ function recipes.norm(random, kernel)
     cells[keep + 1] = 3
   end
   local out = { stats = tensor(cells, DOUBLE), mask = tensor(smaller(x, random)),
-    flags = random(4) - 1, momentum = 0.1, eps = 1e-5 }
+    flags = random(4) - 1, momentum = 0.1, eps = 1e-5, activation = NORM_ACTIVATIONS[random(3)], a = 0.1 }
   for _, name in ipairs { 'x', 'y', 'dx', 'dy' } do out[name] = tensor(x) end
   for _, name in ipairs { 'weight', 'bias', 'dweight', 'dbias', 'running_mean', 'running_var' } do out[name] = tensor(weight) end
   return out
