@@ -4,11 +4,10 @@
 --                          [--device cuda] [--precision highest,high,medium] [--small]
 --
 -- For every row and number of threads: both sides prepare the same work; then, round by round, every contender runs once (often
--- enough to last some milliseconds), one after the other. The first round is thrown away. Ratios are taken within a round, their
--- median counts. The peak of the processor is measured before and after; where it moved by more than 15 %, or is that far
--- below the best one
--- ever seen in this checkout (build/best_peak.txt), something else was running: the row is measured again, and marked if that
--- happens each time.
+-- enough to last some milliseconds), one after the other, in turns from the first and from the last. The first round is thrown away.
+-- Ratios are taken within a round, their median counts. The peak of the processor is measured before and after; where it moved by more
+-- than 15 %, or is that far below the best one ever seen in this checkout (build/best_peak.txt), something else was running: the row is
+-- measured again, and marked if that happens each time.
 -- --cpu: the processor's time of either side instead of the clock's, with one thread: for a machine that is busy with other things,
 -- where no row is rejected. (What they do to caches and memory still shows.)
 -- --device cuda: the rows on a GPU, at each precision of the products (torch.set_float32_matmul_precision; the peer: float32, TF32,
@@ -207,8 +206,12 @@ local function rounds_of(order, run, threads)
     count[name] = math.max(count[name], statistics.repeats(run(name, count[name]), o.target))
   end
   local before = threads and measure_peak(threads)
+  -- There and back: who always follows another would find its memory and caches warm.
   for round = 1, o.rounds do
-    for _, name in ipairs(order) do times[name][round] = run(name, count[name]) end
+    for i = 1, #order do
+      local name = order[round % 2 == 1 and i or #order + 1 - i]
+      times[name][round] = run(name, count[name])
+    end
   end
   return times, before, threads and measure_peak(threads)
 end
