@@ -5,7 +5,7 @@
 --     train.checkpoint             save, load, last, best   train.guard         Ctrl-C finishes the step, saves, ends
 --     train.tensorboard            event files              train.csv, train.jsonl   tables of numbers
 --     train.steps                  for step, batch in ...   train.check_loss    a loss that is not finite stops the run
---                                                      train.watch         the same, without waiting for a device
+--                                                           train.watch         the same, without waiting for a device
 --     train.count                  parameters and MACs      train.manifest      what ran where, as JSON
 --     train.profile                where the time goes (also torch.profile)
 --     train.device                 where --device says to run
