@@ -165,19 +165,14 @@ static inline const char *mask_at(const pixel_task *t, int64_t i) {
 // Do the elements follow each other as in (N, *S, C)? Where t has the batch 1 of a mask, without the batch.
 static bool channels_last(const mt_tensor *t) {
   int64_t step = t->shape[1];
-  if (t->shape[1] > 1 && t->stride[1] != 1) {
-    return false;
-  }
-  for (int32_t d = t->ndim - 1; d != 1; d = d == 2 ? 0 : d - 1) {
-    if (t->shape[d] != 1 && t->stride[d] != step) {
-      return false;
-    }
-    step *= t->shape[d];
-    if (d == 0) {
-      break;
+  bool dense = t->shape[1] == 1 || t->stride[1] == 1;
+  for (int32_t d = t->ndim - 1; d >= 0; d--) {
+    if (d != 1) {
+      dense = dense && (t->shape[d] == 1 || t->stride[d] == step);
+      step *= t->shape[d];
     }
   }
-  return true;
+  return dense;
 }
 
 static void forward_range(void *context, int64_t begin, int64_t end) {

@@ -13,7 +13,7 @@
 --   eps         step of the finite differences (1e-3)
 --   strided     false: the op documents that it needs contiguous inputs
 -- Checked: reference; gradcheck in float64; float32 against float64 on the same values, forward and gradients; non-contiguous
--- inputs (transposed, and every second element of a larger buffer) give the same bits; so does an expanded upstream gradient;
+-- inputs (transposed, parts of larger tensors, every second element) give the same bits; so does an expanded upstream gradient;
 -- threads 1 to 4 give the same bits.
 
 local assert = require 'luassert'
@@ -74,7 +74,7 @@ return function(cases)
         it('does not depend on the layout of its inputs', function()
           for _, dtype in ipairs { 'float32', 'float64' } do
             local plain = run(case, build(describe_inputs(), dtype))
-            for _, layout in ipairs { 'transposed', 'spread' } do
+            for _, layout in ipairs { 'transposed', 'part', 'channels-last part', 'spread' } do
               same(plain, run(case, build(describe_inputs(), dtype, { layout = layout })), dtype .. ' ' .. layout)
             end
           end

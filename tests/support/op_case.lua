@@ -17,9 +17,23 @@ local function tensor(shape, values, dtype, device)
   return t
 end
 
--- The same values in a transposed layout, or spread over every second element.
+-- A part of a larger tensor: row by row, or with neighbouring channels.
+local function part_of_larger(t, shape, channels_last)
+  local wide = {}
+  for d = 1, #shape do wide[d] = shape[d] + 1 end
+  local buffer = Tensor.empty('check_op', wide, t.dtype, t.device, channels_last and #wide > 2 and Tensor.channels_last(wide) or nil)
+  native.check(t.K.mt_tensor_fill(buffer._c, 77))
+  local strides, offset = buffer:stride(), 0
+  for d = 1, #shape do offset = offset + strides[d] end
+  local y = Tensor.as_view('check_op', buffer, shape, strides, offset)
+  native.check(t.K.mt_tensor_copy(y._c, t._c))
+  return y
+end
+
+-- The same values in a transposed layout, as a part of a larger tensor, or spread over every second element.
 local function relayout(t, layout)
   local shape = t:size()
+  if layout:find('part', 1, true) and #shape > 0 then return part_of_larger(t, shape, layout == 'channels-last part') end
   if layout == 'transposed' then
     local strides, step = {}, 1
     for d = 1, #shape do
