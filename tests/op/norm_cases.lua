@@ -88,6 +88,9 @@ local geometries = {
   { name = 'mask of batch 1', x = { 3, 4, 5, 3 }, mask = { 1, 4, 5, 3 }, kind = 'binary' },
   { name = 'soft mask per channel', x = { 3, 4, 9 }, mask = { 3, 4, 9 }, kind = 'soft' },
   { name = 'soft one-channel mask', x = { 2, 4, 4, 5 }, mask = { 2, 1, 4, 5 }, kind = 'soft' },
+  { name = 'no spatial axis, channels in vectors', x = { 6, 5 } },
+  { name = 'no spatial axis, binary one-channel mask', x = { 7, 5 }, mask = { 7, 1 }, kind = 'binary' },
+  { name = 'no spatial axis, soft mask per channel', x = { 7, 5 }, mask = { 7, 5 }, kind = 'soft' },
 }
 
 local function inputs_for(g, extra)
