@@ -110,10 +110,10 @@ void FN(mt_taps_pack_panel)(const mt_taps_weights *k, REAL *panel, int64_t g, in
   } else if (k->tap_at && k->p->count <= PICKED_TAPS && 2 * k->p->count < k->spread) {
     FN(pack_picked)(k, panel, w, lanes, used);
   } else if (k->tap_at && t->w_channel == k->spread) {
-    FN(pack_spread)(k, panel, w, lanes, used, 0, t->channels * k->spread);
+    FN(pack_spread)(k, panel, w, lanes, used, 0, (t->channels - 1) * k->spread + k->reach);
   } else if (k->tap_at) {
     for (int64_t c = 0; c < t->channels; c++) {
-      FN(pack_spread)(k, panel, w + c * t->w_channel, lanes, used, c, k->spread);
+      FN(pack_spread)(k, panel, w + c * t->w_channel, lanes, used, c, k->reach);
     }
   } else {
     FN(pack_taps)(k, panel, w, lanes, used);
@@ -161,7 +161,9 @@ static int find_taps(mt_taps_weights *w) {
     w->tap_at[i] = -1;
   }
   for (int64_t j = 0; j < p->count; j++) {
-    w->tap_at[t->w_tap[p->tap[j].index]] = j;
+    const int64_t at = t->w_tap[p->tap[j].index];
+    w->tap_at[at] = j;
+    w->reach = MT_MAX(w->reach, at + 1);
   }
   return MT_OK;
 }

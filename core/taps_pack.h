@@ -6,7 +6,8 @@ typedef struct {
   const mt_taps_plan *p;
   int64_t lanes, panels, padded;   // widest panel; panels of a group and all their lanes
   int64_t *tap_at;                 // the used tap whose weight lies so far from the first one's, or -1; NULL: look them up
-  int64_t spread;                  // elements over which the taps of a channel are spread
+  int64_t spread, reach;           // from a channel's first tap to the next one's; to the end of its last used tap: what follows
+                                   // may be nobody's
   void *packed;
 } mt_taps_weights;
 
