@@ -46,13 +46,18 @@ describe('memory #memory', function()
 
   it('keeps a loop of dropped temporaries small', function()
     collectgarbage()
-    local before, highest = resident_mb(), 0
+    -- The collector waits for as much new memory as Lua's own heap is worth, which earlier specs may have left large.
+    local limit = 300 + collectgarbage('count') / 1024
+    local before, highest, live_bytes = resident_mb(), 0, 0
     for i = 1, 10000 do
       local _ = torch.zeros(1024, 256)
-      if i % 100 == 0 then highest = math.max(highest, resident_mb()) end
+      if i % 100 == 0 then highest, live_bytes = math.max(highest, resident_mb()), math.max(live_bytes, tonumber(C.mt_memory_live())) end
     end
-    assert.is_true(highest <= 300 + before, ('resident %.0f MB, %.0f before'):format(highest, before))
-    assert.is_true(C.mt_memory_live() < 300 * 2 ^ 20)
+    assert.is_true(live_bytes < limit * 2 ^ 20, ('%.0f MB live'):format(live_bytes / 2 ^ 20))
+    -- AddressSanitizer holds freed blocks back.
+    if os.getenv 'MASKED_TORCH_CONFIG' ~= 'sanitize' then
+      assert.is_true(highest <= limit + before, ('resident %.0f MB, %.0f before'):format(highest, before))
+    end
   end)
 
   it('survives the failure of any allocation: an error, nothing lost, nothing changed', function()
