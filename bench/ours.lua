@@ -4,6 +4,7 @@
 --   inputs = {name = tensor}     what the peer needs to do the same work
 --   ours = function              the contender that all ratios are against; one call is one measurement. On a GPU its work is queued
 --   ['ours plain'] = function    the same layer without a mask, where there is one
+--   ['ours apart'] = function    norm and ReLU as two operations
 --   ['ours graph'] = function    on a GPU, the same step captured (torch.cuda.graph): Lua queues it as a whole
 --   outputs = function           runs ours once -> {name = tensor}, compared with float64 by the peer
 --   area = number                the share that the masks of this row really have }
@@ -248,8 +249,12 @@ function kinds.norm(row)
     layer = nn[row.module .. #row.size .. 'd'](row.C)
   end
   local net = nn.Sequential{ layer, nn.ReLU() }:to(device)
+  local relu = nn.ReLU()
+  local apart = setmetatable({ parameters = function() return net:parameters() end },
+    { __call = function(_, ...) return (relu(layer(...))) end })
   local run = both_ways(net, x, dy, mask.fresh)
-  return { inputs = { x = x, dy = dy, mask = mask.dense }, ours = run, outputs = function()
+  return { inputs = { x = x, dy = dy, mask = mask.dense }, ours = run,
+    ['ours apart'] = both_ways(apart, x, dy, mask.fresh), outputs = function()
     local y = run()
     return { y = y:detach(), dx = x.grad, dw = layer.weight.grad, db = layer.bias.grad }
   end }

@@ -176,7 +176,7 @@ local function remove_tensors() os.execute('rm -f ' .. folder .. '/*.npy') end
 -- The contenders of a row in order, and a function that runs one of them `count` times and returns the seconds per call.
 local function contenders_of(row, work, setting)
   local order = { 'ours' }
-  for _, name in ipairs{ 'ours plain', 'ours graph' } do
+  for _, name in ipairs{ 'ours plain', 'ours apart', 'ours graph' } do
     if work[name] then order[#order + 1] = name end
   end
   for _, contender in ipairs(work.extra) do

@@ -32,7 +32,7 @@ MT_INLINE double FN(block)(REAL *e, const REAL *x, REAL shift, int64_t n) {
   REAL lane[LANES] = {0};
   const int64_t whole = n / LANES * LANES;
   double sum = 0;
-  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) e[i] = FN(exponential)(x[i] - shift);
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) e[i] = FN(mt_quick_exp)(x[i] - shift);
   for (int64_t i = 0; i < whole; i += LANES) {
     for (int k = 0; k < LANES; k++) lane[k] += e[i + k];
   }
@@ -53,7 +53,7 @@ static double FN(exponentials)(REAL *e, const REAL *x, REAL shift, int64_t n, co
 }
 
 static void FN(shares)(REAL *g, const REAL *x, REAL shift, REAL factor, int64_t n) {
-  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) g[i] = FN(exponential)(x[i] - shift) * factor;
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) g[i] = FN(mt_quick_exp)(x[i] - shift) * factor;
 }
 
 static void FN(scale)(REAL *g, REAL factor, int64_t n) {
@@ -61,10 +61,10 @@ static void FN(scale)(REAL *g, REAL factor, int64_t n) {
 }
 
 #else
-#include <math.h>
-
+#define MT_FUSED  // mt_quick_exp with fused operations
 #include "logits.h"
 #include "row.h"
+#include "vector_math.h"
 
 enum {
   WIDE = 32,
@@ -72,39 +72,12 @@ enum {
   BLOCK = 256,  // exponentials summed in their own type before they go on in double
 };
 
-#ifdef __FP_FAST_FMAF
-#define MULTIPLY_ADD(a, b, c) fmaf(a, b, c)
-#else
-#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#endif
-
-// e^x for x <= 0: mt_quick_exp (vector_math.h) with fused operations. At most 1.3 units of the last place wrong, and 0 from -87.7 down.
-MT_INLINE float exponential_f32(float given) {
-  const float round = 12582912.0f;            // 1.5 * 2^23: adding it leaves the nearest whole number in the low bits
-  const float x = given < -88 ? -88 : given;  // there the power of 2 below is 2^-127: its bits are those of 0
-  const float shifted = MULTIPLY_ADD(x, 1.44269504f, round), n = shifted - round;
-  const float r = MULTIPLY_ADD(n, 2.12194440e-4f, MULTIPLY_ADD(n, -0.693359375f, x));  // ln 2 in two parts
-  float p = 1.3926203e-3f;
-  p = MULTIPLY_ADD(p, r, 8.363195e-3f);
-  p = MULTIPLY_ADD(p, r, 4.1666554e-2f);
-  p = MULTIPLY_ADD(p, r, 1.6666577e-1f);
-  p = MULTIPLY_ADD(p, r, 0.5f);
-  p = MULTIPLY_ADD(p, r * r, r) + 1;
-  uint32_t bits;
-  float power;
-  memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits + 127) << 23;
-  memcpy(&power, &bits, sizeof power);
-  return p * power;
-}
-
-MT_INLINE double exponential_f64(double x) { return exp(x); }
-
 #define MT_SOURCE "logits.c"
 #include "twice.h"
 
 #define TABLE2(name) logits_##name
 #define TABLE(name) TABLE2(name)
-const logits TABLE(TILE_NAME) = {largest_f32, largest_f64, exponentials_f32, exponentials_f64, shares_f32, shares_f64, scale_f32, scale_f64};
+const logits TABLE(TILE_NAME) = {largest_f32, largest_f64, exponentials_f32, exponentials_f64,
+                                 shares_f32, shares_f64, scale_f32, scale_f64};
 
 #endif

@@ -81,8 +81,8 @@ static mt_block *pop(int32_t size_class) {
 
 // ---- pages of larger blocks ---------------------------------------------------------------------------------------
 //
-// Fresh pages are dear: on a virtual machine a page that the host has not seen before costs up to 2 ms per MB. So a size that no
-// block has is cut from a larger one, and where there is none, neighbours are joined first.
+// Fresh pages are dear, most of all on a virtual machine whose host has not seen them before. So a size that no block has is cut
+// from a larger one, and where there is none, neighbours are joined first.
 
 // A block of `total` bytes, a whole number of pages, from one of a larger class; with the lock held.
 static mt_block *cut(int64_t total, int32_t size_class) {

@@ -1,9 +1,8 @@
 // memory_cache: freed blocks, kept for the next allocation of their size. Internal to memory.c.
 //
 // Fresh pages cost the kernel more than most kernels cost us, and malloc more than a small operation. Blocks come in sizes of
-// eight steps per doubling; each size has a stack of free ones. A large size that has none is cut from a larger block, or from neighbours
-// joined. What is kept is bounded by a limit, given back when the
-// machine's memory runs short, and on request.
+// eight steps per doubling; each size has a stack of free ones. A large size that has none is cut from a larger block, or from
+// neighbours joined. What is kept is bounded by a limit, given back when the machine's memory runs short, and on request.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

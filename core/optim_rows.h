@@ -1,7 +1,8 @@
 // optim_rows: the updates of optim.h, one element at a time, for both libraries. Internal.
 //
 // UPDATE(name, last, constants, body): AT(k) is the element of operand k (0 to last), K(name) a number of name_numbers
-// (optim_check.h) as REAL; root is the inverse of the square root of 1 - beta^step: divisions are what limits these loops. Every value is rounded to REAL after each operation, on any processor.
+// (optim_check.h) as REAL; root is the inverse of the square root of 1 - beta^step: divisions are what limits these loops. Every
+// value is rounded to REAL after each operation, on any processor.
 
 UPDATE(sgd, 2, K(lr) K(momentum) K(rest) K(decay) K(sign) const bool decays = decay != 0; const int32_t mode = c->mode;, {
   REAL g = sign * AT(1);

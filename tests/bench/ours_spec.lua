@@ -21,6 +21,7 @@ describe('our side of the benchmark', function()
         assert.truthy(next(work.inputs))
         work.ours()
         if work['ours plain'] then work['ours plain']() end
+        if work['ours apart'] then assert.same_bits(work.ours():detach(), work['ours apart']():detach()) end
         for _ = 1, work['ours graph'] and 3 or 0 do work['ours graph']() end
         for name, t in pairs(work.outputs and work.outputs() or {}) do
           assert.is_true(t:numel() > 0 and t:abs():max():item() < math.huge, name)
