@@ -43,6 +43,8 @@ int64_t mt_dtype_size(int32_t dtype);
 // Not NULL, not released, of a known dtype.
 int mt_check_alive(const char *op, const char *argument, const mt_tensor *t);
 // And in memory that this library's kernels reach.
+int mt_check_stored(const char *op, const char *argument, const mt_tensor *t);
+// And of a type that is computed with: not bfloat16, which a kernel takes only where it was taught to.
 int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t);
 int mt_check_dtype(const char *op, const char *argument, const mt_tensor *t, int32_t dtype);
 // float32 or float64.
@@ -59,6 +61,8 @@ int mt_check_fits(const char *op, const char *argument, const mt_tensor *t, cons
 int mt_check_dim(const char *op, int32_t dim, const mt_tensor *t);
 // May be written to: no two indexes share memory.
 int mt_check_output(const char *op, const char *argument, const mt_tensor *t);
+// The same, bfloat16 included.
+int mt_check_stored_output(const char *op, const char *argument, const mt_tensor *t);
 // An output that shares memory with an input, other than being the very same view where same_view_allowed.
 int mt_check_overlap(const char *op, const mt_tensor *out, const mt_tensor *in, bool same_view_allowed);
 

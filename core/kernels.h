@@ -14,7 +14,7 @@
 //   * Inputs may have any strides. Outputs may have any strides without overlap; they must not overlap an
 //     input unless the paragraph says "in place".
 //   * A gradient is `d` + the name of the forward value (dx, dw); a kernel's _backward stands below it.
-//   * float32 and float64 unless the paragraph lists other types. Masks: see mask.h.
+//   * float32 and float64 unless the paragraph lists other types; bfloat16 is refused by name wherever it is not listed. Masks: see mask.h.
 //   * dims are 0-based here; positions stored in index tensors are 1-based, as the user wrote them.
 //   * The result does not depend on the number of threads, nor on the strides of the inputs.
 #pragma once

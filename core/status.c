@@ -26,12 +26,12 @@ int mt_fail(int status, const char *format, ...) {
 }
 
 const char *mt_dtype_name(int32_t dtype) {
-  static const char *const names[MT_DTYPES] = {"float32", "float64", "int64", "int32", "uint8", "bool"};
+  static const char *const names[MT_DTYPES] = {"float32", "float64", "int64", "int32", "uint8", "bool", "bfloat16"};
   return dtype >= 0 && dtype < MT_DTYPES ? names[dtype] : "released";
 }
 
 int64_t mt_dtype_size(int32_t dtype) {
-  static const int64_t sizes[MT_DTYPES] = {4, 8, 8, 4, 1, 1};
+  static const int64_t sizes[MT_DTYPES] = {4, 8, 8, 4, 1, 1, 2};
   return sizes[dtype];
 }
 
@@ -68,7 +68,7 @@ int mt_check_alive(const char *op, const char *argument, const mt_tensor *t) {
   return MT_OK;
 }
 
-int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t) {
+int mt_check_stored(const char *op, const char *argument, const mt_tensor *t) {
   MT_TRY(mt_check_alive(op, argument, t));
   if (!MT_IS_HERE(t->storage->device)) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: is on %s, where this kernel does not reach; move it with :to{device = ...}", op,
@@ -77,8 +77,16 @@ int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t) {
   return MT_OK;
 }
 
+int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t) {
+  MT_TRY(mt_check_stored(op, argument, t));
+  if (t->dtype == MT_BFLOAT16) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected another type, got %s; use :float()", op, argument, MT_SHAPE(t));
+  }
+  return MT_OK;
+}
+
 int mt_check_dtype(const char *op, const char *argument, const mt_tensor *t, int32_t dtype) {
-  MT_TRY(mt_check_tensor(op, argument, t));
+  MT_TRY(mt_check_stored(op, argument, t));
   if (t->dtype != dtype) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected %s, got %s", op, argument, mt_dtype_name(dtype), MT_SHAPE(t));
   }
@@ -86,9 +94,10 @@ int mt_check_dtype(const char *op, const char *argument, const mt_tensor *t, int
 }
 
 int mt_check_real(const char *op, const char *argument, const mt_tensor *t) {
-  MT_TRY(mt_check_tensor(op, argument, t));
+  MT_TRY(mt_check_stored(op, argument, t));
   if (t->dtype != MT_FLOAT32 && t->dtype != MT_FLOAT64) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected float32 or float64, got %s", op, argument, MT_SHAPE(t));
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected float32 or float64, got %s%s", op, argument, MT_SHAPE(t),
+                   t->dtype == MT_BFLOAT16 ? "; use :float()" : "");
   }
   return MT_OK;
 }
@@ -110,7 +119,7 @@ int mt_check_ndim(const char *op, const char *argument, const mt_tensor *t, int3
 }
 
 int mt_check_shape(const char *op, const char *argument, const mt_tensor *t, int32_t ndim, const int64_t *shape) {
-  MT_TRY(mt_check_tensor(op, argument, t));
+  MT_TRY(mt_check_stored(op, argument, t));
   if (t->ndim != ndim || memcmp(t->shape, shape, sizeof(int64_t) * (size_t)ndim) != 0) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected %s, got %s", op, argument, MT_SIZES(ndim, shape), MT_SHAPE(t));
   }
@@ -118,7 +127,7 @@ int mt_check_shape(const char *op, const char *argument, const mt_tensor *t, int
 }
 
 int mt_check_like(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *like) {
-  MT_TRY(mt_check_tensor(op, argument, t));
+  MT_TRY(mt_check_stored(op, argument, t));
   if (t->dtype != like->dtype || !mt_same_shape(t, like)) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected %s, got %s", op, argument, MT_SHAPE(like), MT_SHAPE(t));
   }
@@ -144,6 +153,11 @@ int mt_check_dim(const char *op, int32_t dim, const mt_tensor *t) {
 
 int mt_check_output(const char *op, const char *argument, const mt_tensor *t) {
   MT_TRY(mt_check_tensor(op, argument, t));
+  return mt_check_stored_output(op, argument, t);
+}
+
+int mt_check_stored_output(const char *op, const char *argument, const mt_tensor *t) {
+  MT_TRY(mt_check_stored(op, argument, t));
   if (!mt_tensor_is_dense(t)) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: several elements of %s share memory (an expanded view); write to a :clone()",
                    op, argument, MT_SHAPE(t));

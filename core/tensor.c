@@ -154,7 +154,7 @@ static bool strides_like(int64_t *strides, const mt_tensor *x, const int64_t *sh
 }
 
 int mt_tensor_layout(int64_t *strides, const mt_tensor *x) {
-  MT_TRY(mt_check_tensor("layout", "input", x));
+  MT_TRY(mt_check_stored("layout", "input", x));
   if (!strides_like(strides, x, x->shape)) {
     mt_row_major(strides, x->ndim, x->shape);
   }
@@ -164,7 +164,7 @@ int mt_tensor_layout(int64_t *strides, const mt_tensor *x) {
 int mt_tensor_new_like(mt_tensor **out, const mt_tensor *x, const int64_t *shape, int32_t dtype) {
   int64_t strides[MT_MAX_DIMS], numel;
   *out = NULL;
-  MT_TRY(mt_check_tensor("empty_like", "input", x));
+  MT_TRY(mt_check_stored("empty_like", "input", x));
   shape = shape ? shape : x->shape;
   MT_TRY(mt_check_sizes("tensor", &numel, x->ndim, shape));
   return create(out, x->storage->device, dtype < 0 ? x->dtype : dtype, numel, x->ndim, shape,
@@ -187,8 +187,8 @@ static bool holds(const mt_tensor *x, const mt_tensor *y) {
 
 int mt_tensor_new_broadcast(mt_tensor **out, const mt_tensor *a, const mt_tensor *b, int32_t dtype) {
   *out = NULL;
-  MT_TRY(mt_check_tensor("broadcast", "first operand", a));
-  MT_TRY(mt_check_tensor("broadcast", "second operand", b));
+  MT_TRY(mt_check_stored("broadcast", "first operand", a));
+  MT_TRY(mt_check_stored("broadcast", "second operand", b));
   dtype = dtype < 0 ? a->dtype : dtype;
   if (holds(a, b)) {
     return mt_tensor_new_like(out, a, NULL, dtype);
@@ -248,7 +248,7 @@ static mt_tensor borrowed(void *data, mt_storage *storage, int32_t dtype, const 
 
 int mt_tensor_read(double *values, const mt_tensor *t) {
   mt_storage storage;
-  MT_TRY(mt_check_tensor("totable", "input", t));
+  MT_TRY(mt_check_stored("totable", "input", t));
   mt_tensor to = borrowed(values, &storage, MT_FLOAT64, t);
   MT_TRY(mt_tensor_copy(&to, t));
   for (int64_t i = 0; i < t->numel; i++) {
@@ -259,13 +259,13 @@ int mt_tensor_read(double *values, const mt_tensor *t) {
 
 int mt_tensor_write(mt_tensor *t, const double *values) {
   mt_storage storage;
-  MT_TRY(mt_check_tensor("tensor", "output", t));
+  MT_TRY(mt_check_stored("tensor", "output", t));
   mt_tensor from = borrowed((void *)(uintptr_t)values, &storage, MT_FLOAT64, t);
   return mt_tensor_copy(t, &from);
 }
 
 static int check_bytes(const char *op, const mt_tensor *t, int64_t count) {
-  MT_TRY(mt_check_tensor(op, "tensor", t));
+  MT_TRY(mt_check_stored(op, "tensor", t));
   if (count != t->numel * mt_dtype_size(t->dtype)) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: %lld bytes for %s", op, (long long)count, MT_SHAPE(t));
   }

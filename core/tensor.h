@@ -6,8 +6,9 @@
 
 #pragma GCC visibility push(default)
 
-// Element types. bool is one byte, 0 or 1.
-enum { MT_FLOAT32 = 0, MT_FLOAT64 = 1, MT_INT64 = 2, MT_INT32 = 3, MT_UINT8 = 4, MT_BOOL = 5, MT_DTYPES = 6 };
+// Element types. bool is one byte, 0 or 1. bfloat16 is the upper half of a float32: its range, 8 bits of precision; it is for storage,
+// and only kernels whose header says so take it.
+enum { MT_FLOAT32 = 0, MT_FLOAT64 = 1, MT_INT64 = 2, MT_INT32 = 3, MT_UINT8 = 4, MT_BOOL = 5, MT_BFLOAT16 = 6, MT_DTYPES = 7 };
 
 // Status of every call.
 enum { MT_OK = 0, MT_ERROR_ARGUMENT = 1, MT_ERROR_MEMORY = 2, MT_ERROR_INTERRUPTED = 3, MT_ERROR_INTERNAL = 4 };
@@ -70,7 +71,8 @@ int mt_tensor_expand(mt_tensor **out, const mt_tensor *t, int32_t ndim, const in
 void mt_tensor_release(mt_tensor *t);
 
 // dst = src converted to dst's type, any two types, same shape, any strides. Float to integer truncates towards
-// zero; to bool: x != 0 (NaN is true). The regions may be the same view but must not partly overlap.
+// zero; to bool: x != 0 (NaN is true); to bfloat16: to nearest, ties to even, rounded once whatever the source is; NaN stays NaN. The
+// regions may be the same view but must not partly overlap.
 int mt_tensor_copy(mt_tensor *dst, const mt_tensor *src);
 
 // t[...] = value, converted like mt_tensor_copy.

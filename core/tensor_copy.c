@@ -67,6 +67,7 @@ enum { SMALL_BLOCK = 256 };
     case MT_INT64: FLOAT_TO_INTEGER(int64_t, S, mt_to_int64((double)x))  \
     case MT_INT32: FLOAT_TO_INTEGER(int32_t, S, mt_to_int32((double)x))  \
     case MT_UINT8: FLOAT_TO_INTEGER(uint8_t, S, mt_to_int64((double)x))  \
+    case MT_BFLOAT16: COPY_ROW(uint16_t, S, sizeof(S) == 4 ? mt_bf16_of((float)x) : mt_bf16_of_double((double)x))  \
     default: COPY_ROW(uint8_t, S, x != 0)                             \
   }
 
@@ -77,7 +78,18 @@ enum { SMALL_BLOCK = 256 };
     case MT_INT64: COPY_ROW(int64_t, S, x)      \
     case MT_INT32: COPY_ROW(int32_t, S, x)      \
     case MT_UINT8: COPY_ROW(uint8_t, S, x)      \
+    case MT_BFLOAT16: COPY_ROW(uint16_t, S, mt_bf16_of_double((double)x))  \
     default: COPY_ROW(uint8_t, S, x != 0)       \
+  }
+
+#define COPY_FROM_BFLOAT16                                                       \
+  switch (to) {                                                                  \
+    case MT_FLOAT32: COPY_ROW(float, uint16_t, mt_bf16_value(x))                 \
+    case MT_FLOAT64: COPY_ROW(double, uint16_t, mt_bf16_value(x))                \
+    case MT_INT64: COPY_ROW(int64_t, uint16_t, mt_to_int64(mt_bf16_value(x)))    \
+    case MT_INT32: COPY_ROW(int32_t, uint16_t, mt_to_int32(mt_bf16_value(x)))    \
+    case MT_UINT8: COPY_ROW(uint8_t, uint16_t, mt_to_int64(mt_bf16_value(x)))    \
+    default: COPY_ROW(uint8_t, uint16_t, mt_bf16_value(x) != 0)                  \
   }
 
 MT_CLONES static void convert_row(char *const *p, const int64_t *step, int64_t n, int32_t to, int32_t from) {
@@ -86,6 +98,7 @@ MT_CLONES static void convert_row(char *const *p, const int64_t *step, int64_t n
     case MT_FLOAT64: COPY_FROM_FLOAT(double)
     case MT_INT64: COPY_FROM_INTEGER(int64_t)
     case MT_INT32: COPY_FROM_INTEGER(int32_t)
+    case MT_BFLOAT16: COPY_FROM_BFLOAT16
     default: COPY_FROM_INTEGER(uint8_t)
   }
 }
@@ -97,6 +110,7 @@ static void move_row(char *const *p, const int64_t *step, int64_t n, int64_t siz
   }
   if (size == 4) COPY_ROW(int32_t, int32_t, x)
   if (size == 8) COPY_ROW(int64_t, int64_t, x)
+  if (size == 2) COPY_ROW(uint16_t, uint16_t, x)
   COPY_ROW(uint8_t, uint8_t, x)
 }
 
@@ -178,6 +192,7 @@ enum { STRIP = 64, SQUARE = 8 };
   }
 TURN(turn_4, uint32_t)
 TURN(turn_8, uint64_t)
+TURN(turn_2, uint16_t)
 TURN(turn_1, uint8_t)
 
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
@@ -228,6 +243,8 @@ static void turn(char *d, int64_t d_step, const char *s, int64_t s_step, int64_t
     turn_4((uint32_t *)d, d_step / 4, (const uint32_t *)s, s_step / 4, rows, columns);
   } else if (size == 8) {
     turn_8((uint64_t *)d, d_step / 8, (const uint64_t *)s, s_step / 8, rows, columns);
+  } else if (size == 2) {
+    turn_2((uint16_t *)d, d_step / 2, (const uint16_t *)s, s_step / 2, rows, columns);
   } else {
     turn_1((uint8_t *)d, d_step, (const uint8_t *)s, s_step, rows, columns);
   }
@@ -267,8 +284,8 @@ static bool is_turning(turning *t, const mt_loop *l, int64_t size) {
 }
 
 int mt_tensor_copy(mt_tensor *dst, const mt_tensor *src) {
-  MT_TRY(mt_check_output("copy", "destination", dst));
-  MT_TRY(mt_check_tensor("copy", "source", src));
+  MT_TRY(mt_check_stored_output("copy", "destination", dst));
+  MT_TRY(mt_check_stored("copy", "source", src));
   MT_TRY(mt_check_shape("copy", "source", src, dst->ndim, dst->shape));
   MT_TRY(mt_check_overlap("copy", dst, src, true));
   int32_t types[2] = {dst->dtype, src->dtype};
@@ -304,11 +321,12 @@ MT_CLONES static void fill_row(char *const *p, const int64_t *step, int64_t n, c
   const int64_t size = mt_dtype_size(*(const int32_t *)context);
   if (size == 4) FILL_ROW(int32_t)
   if (size == 8) FILL_ROW(int64_t)
+  if (size == 2) FILL_ROW(uint16_t)
   FILL_ROW(uint8_t)
 }
 
 int mt_tensor_fill(mt_tensor *t, double value) {
-  MT_TRY(mt_check_output("fill", "tensor", t));
+  MT_TRY(mt_check_stored_output("fill", "tensor", t));
   struct {
     int32_t dtype, unused;
     char bytes[8];

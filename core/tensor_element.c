@@ -32,8 +32,8 @@ static void same_row(char *const *p, const int64_t *step, int64_t n, const void 
 }
 
 int mt_tensor_same_bits(int32_t *result, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(mt_check_tensor("same_bits", "a", a));
-  MT_TRY(mt_check_tensor("same_bits", "b", b));
+  MT_TRY(mt_check_stored("same_bits", "a", a));
+  MT_TRY(mt_check_stored("same_bits", "b", b));
   *result = a->dtype == b->dtype && mt_same_shape(a, b);
   struct { int64_t size; int32_t *result; } context = {mt_dtype_size(a->dtype), result};
   return *result ? mt_loop_run(2, (const mt_tensor *const[]){a, b}, same_row, &context) : MT_OK;

@@ -15,7 +15,7 @@ static int share(mt_tensor **out, const mt_tensor *t) {
 
 int mt_tensor_alias(mt_tensor **out, const mt_tensor *t) {
   *out = NULL;
-  MT_TRY(mt_check_tensor("detach", "input", t));
+  MT_TRY(mt_check_stored("detach", "input", t));
   return share(out, t);
 }
 
@@ -23,7 +23,7 @@ int mt_tensor_view(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int6
                    int64_t offset) {
   int64_t numel;
   *out = NULL;
-  MT_TRY(mt_check_tensor("view", "input", t));
+  MT_TRY(mt_check_stored("view", "input", t));
   MT_TRY(mt_check_sizes("view", &numel, ndim, shape));
   int64_t size = mt_dtype_size(t->dtype), first = ((char *)t->data - (char *)t->storage->data) / size;
   int64_t low = 0, high = 0, reach;
@@ -53,7 +53,7 @@ int mt_tensor_view(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int6
 
 int mt_tensor_select(mt_tensor **out, const mt_tensor *t, int32_t dim, int64_t position) {
   *out = NULL;
-  MT_TRY(mt_check_tensor("select", "input", t));
+  MT_TRY(mt_check_stored("select", "input", t));
   MT_TRY(mt_check_dim("select", dim, t));
   if (position < 0 || position >= t->shape[dim]) {
     return mt_fail(MT_ERROR_ARGUMENT, "select: position %lld is outside 1..%lld (dim %d of %s)",
@@ -75,7 +75,7 @@ int mt_tensor_select(mt_tensor **out, const mt_tensor *t, int32_t dim, int64_t p
 
 int mt_tensor_permute(mt_tensor **out, const mt_tensor *t, const int64_t *order) {
   *out = NULL;
-  MT_TRY(mt_check_tensor("permute", "input", t));
+  MT_TRY(mt_check_stored("permute", "input", t));
   uint32_t seen = 0;
   for (int32_t d = 0; d < t->ndim; d++) {
     if (order[d] < 0 || order[d] >= t->ndim || seen >> order[d] & 1) {
@@ -93,7 +93,7 @@ int mt_tensor_permute(mt_tensor **out, const mt_tensor *t, const int64_t *order)
 
 int mt_tensor_squeeze(mt_tensor **out, const mt_tensor *t, int32_t dims) {
   *out = NULL;
-  MT_TRY(mt_check_tensor("squeeze", "input", t));
+  MT_TRY(mt_check_stored("squeeze", "input", t));
   for (int32_t d = 0; d < t->ndim; d++) {
     if (dims >> d & 1 && t->shape[d] != 1) {
       return mt_fail(MT_ERROR_ARGUMENT, "squeeze: dim %d of %s has more than one element", d + 1, MT_SHAPE(t));
@@ -113,7 +113,7 @@ int mt_tensor_squeeze(mt_tensor **out, const mt_tensor *t, int32_t dims) {
 
 int mt_tensor_unsqueeze(mt_tensor **out, const mt_tensor *t, int32_t dims) {
   *out = NULL;
-  MT_TRY(mt_check_tensor("unsqueeze", "input", t));
+  MT_TRY(mt_check_stored("unsqueeze", "input", t));
   const int32_t ndim = t->ndim + __builtin_popcount((uint32_t)dims);
   if (ndim > MT_MAX_DIMS || dims < 0 || dims >> ndim != 0) {
     return mt_fail(MT_ERROR_ARGUMENT, "unsqueeze: %s does not take the new dims %#x", MT_SHAPE(t), (unsigned)dims);
@@ -132,7 +132,7 @@ int mt_tensor_unsqueeze(mt_tensor **out, const mt_tensor *t, int32_t dims) {
 int mt_tensor_expand(mt_tensor **out, const mt_tensor *t, int32_t ndim, const int64_t *shape) {
   *out = NULL;
   int64_t numel;
-  MT_TRY(mt_check_tensor("expand", "input", t));
+  MT_TRY(mt_check_stored("expand", "input", t));
   MT_TRY(mt_check_sizes("expand", &numel, ndim, shape));
   const int32_t missing = ndim - t->ndim;
   bool fits = missing >= 0;
@@ -155,7 +155,7 @@ int mt_tensor_expand(mt_tensor **out, const mt_tensor *t, int32_t ndim, const in
 
 int mt_element_of(mt_tensor *element, const mt_tensor *t, const int64_t *i) {
   int64_t offset = 0;
-  MT_TRY(mt_check_tensor("index", "input", t));
+  MT_TRY(mt_check_stored("index", "input", t));
   for (int32_t d = 0; d < t->ndim; d++) {
     if (i[d] < 0 || i[d] >= t->shape[d]) {
       return mt_fail(MT_ERROR_ARGUMENT, "index: index %lld is outside 1..%lld (dim %d of %s)",

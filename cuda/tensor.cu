@@ -12,6 +12,7 @@ extern "C" {
 
 MT_ROW_1(move_8, int64_t, int64_t, x)
 MT_ROW_1(move_4, int32_t, int32_t, x)
+MT_ROW_1(move_2, uint16_t, uint16_t, x)
 MT_ROW_1(move_1, uint8_t, uint8_t, x)
 
 #define FROM_FLOAT(suffix, S)                                       \
@@ -20,31 +21,41 @@ MT_ROW_1(move_1, uint8_t, uint8_t, x)
   MT_ROW_1(i64_of_##suffix, int64_t, S, mt_to_int64((double)x))     \
   MT_ROW_1(i32_of_##suffix, int32_t, S, mt_to_int32((double)x))     \
   MT_ROW_1(u8_of_##suffix, uint8_t, S, mt_to_int64((double)x))      \
-  MT_ROW_1(bool_of_##suffix, uint8_t, S, x != 0)
+  MT_ROW_1(bool_of_##suffix, uint8_t, S, x != 0)                    \
+  MT_ROW_1(bf16_of_##suffix, uint16_t, S, sizeof(S) == 4 ? mt_bf16_of((float)x) : mt_bf16_of_double((double)x))
 #define FROM_INTEGER(suffix, S)              \
   MT_ROW_1(f32_of_##suffix, float, S, x)     \
   MT_ROW_1(f64_of_##suffix, double, S, x)    \
   MT_ROW_1(i64_of_##suffix, int64_t, S, x)   \
   MT_ROW_1(i32_of_##suffix, int32_t, S, x)   \
   MT_ROW_1(u8_of_##suffix, uint8_t, S, x)    \
-  MT_ROW_1(bool_of_##suffix, uint8_t, S, x != 0)
+  MT_ROW_1(bool_of_##suffix, uint8_t, S, x != 0) \
+  MT_ROW_1(bf16_of_##suffix, uint16_t, S, mt_bf16_of_double((double)x))
 
 FROM_FLOAT(f32, float)
 FROM_FLOAT(f64, double)
 FROM_INTEGER(i64, int64_t)
 FROM_INTEGER(i32, int32_t)
 FROM_INTEGER(u8, uint8_t)
+MT_ROW_1(f32_of_bf16, float, uint16_t, mt_bf16_value(x))
+MT_ROW_1(f64_of_bf16, double, uint16_t, mt_bf16_value(x))
+MT_ROW_1(i64_of_bf16, int64_t, uint16_t, mt_to_int64(mt_bf16_value(x)))
+MT_ROW_1(i32_of_bf16, int32_t, uint16_t, mt_to_int32(mt_bf16_value(x)))
+MT_ROW_1(u8_of_bf16, uint8_t, uint16_t, mt_to_int64(mt_bf16_value(x)))
+MT_ROW_1(bool_of_bf16, uint8_t, uint16_t, mt_bf16_value(x) != 0)
 
 // [source][destination], in the order of the dtypes; a bool is read as a byte.
-#define TO_ALL(s) {f32_of_##s, f64_of_##s, i64_of_##s, i32_of_##s, u8_of_##s, bool_of_##s}
+#define TO_ALL(s) {f32_of_##s, f64_of_##s, i64_of_##s, i32_of_##s, u8_of_##s, bool_of_##s, bf16_of_##s}
 static const mt_row_function conversions[MT_DTYPES][MT_DTYPES] = {TO_ALL(f32), TO_ALL(f64), TO_ALL(i64),
-                                                                  TO_ALL(i32), TO_ALL(u8),  TO_ALL(u8)};
+                                                                  TO_ALL(i32), TO_ALL(u8),  TO_ALL(u8),
+                                                                  {f32_of_bf16, f64_of_bf16, i64_of_bf16, i32_of_bf16, u8_of_bf16,
+                                                                   bool_of_bf16, move_2}};
 
 static int convert(mt_tensor *dst, const mt_tensor *src) {
   const mt_tensor *const t[] = {dst, src};
   const int64_t size = mt_dtype_size(dst->dtype);
   if (dst->dtype == src->dtype) {
-    return mt_loop_launch(2, t, size == 8 ? move_8 : size == 4 ? move_4 : move_1, NULL, 0);
+    return mt_loop_launch(2, t, size == 8 ? move_8 : size == 4 ? move_4 : size == 2 ? move_2 : move_1, NULL, 0);
   }
   return mt_loop_launch(2, t, conversions[src->dtype][dst->dtype], NULL, 0);
 }
@@ -237,6 +248,13 @@ static __global__ void fill_4(const mt_walk walk, const mt_context context) {
     *(int32_t *)p[0] = *(const int32_t *)&context;
   }
 }
+static __global__ void fill_2(const mt_walk walk, const mt_context context) {
+  MT_EACH(i, walk.numel) {
+    char *p[1];
+    mt_walk_at(p, walk, i);
+    *(uint16_t *)p[0] = *(const uint16_t *)&context;
+  }
+}
 static __global__ void fill_1(const mt_walk walk, const mt_context context) {
   MT_EACH(i, walk.numel) {
     char *p[1];
@@ -250,6 +268,7 @@ static void convert_value(mt_context *words, int32_t dtype, double value) {
   const float f = (float)value;
   const int64_t i64 = mt_to_int64(value);
   const int32_t i32 = mt_to_int32(value);
+  const uint16_t bf16 = mt_bf16_of_double(value);
   const uint8_t u8 = (uint8_t)i64, truth = value != 0;
   memset(words, 0, sizeof *words);
   switch (dtype) {
@@ -258,17 +277,18 @@ static void convert_value(mt_context *words, int32_t dtype, double value) {
     case MT_INT64: memcpy(words, &i64, sizeof i64); break;
     case MT_INT32: memcpy(words, &i32, sizeof i32); break;
     case MT_UINT8: memcpy(words, &u8, sizeof u8); break;
+    case MT_BFLOAT16: memcpy(words, &bf16, sizeof bf16); break;
     default: memcpy(words, &truth, sizeof truth); break;
   }
 }
 
 extern "C" int mt_tensor_fill(mt_tensor *t, double value) {
-  MT_TRY(mt_check_output("fill", "tensor", t));
+  MT_TRY(mt_check_stored_output("fill", "tensor", t));
   mt_context words;
   const mt_tensor *const operands[] = {t};
   const int64_t size = mt_dtype_size(t->dtype);
   convert_value(&words, t->dtype, value);
-  return mt_loop_launch(1, operands, size == 8 ? fill_8 : size == 4 ? fill_4 : fill_1, &words, sizeof words);
+  return mt_loop_launch(1, operands, size == 8 ? fill_8 : size == 4 ? fill_4 : size == 2 ? fill_2 : fill_1, &words, sizeof words);
 }
 
 // ---- single elements ----------------------------------------------------------------------------------------------------------
@@ -303,8 +323,8 @@ extern "C" int mt_tensor_same_bits(int32_t *result, const mt_tensor *a, const mt
   mt_scratch flag;
   int32_t found = 0;
   const mt_tensor *const t[] = {a, b};
-  MT_TRY(mt_check_tensor("same_bits", "a", a));
-  MT_TRY(mt_check_tensor("same_bits", "b", b));
+  MT_TRY(mt_check_stored("same_bits", "a", a));
+  MT_TRY(mt_check_stored("same_bits", "b", b));
   MT_TRY(mt_check_together("same_bits", a, 2, t));
   *result = a->dtype == b->dtype && mt_same_shape(a, b);
   if (!*result || a->numel == 0) {
@@ -320,6 +340,8 @@ extern "C" int mt_tensor_same_bits(int32_t *result, const mt_tensor *a, const mt
     MT_LAUNCH(device, differ<uint64_t>, grid, MT_BLOCK, 0, walk, (int32_t *)flag.data);
   } else if (size == 4) {
     MT_LAUNCH(device, differ<uint32_t>, grid, MT_BLOCK, 0, walk, (int32_t *)flag.data);
+  } else if (size == 2) {
+    MT_LAUNCH(device, differ<uint16_t>, grid, MT_BLOCK, 0, walk, (int32_t *)flag.data);
   } else {
     MT_LAUNCH(device, differ<uint8_t>, grid, MT_BLOCK, 0, walk, (int32_t *)flag.data);
   }

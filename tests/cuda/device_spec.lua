@@ -11,7 +11,7 @@ if not devices.name then
 end
 
 local cuda = torch.cuda
-local DTYPES = { 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool' }
+local DTYPES = { 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', 'bfloat16' }
 
 local function library()
   cuda.synchronize()

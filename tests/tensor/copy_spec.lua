@@ -13,7 +13,7 @@ end
 local function flat(x) return x:flatten():totable() end
 
 describe('copies between layouts', function()
-  for _, dtype in ipairs { 'float32', 'float64', 'int32', 'uint8' } do
+  for _, dtype in ipairs { 'float32', 'float64', 'int32', 'uint8', 'bfloat16' } do
     it('turn squares, strips and their rims: ' .. dtype, function()
       for _, rows in ipairs { 2, 3, 7, 8, 9, 63, 64, 65, 130 } do
         for _, columns in ipairs { 1, 2, 3, 4, 5, 8, 15, 16, 65 } do
@@ -58,7 +58,7 @@ describe('copies between types', function()
   local special = { 0, -0.0, 0.5, -0.5, 1.9, -1.9, 127.5, 255, 256, -1, 300.7, 2 ^ 31 - 1, 2 ^ 31, -2 ^ 31, -2 ^ 31 - 1, 2 ^ 40,
     -2 ^ 40, 1e30, -1e30, 1 / 0, -1 / 0, 0 / 0 }
   for _, from in ipairs { 'float32', 'float64' } do
-    for _, to in ipairs { 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool' } do
+    for _, to in ipairs { 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', 'bfloat16' } do
       it(from .. ' to ' .. to .. ': an element does not depend on its neighbours', function()
         local values = {}
         for i = 1, 600 do values[i] = i / 3 - 100 end

@@ -117,6 +117,7 @@ end
 function npy.save(path, t)
   file.check_path('npy.save', path)
   Tensor.check('npy.save', 'tensor', t)
+  if not written[t.dtype] then native.fail('npy.save: tensor: the format has no %s; use :float(), which changes no value', t.dtype) end
   local shape = t:size()
   local header = ("{'descr': '%s', 'fortran_order': False, 'shape': (%s%s), }"):format(written[t.dtype],
     table.concat(shape, ', '), #shape == 1 and ',' or '')

@@ -20,10 +20,11 @@ local fail = native.fail
 local safetensors = {}
 
 local HEADER_LIMIT = 16 * 2 ^ 20
-local code_of = { float64 = 'F64', float32 = 'F32', int64 = 'I64', int32 = 'I32', uint8 = 'U8', bool = 'BOOL' }
+local code_of = { float64 = 'F64', float32 = 'F32', int64 = 'I64', int32 = 'I32', uint8 = 'U8', bool = 'BOOL',
+  bfloat16 = 'BF16' }
 -- file type -> our type, bytes per element in the file
 local types = { F64 = { 'float64', 8 }, F32 = { 'float32', 4 }, I64 = { 'int64', 8 }, I32 = { 'int32', 4 },
-  U8 = { 'uint8', 1 }, BOOL = { 'bool', 1 }, F16 = { 'float32', 2 }, BF16 = { 'float32', 2 }, I16 = { 'int32', 2 },
+  U8 = { 'uint8', 1 }, BOOL = { 'bool', 1 }, F16 = { 'float32', 2 }, BF16 = { 'bfloat16', 2 }, I16 = { 'int32', 2 },
   U16 = { 'int32', 2 }, I8 = { 'int32', 1 }, U32 = { 'int64', 4 } }
 
 -- A name from a file, fit for a message.
@@ -119,7 +120,7 @@ local function read_header(f)
 end
 
 --- tensors, metadata = safetensors.load(path, {device = 'cpu'}): tensors by name, and the file's strings by name.
--- Types this library lacks are widened without loss: F16 and BF16 to float32, I8, I16, U16 to int32, U32 to int64.
+-- Types this library lacks are widened without loss: F16 to float32, I8, I16, U16 to int32, U32 to int64.
 -- Errors name the path, the byte and the tensor.
 function safetensors.load(path, opts)
   opts = options.parse('safetensors.load', { device = 'cpu' }, opts)

@@ -26,7 +26,6 @@ end
 local function bits(u) return u end
 local forms = {
   F16 = { 'uint16_t', 'int32_t', half },
-  BF16 = { 'uint16_t', 'int32_t', function(u) return bit.lshift(u, 16) end },
   I8 = { 'int8_t', 'int32_t', bits }, I16 = { 'int16_t', 'int32_t', bits }, U16 = { 'uint16_t', 'int32_t', bits },
   U32 = { 'uint32_t', 'int64_t', bits },
 }

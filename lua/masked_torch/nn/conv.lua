@@ -49,7 +49,7 @@ function ConvNd:setup(name, dims, in_channels, out_channels, kernel_size, opts, 
   self.groups = native.integer(name, 'groups', opts.groups, 1, 2 ^ 31 - 1)
   self.padding_mode = options.choice(name, 'padding_mode', opts.padding_mode or 'zeros', modes)
   self.dtype = Tensor.check_dtype(name, opts.dtype)
-  if not Tensor.floating[opts.dtype] then fail('%s: dtype: expected float32 or float64, got %s', name, opts.dtype) end
+  if not Tensor.real[opts.dtype] then fail('%s: dtype: expected float32 or float64, got %s', name, opts.dtype) end
   self.has_bias = opts.bias
   if self.out_channels % self.groups ~= 0 then
     fail('%s: out_channels: %d channels cannot be split into %d groups', name, self.out_channels, self.groups)

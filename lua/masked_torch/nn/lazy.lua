@@ -74,7 +74,7 @@ end
 local function materialise(self, Class, size, like)
   local later = rawget(self, '_lazy')
   local dtype, device = later.dtype or like.dtype, later.device or like.device
-  if not Tensor.floating[dtype] then
+  if not Tensor.real[dtype] then
     fail('%s: input: expected float32 or float64, got %s %s', name_of(self), Tensor.shape_text(like), dtype)
   end
   local field, before = Class.lazy_size.field, { self.dtype, self.device }

@@ -360,7 +360,7 @@ function Module:to(opts)
   end
   opts = options.parse('to', { dtype = options.none, device = options.none, memory_format = options.none }, opts)
   Tensor.check_dtype('to', opts.dtype)
-  if opts.dtype and not Tensor.floating[opts.dtype] then
+  if opts.dtype and not Tensor.real[opts.dtype] then
     fail("to: dtype: a module has 'float32' or 'float64' parameters, got '%s'", opts.dtype)
   end
   if opts.device then opts.device = Tensor.check_device('to', opts.device) end

@@ -35,7 +35,7 @@ local function name_of(self) return getmetatable(self).__name end
 local function real_options(self, opts)
   opts = options.parse(name_of(self), self.defaults, opts)
   Tensor.check_dtype(name_of(self), opts.dtype)
-  if not Tensor.floating[opts.dtype] then
+  if not Tensor.real[opts.dtype] then
     fail("%s: dtype: expected 'float32' or 'float64', got '%s'", name_of(self), opts.dtype)
   end
   self.dtype, self.device = opts.dtype, Tensor.check_device(name_of(self), opts.device)

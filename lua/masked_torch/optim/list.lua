@@ -41,7 +41,7 @@ function list.check(op, argument, value)
   for i = 1, count do
     local t = value[i]
     if not is_tensor(t) or t._c.dtype < 0 then Tensor.check(op, ('%s[%d]'):format(argument, i), t) end
-    if not Tensor.floating[t.dtype] then
+    if not Tensor.real[t.dtype] then
       fail('%s: %s[%d]: expected float32 or float64, got %s', op, argument, i, t.dtype)
     end
     if t.device ~= value[1].device then

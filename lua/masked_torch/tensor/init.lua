@@ -23,11 +23,12 @@ Tensor.methods = methods
 Tensor.__index = methods       -- tensor/index.lua replaces it by the indexing function
 Tensor.__name = 'Tensor'
 
-local DTYPES = { [0] = 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool' }
-local DTYPE_CODE, DTYPE_SIZE = {}, { float32 = 4, float64 = 8, int64 = 8, int32 = 4, uint8 = 1, bool = 1 }
+local DTYPES = { [0] = 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', 'bfloat16' }
+local DTYPE_CODE, DTYPE_SIZE = {}, { float32 = 4, float64 = 8, int64 = 8, int32 = 4, uint8 = 1, bool = 1, bfloat16 = 2 }
 for code, name in pairs(DTYPES) do DTYPE_CODE[name] = code end
 Tensor.dtype_code, Tensor.dtype_size = DTYPE_CODE, DTYPE_SIZE
-Tensor.floating = { float32 = true, float64 = true }
+-- What carries gradients, and of it what kernels compute with: bfloat16 is for storage (autograd/widen.lua).
+Tensor.floating, Tensor.real = { float32 = true, float64 = true, bfloat16 = true }, { float32 = true, float64 = true }
 
 local out_pointer = ffi.new('mt_tensor *[1]')
 local namespace = { cpu = C }   -- 'cuda:0', 'cuda:1', ... are added by Tensor.check_device
@@ -62,7 +63,7 @@ function Tensor.set_born(mark) born = mark end
 
 function Tensor.check_dtype(op, dtype)
   if dtype ~= nil and not DTYPE_CODE[dtype] then
-    fail("%s: dtype: expected one of 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', got %s", op, native.show(dtype))
+    fail("%s: dtype: expected one of 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', 'bfloat16', got %s", op, native.show(dtype))
   end
   return dtype
 end
@@ -315,7 +316,7 @@ end
 function methods.numel(x) return tonumber(Tensor.check('numel', 'input', x)._c.numel) end
 --- x:is_contiguous() -> true where the elements lie in row-major order.
 function methods.is_contiguous(x) return C.mt_tensor_is_contiguous(Tensor.check('is_contiguous', 'input', x)._c) == 1 end
---- x:is_floating_point() -> true for float32 and float64.
+--- x:is_floating_point() -> true for float32, float64 and bfloat16.
 function methods.is_floating_point(x) return Tensor.floating[Tensor.check('is_floating_point', 'input', x).dtype] == true end
 --- x:element_size() -> bytes of an element.
 function methods.element_size(x) return DTYPE_SIZE[Tensor.check('element_size', 'input', x).dtype] end

@@ -201,9 +201,10 @@ function method.to(x, target)
   return y
 end
 
-local CASTS = { float = 'float32', double = 'float64', long = 'int64', int = 'int32', byte = 'uint8', bool = 'bool' }
+local CASTS = { float = 'float32', double = 'float64', long = 'int64', int = 'int32', byte = 'uint8', bool = 'bool',
+  bfloat16 = 'bfloat16' }
 for name, dtype in pairs(CASTS) do
-  --- x:float(), :double(), :long(), :int(), :byte(), :bool()
+  --- x:float(), :double(), :long(), :int(), :byte(), :bool(), :bfloat16()
   method[name] = function(x)
     local y = method.to(x, dtype)
     return y
