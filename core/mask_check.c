@@ -58,7 +58,7 @@ int mt_mask_check_values(const char *op, const char *argument, const int64_t *va
 int mt_mask_check_summary(const mt_tensor *valid, const mt_tensor *sum, const mt_tensor *mask) {
   MT_TRY(mt_check_tensor("mask", "mask", mask));
   if (mask->ndim < 1) {
-    return mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected at least 1 dimension, got %s", MT_SHAPE(mask));
+    return mt_fail(MT_ERROR_ARGUMENT, "mask: expected at least 1 dimension, got %s", MT_SHAPE(mask));
   }
   MT_TRY(mt_check_shape("mask", "valid", valid, 1, mask->shape));
   MT_TRY(mt_check_dtype("mask", "valid", valid, MT_FLOAT64));
@@ -68,7 +68,7 @@ int mt_mask_check_summary(const mt_tensor *valid, const mt_tensor *sum, const mt
 int mt_mask_check_kinds(const mt_tensor *valid, const mt_tensor *kinds, const mt_tensor *mask) {
   MT_TRY(mt_check_tensor("mask", "mask", mask));
   if (mask->ndim < 2 || mask->ndim > 5) {
-    return mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected (N, C, *S) with up to 3 spatial axes, got %s", MT_SHAPE(mask));
+    return mt_fail(MT_ERROR_ARGUMENT, "mask: expected (N, C, *S) with up to 3 spatial axes, got %s", MT_SHAPE(mask));
   }
   int64_t shape[5];
   memcpy(shape, mask->shape, sizeof shape);
@@ -84,6 +84,6 @@ int mt_mask_check_kinds(const mt_tensor *valid, const mt_tensor *kinds, const mt
 }
 
 int mt_mask_refuse_value(const mt_tensor *mask, double value, int64_t sample) {
-  return mt_fail(MT_ERROR_ARGUMENT, "mask: mask: expected values from 0 to 1, got %g in sample %lld of %s", value,
+  return mt_fail(MT_ERROR_ARGUMENT, "mask: expected values from 0 to 1, got %g in sample %lld of %s", value,
                  (long long)sample + 1, MT_SHAPE(mask));
 }

@@ -136,7 +136,7 @@ static int fail_value(const mt_tensor *mask) {
       return mt_mask_refuse_value(mask, v, i / per_sample);
     }
   }
-  return mt_fail(MT_ERROR_INTERNAL, "mask: mask: values changed while they were read");
+  return mt_fail(MT_ERROR_INTERNAL, "mask: values changed while they were read");
 }
 
 // ---- summary ----------------------------------------------------------------------------------------------------

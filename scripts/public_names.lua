@@ -1,19 +1,12 @@
 --- public_names: every name that a user may call, as scripts write it: torch.randn, x:sum, nn.Conv2d, F.relu, Module:parameters ...
 -- For make_reference and for the test that all of them have a doc comment.
 local torch = require 'masked_torch'
-
--- Tables whose entries are loaded when they are used: every name that their source lists.
-local function declared(path)
-  local names, root = {}, require('masked_torch.native').lua_directory .. 'masked_torch/'
-  local file = assert(io.open(root .. path))
-  for name in file:read('*a'):gsub('%-%-[^\n]*', ''):gmatch('([%a_][%w_]*)%s*=') do names[name] = true end
-  file:close()
-  return names
-end
+local loaded_later = require('masked_torch.namespace').names
 
 local function add(list, prefix, t, names)
   for name in pairs(names or t) do
-    if type(name) == 'string' and not name:find('^__') and t[name] ~= nil then list[prefix .. name] = t[name] end
+    local value = type(name) == 'string' and not name:find('^__') and t[name]
+    if value and type(value) ~= 'string' then list[prefix .. name] = value end     -- torch.float32 is a string
   end
 end
 
@@ -33,14 +26,14 @@ return function()
   for name, method in pairs(nn.Module) do
     if type(method) == 'function' and not name:find('^_') and name ~= 'is' then list['Module:' .. name] = method end
   end
-  for _, area in ipairs{ 'optim', 'data', 'io', 'train' } do add(list, area .. '.', torch[area], declared(area .. '/init.lua')) end
+  for _, area in ipairs{ 'optim', 'data', 'io', 'train' } do add(list, area .. '.', torch[area], loaded_later(torch[area])) end
   add(list, 'plot.', torch.plot)
   add(list, 'mask.', torch.mask)
   for _, area in ipairs{ 'cpu', 'cuda', 'inspect', 'repl' } do
     local there, module = pcall(function() return torch[area] end)
     if there and type(module) == 'table' then add(list, area .. '.', module) end
   end
-  add(list, 'lr_scheduler.', torch.optim.lr_scheduler, declared('optim/lr_scheduler/init.lua'))
+  add(list, 'lr_scheduler.', torch.optim.lr_scheduler, loaded_later(torch.optim.lr_scheduler))
   for _, module in ipairs{ 'safetensors', 'npy', 'png', 'jpeg', 'gif', 'image', 'json', 'idx', 'gzip', 'onnx' } do
     add(list, 'io.' .. module .. '.', torch.io[module])
   end

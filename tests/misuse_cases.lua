@@ -199,6 +199,8 @@ return {
   { 'a box of other rank', function() return torch.mask.boxes({ { 3 } }, { 8, 8 }) end, 'boxes' },
   { 'an unknown mask rule',
     function() return F.masked_conv(image(), x2(4, 3, 3, 3), nil, nil, { rule = 'shrink' }) end, 'masked_conv', 'rule', 'grow' },
+  { 'an unknown mask rule of a layer', function() return nn.MaskConv2d(3, 4, 3, { rule = 'kepp' }) end, 'MaskConv2d: rule', 'kepp' },
+  { 'an unknown re-weighting of a layer', function() return nn.LazyMaskConv2d(4, 3, { reweight = 'mean' }) end, 'reweight', 'mean' },
   { 'an alpha that is no number', function()
     return F.masked_conv(image(), x2(4, 3, 3, 3), nil, nil, { reweight = 'count', alpha = 'half' }) end, 'masked_conv', 'alpha' },
   { 'even kernels under compat',
@@ -241,14 +243,41 @@ return {
       backward = function(_, g) return g, g end }
     f(x2(1):requires_grad_()):backward()
   end, 'twice' },
-  -- modules and files
+  -- modules
   { 'a missing key', function() nn.Linear(2, 3):load_state_dict { weight = x2(3, 2) } end, 'load_state_dict', 'bias' },
   { 'an unexpected key', function()
     nn.Linear(2, 3):load_state_dict { weight = x2(3, 2), bias = x2(3), extra = x2(1) } end, 'load_state_dict', 'extra' },
   { 'a parameter of another shape', function()
     nn.Linear(2, 3):load_state_dict { weight = x2(2, 3), bias = x2(3) } end, 'load_state_dict', 'weight', '(3, 2)', '(2, 3)' },
   { 'a child that is no module', function() return nn.Sequential{ nn.ReLU(), 'relu' } end, 'Sequential', 'string' },
-  { 'a layer that does not exist', function() return nn.Sequential{ nn.Conv4d } [1].weight end },
+  { 'a layer that does not exist', function() return nn.Conv4d(1, 1, 3) end, 'nn', 'Conv4d', "did you mean 'Conv1d'" },
+  { 'a misspelt class at the end of a container', function() return nn.Sequential{ nn.Linear(2, 2), nn.Relu } end, "did you mean 'ReLU'" },
+  { 'a function that does not exist', function() return torch.arange(3) end, 'torch', "did you mean 'range'" },
+  { 'a functional that does not exist', function() return F.crossentropy(1) end, 'nn.functional', "did you mean 'cross_entropy'" },
+  { 'an optimiser that does not exist', function() return torch.optim.Adagrd() end, 'optim', 'Adagrd' },
+  { 'a PyTorch archive', function()
+    local path = os.tmpname()
+    local file = io.open(path, 'wb')
+    file:write('PK\3\4', ('\0'):rep(200))
+    file:close()
+    local ok, message = pcall(torch.load, path)
+    os.remove(path)
+    if not ok then error(message, 0) end
+  end, 'ZIP archive', 'safetensors' },
+  -- habits of Python
+  { 'a module\'s method called with a dot', function() return nn.Linear(2, 2).parameters() end, 'parameters', 'colon' },
+  { 'train called with a dot', function() return nn.Linear(2, 2).train() end, 'train', 'colon' },
+  { 'an optimiser\'s step called with a dot', function()
+    return torch.optim.SGD(nn.Linear(2, 2):parameters(), { lr = 1 }).step() end, 'step', 'colon' },
+  { 'a tensor\'s method called with a dot', function() return x2(2).sum() end, 'sum', 'nil', 'colon' },
+  { 'backward called with a dot', function() return x2(1).backward() end, 'backward', 'colon' },
+  { 'options by position', function() return nn.Conv2d(3, 4, 3, 1, 1) end, 'Conv2d', 'one table' },
+  { 'an option by position', function() return nn.Conv2d(3, 4, 3, 1) end, 'Conv2d', 'options', '{name = value}', 'stride' },
+  { 'a learning rate by position', function() return torch.optim.Adam(nn.Linear(2, 2):parameters(), 1e-3) end, 'Adam', 'options', 'lr' },
+  { 'a network instead of its parameters', function() return torch.optim.Adam(nn.Linear(2, 2)) end, 'Adam', 'net:parameters()' },
+  { 'position 0', function() return x2(2, 3)[0] end, '0', 'count from 1' },
+  { 'a conversion to an unknown word', function() return x2(2):to('float') end, "to: expected a device", "'float32'", 'float' },
+  -- files
   { 'a missing file', function() return torch.load('/nonexistent/file.safetensors') end, '/nonexistent/file.safetensors' },
   { 'a folder as file', function() return torch.load('/tmp') end, '/tmp' },
   { 'a file that is no safetensors', function() return torch.io.safetensors.load('/dev/null') end, '/dev/null' },

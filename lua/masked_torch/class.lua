@@ -29,7 +29,8 @@ local function check_count(name, init, ...)
   for i = info.nparams, select('#', ...) do
     local value = select(i, ...)
     if value ~= nil then
-      native.fail('%s: one argument too many: %s', name, type(value) == 'table' and 'a table' or tostring(value))
+      native.fail('%s: one argument too many: %s (options go into one table at the end)', name,
+        type(value) == 'table' and 'a table' or tostring(value))
     end
   end
 end

@@ -13,6 +13,7 @@ local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 local autograd = require 'masked_torch.autograd'
 local install = require 'masked_torch.autograd.install'
+local namespace = require 'masked_torch.namespace'
 
 local torch = { __version = native.version, Tensor = Tensor, autograd = autograd }
 
@@ -24,34 +25,14 @@ torch.is_grad_enabled = autograd.is_grad_enabled
 
 install(torch)
 
+-- torch.float32 is the string 'float32'. (bool is taken by the conversion x:bool().)
+for dtype in pairs(Tensor.dtype_code) do torch[dtype] = rawget(torch, dtype) or dtype end
+
 --- torch.set_num_threads(n), torch.get_num_threads(): the size of the pool. Results do not depend on it.
 function torch.set_num_threads(n)
   native.check(native.cpu.mt_threads_set(native.integer('set_num_threads', 'n', n, 1, 256)))
 end
 function torch.get_num_threads() return native.cpu.mt_threads_get() end
 
--- Loaded on first use, so that a script pays only for what it needs.
-local lazy = { nn = 'nn', optim = 'optim', cpu = 'cpu', data = 'data', io = 'io', plot = 'plot', train = 'train', mask = 'mask',
-  cuda = 'cuda', repl = 'repl', inspect = 'inspect' }
-local from = {  -- functions whose module is loaded on first use
-  save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', Function = 'autograd.function', profile = 'train.profile' }
-
-setmetatable(torch, { __index = function(t, key)
-  local value
-  if lazy[key] then
-    local name = 'masked_torch.' .. lazy[key]
-    local ok, result = pcall(require, name)
-    if not ok then
-      local missing = tostring(result):find("module '" .. name .. "' not found", 1, true)
-      error(missing and ('torch.%s is not part of this version'):format(key) or result, missing and 2 or 0)
-    end
-    value = result
-  elseif from[key] then
-    local module = require('masked_torch.' .. from[key])
-    value = type(module) == 'table' and module[key] or module
-  end
-  if value ~= nil then rawset(t, key, value) end
-  return value
-end })
-
-return torch
+return namespace('torch', { save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', profile = 'train.profile' },
+  { 'nn', 'optim', 'cpu', 'cuda', 'data', 'io', 'plot', 'train', 'mask', 'repl', 'inspect', Function = 'autograd.function' }, torch)

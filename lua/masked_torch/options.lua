@@ -32,6 +32,16 @@ function options.nearest(name, known)
   return best
 end
 
+local function suggestion(name, known)
+  local near = type(name) == 'string' and options.nearest(name, known)
+  return near and (" (did you mean '%s'?)"):format(near) or ''
+end
+
+--- The error for a name that a table of functions or classes does not have; `known` has the names as keys.
+function options.no_such_name(where, name, known)
+  native.fail("%s: there is no '%s'%s", where, name, suggestion(name, known))
+end
+
 local function listing(known)
   local names = {}
   for name in pairs(known) do names[#names + 1] = name end
@@ -76,6 +86,14 @@ local function list_of(defaults)
   return list
 end
 
+--- Fails when `given` is no table of named keys. Who comes from Python writes Conv2d(3, 8, 3, 1): the message shows the way.
+function options.check_table(op, defaults, given)
+  if options.is_plain(given) then return end
+  local name = type(given)
+  if name == 'table' then name = given._c and 'a tensor' or 'a ' .. (getmetatable(given).__name or 'table with a metatable') end
+  native.fail('%s: options: expected a table of named keys, {name = value}, got %s (known: %s)', op, name, listing(defaults))
+end
+
 function options.parse(op, defaults, given)
   local result, list = {}, lists[defaults] or list_of(defaults)
   local keys, values = list.keys, list.values
@@ -90,17 +108,12 @@ function options.parse(op, defaults, given)
   end
   for i = 1, #values do result[keys[i]] = values[i] end
   if given == nil then return result end
-  if not options.is_plain(given) then
-    local name = type(given)
-    if name == 'table' then name = given._c and 'a tensor' or 'a ' .. (getmetatable(given).__name or 'table with a metatable') end
-    native.fail('%s: options: expected a table of named keys, got %s', op, name)
-  end
+  options.check_table(op, defaults, given)
   for key, value in pairs(given) do
     local default = defaults[key]
     if default == nil then
-      local near = type(key) == 'string' and options.nearest(key, defaults)
       native.fail('%s: unknown option %s%s (known: %s)', op, type(key) == 'string' and "'" .. key .. "'" or native.show(key),
-        near and (" (did you mean '%s'?)"):format(near) or '', listing(defaults))
+        suggestion(key, defaults), listing(defaults))
     end
     if type(default) ~= 'table' and type(value) ~= type(default) then
       native.fail('%s: %s: expected a %s, got %s', op, key, type(default), type(value))

@@ -41,7 +41,7 @@ describe('masked-torch', function()
 
   it('names what a misspelt name may have meant', function()
     local _, _, err = run('', '-e', 'torch.zeross(1)')
-    assert.is_truthy(err:find('did you mean zeros?', 1, true), err)
+    assert.is_truthy(err:find("did you mean 'zeros'?", 1, true), err)
     _, _, err = run('', '-e', 'nn.Sequential{}:paramters()')
     assert.is_truthy(err:find('did you mean parameters?', 1, true), err)
     _, _, err = run('', '-e', 'torch.nothing_like_it_at_all()')

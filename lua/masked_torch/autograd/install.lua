@@ -5,6 +5,7 @@
 --   torch       torch.name(...) only
 --   functional  torch.nn.functional.name(...)
 
+local namespace = require 'masked_torch.namespace'
 local Tensor = require 'masked_torch.tensor'
 
 local stems = { 'create', 'random', 'view', 'slice', 'index', 'cat', 'pad', 'elementwise', 'activation', 'reduce', 'matmul',
@@ -27,5 +28,5 @@ return function(torch)
   end
   require 'masked_torch.tensor.index'
   torch.set_print_options = require('masked_torch.tensor.show').set_print_options
-  package.loaded['masked_torch.nn.functional'] = functional
+  package.loaded['masked_torch.nn.functional'] = namespace('nn.functional', {}, {}, functional)
 end

@@ -66,7 +66,7 @@ end
 -- values from the first replay on. Not possible inside: reading a value (item, totable, cpu, boolean indexing) and tensors made from
 -- Lua's numbers; the error names what was tried. What fn does on the CPU is done once, here.
 function Graph:capture(fn, ...)
-  if type(fn) ~= 'function' then fail('CUDAGraph: capture: expected a function, got %s', type(fn)) end
+  native.callable('CUDAGraph: capture', 'fn', fn)
   if self._c then fail('CUDAGraph: capture: the graph holds a capture already; reset() it or make another') end
   if native.capture then fail('CUDAGraph: capture: one capture cannot stand in another') end
   -- What nobody holds is collected now, so that less of it is kept with the graph.
@@ -120,7 +120,7 @@ end
 -- later ones launch it; they return the results of the capture, whose tensors every call writes anew. Every call counts as one step,
 -- the first ones too. fn takes no arguments: its inputs are tensors made before, which copy_ fills. step.graph is the CUDAGraph.
 local function graph(fn, opts)
-  if type(fn) ~= 'function' then fail('graph: fn: expected a function, got %s', type(fn)) end
+  native.callable('graph', 'fn', fn)
   opts = options.parse('graph', { warmup = 1, device = 'cuda' }, opts)
   local left = native.integer('graph', 'warmup', opts.warmup, 0)
   local captured, results, count = Graph{ device = opts.device }, nil, 0

@@ -12,6 +12,8 @@
 --   assert(batch.sequence:size(2) == 16 and batch.mask:size(3) == 16 and batch.target:dim() == 1)
 -- end
 
+local namespace = require 'masked_torch.namespace'
+
 local where = {
   Dataset = 'dataset', TensorDataset = 'dataset', Subset = 'dataset', ConcatDataset = 'dataset', MapDataset = 'dataset',
   random_split = 'dataset',
@@ -21,15 +23,4 @@ local where = {
   SequentialSampler = 'sampler', RandomSampler = 'sampler', BatchSampler = 'sampler', BucketSampler = 'sampler',
   Loader = 'loader', to = 'move', FashionMNIST = 'fashion_mnist',
 }
-local modules = { collate = true, text = true, tokenizer = true }
-
-return setmetatable({}, { __index = function(t, key)
-  local value
-  if modules[key] then
-    value = require('masked_torch.data.' .. key)
-  elseif where[key] then
-    value = require('masked_torch.data.' .. where[key])[key]
-  end
-  if value ~= nil then rawset(t, key, value) end
-  return value
-end })
+return namespace('data', where, { 'collate', 'text', 'tokenizer' })

@@ -7,16 +7,7 @@
 --     io.json   text                                      io.onnx   networks (writing)
 --     io.save, io.load            nested tables of tensors, numbers, strings and booleans (torch.save, torch.load)
 
-local modules = { safetensors = true, npy = true, png = true, jpeg = true, gif = true, image = true, json = true, file = true,
-  idx = true, gzip = true, sha256 = true, onnx = true }
+local namespace = require 'masked_torch.namespace'
 
-return setmetatable({}, { __index = function(t, key)
-  local value
-  if modules[key] then
-    value = require('masked_torch.io.' .. key)
-  elseif key == 'save' or key == 'load' then
-    value = require('masked_torch.io.value')[key]
-  end
-  if value ~= nil then rawset(t, key, value) end
-  return value
-end })
+return namespace('io', { save = 'value', load = 'value' },
+  { 'safetensors', 'npy', 'png', 'jpeg', 'gif', 'image', 'json', 'file', 'idx', 'gzip', 'sha256', 'onnx' })

@@ -193,6 +193,13 @@ function native.callable(op, argument, value)
   return value
 end
 
+--- Fails where a method was called with a dot, net.train(): the likeliest slip of who comes from Python.
+function native.check_self(method, self)
+  if type(self) ~= 'table' or getmetatable(self) == nil then
+    fail('%s: expected an object, got %s (a method is called with a colon, object:%s)', method, native.show(self), method)
+  end
+end
+
 --- A whole number in a range, or an error that names the operation and the argument. LuaJIT's FFI would silently
 -- truncate 2.7 and turn NaN into a huge integer.
 function native.integer(op, argument, value, low, high)

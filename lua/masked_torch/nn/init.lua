@@ -2,6 +2,8 @@
 --
 -- stems[file] lists the classes of nn/<file>.lua, which returns a table of them. Adding a layer adds one line.
 
+local namespace = require 'masked_torch.namespace'
+
 local stems = {
   module = 'Module Parameter',
   container = 'Sequential ModuleList ModuleDict Identity',
@@ -38,15 +40,5 @@ for stem, names in pairs(stems) do
   end
 end
 
-local nn = { class_files = file_of }
-
-return setmetatable(nn, { __index = function(t, name)
-  local value
-  if file_of[name] then
-    value = require('masked_torch.nn.' .. file_of[name])[name]
-  elseif name == 'functional' or name == 'init' then
-    value = require('masked_torch.nn.' .. (name == 'init' and 'initialise' or name))
-  end
-  if value ~= nil then rawset(t, name, value) end
-  return value
-end })
+--- nn.class_files[class name]: the stem of the file that has it.
+return namespace('nn', file_of, { 'functional', init = 'initialise' }, { class_files = file_of })

@@ -16,6 +16,7 @@
 -- in_channels from its first input (nn/lazy.lua).
 -- Keep the mask for padding, grow it for holes: rule = 'keep' | 'grow' where a row has the option `rule`.
 
+local choices = require('masked_torch.autograd.op.masked_conv').internal.choices
 local class = require 'masked_torch.class'
 local ConvNd = require('masked_torch.nn.conv').ConvNd
 local fusion = require 'masked_torch.nn.fusion'
@@ -79,6 +80,7 @@ function Base:__init(in_channels, out_channels, kernel_size, opts)
   local name, preset = name_of(self), self.preset
   opts = self:setup(name, self.dims, in_channels, out_channels, kernel_size, opts, preset.defaults)
   for key in pairs(preset.open) do
+    if choices[key] then options.choice(name, key, opts[key], choices[key]) end
     if key ~= 'alpha' or not opts.learn_alpha then self[key] = opts[key] end
   end
   if self.eps ~= nil then native.number(name, 'eps', self.eps) end

@@ -222,12 +222,14 @@ end
 
 --- All parameters, in order, each once: the array an optimiser takes. An error while a lazy layer has none yet.
 function Module:parameters()
+  native.check_self('parameters', self)
   local _, values = gather(self, '_parameters', nil, 'parameters')
   return values
 end
 
 --- for name, parameter in net:named_parameters() do ... end
 function Module:named_parameters(prefix)
+  native.check_self('named_parameters', self)
   return iterate(gather(self, '_parameters', check_prefix(self, 'named_parameters', prefix)))
 end
 
@@ -306,6 +308,7 @@ end
 
 --- Training mode (default) or, with false, evaluation: batch norm uses its running statistics, dropout passes through.
 function Module:train(flag)
+  native.check_self('train', self)
   if flag == nil then flag = true end
   if type(flag) ~= 'boolean' then fail('train: flag: expected a boolean, got %s', type(flag)) end
   for _, module in self:named_modules() do rawset(module, 'training', flag) end
@@ -313,10 +316,14 @@ function Module:train(flag)
 end
 
 --- Evaluation mode.
-function Module:eval() return self:train(false) end
+function Module:eval()
+  native.check_self('eval', self)
+  return self:train(false)
+end
 
 --- Forgets all gradients.
 function Module:zero_grad()
+  native.check_self('zero_grad', self)
   for _, p in self:named_parameters() do p.grad = nil end
 end
 
@@ -355,10 +362,8 @@ local formats = { channels_last = Tensor.channels_last, contiguous = Tensor.row_
 -- neighbouring channels, 'contiguous' row by row: values and names stay. Large weights over small images, as in the deep levels
 -- of a network that is only run, are read several times faster then (CPU). Returns the module.
 function Module:to(opts)
-  if type(opts) == 'string' then
-    opts = Tensor.dtype_code[opts] and { dtype = opts } or { device = opts }
-  end
-  opts = options.parse('to', { dtype = options.none, device = options.none, memory_format = options.none }, opts)
+  native.check_self('to', self)
+  opts = options.parse('to', { dtype = options.none, device = options.none, memory_format = options.none }, Tensor.conversion(opts))
   Tensor.check_dtype('to', opts.dtype)
   if opts.dtype and not Tensor.real[opts.dtype] then
     fail("to: dtype: a module has 'float32' or 'float64' parameters, got '%s'", opts.dtype)

@@ -64,6 +64,7 @@ return function(Module, each_child)
   --- All parameters and persistent buffers by name ("0.weight", as PyTorch names them). The tensors share memory with the
   -- module: clone them to keep a snapshot. An error while a lazy layer has none yet.
   function Module:state_dict()
+    native.check_self('state_dict', self)
     local state = {}
     local names, values = state_of(self, 'state_dict')
     for i, name in ipairs(names) do state[name] = values[i]:detach() end
@@ -88,6 +89,7 @@ return function(Module, each_child)
   -- A missing or unexpected name is an error unless { strict = false }; a wrong shape always is. An error lists everything
   -- that is wrong and nothing has been changed. Returns { missing = names, unexpected = names }.
   function Module:load_state_dict(state, opts)
+    native.check_self('load_state_dict', self)
     opts = options.parse('load_state_dict', { strict = true }, opts)
     if type(state) ~= 'table' or is_tensor(state) then
       fail('load_state_dict: state: expected a table of tensors by name, got %s', type(state))

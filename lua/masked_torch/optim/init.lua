@@ -15,16 +15,9 @@
 --   schedule:step()
 -- end
 
+local namespace = require 'masked_torch.namespace'
+
 local files = { Optimizer = 'optimizer', SGD = 'sgd', Adam = 'adam', AdamW = 'adam', RMSprop = 'rmsprop', Adan = 'adan', EMA = 'ema',
   clip_grad_norm_ = 'clip', clip_grad_value_ = 'clip', grad_norm = 'clip', has_non_finite = 'clip' }
 
-return setmetatable({}, { __index = function(t, key)
-  local value
-  if key == 'lr_scheduler' then
-    value = require 'masked_torch.optim.lr_scheduler'
-  elseif files[key] then
-    value = require('masked_torch.optim.' .. files[key])[key]
-  end
-  if value ~= nil then rawset(t, key, value) end
-  return value
-end })
+return namespace('optim', files, { 'lr_scheduler' })

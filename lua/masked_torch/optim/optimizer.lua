@@ -76,9 +76,7 @@ function Optimizer:__init(parameters, opts)
   local op = name_of(self)
   if self.defaults == nil then fail('Optimizer: use one of its classes, such as torch.optim.SGD') end
   local common, policy = {}, 'error'
-  if opts ~= nil and (type(opts) ~= 'table' or is_tensor(opts)) then
-    fail('%s: options: expected a table of named keys, got %s', op, is_tensor(opts) and 'a tensor' or type(opts))
-  end
+  if opts ~= nil then options.check_table(op, self.defaults, opts) end
   for key, value in pairs(opts or {}) do
     if key == 'on_nonfinite' then policy = value else common[key] = value end
   end
@@ -138,6 +136,7 @@ end
 
 --- opt:zero_grad(): forgets the gradients of all parameters.
 function Optimizer:zero_grad()
+  native.check_self('zero_grad', self)
   for _, p in ipairs(self.parameters) do p.grad = nil end
 end
 
@@ -266,6 +265,7 @@ end
 -- on_nonfinite = 'skip'). Everything is checked before the first parameter changes. On a device a gradient that is not finite is an error
 -- of a later step or of the next value that is read, and no parameter has changed since; the host never waits.
 function Optimizer:step(closure)
+  native.check_self('step', self)
   local op = name_of(self)
   local loss
   if closure ~= nil then
@@ -294,6 +294,7 @@ end
 --- opt:state_dict() -> {optimizer = class name, state = {[parameter number] = {step =, tensors by name}}, param_groups = {{lr =, ...,
 -- params = numbers}, ...}}, which torch.save can write. The tensors share memory with the optimiser: save them or clone them.
 function Optimizer:state_dict()
+  native.check_self('state_dict', self)
   local state, groups, number = {}, {}, 0
   for i, own in pairs(self.state) do
     state[i] = {}
@@ -335,6 +336,7 @@ end
 --- opt:load_state_dict(dict): takes over the state and the options of all groups, as state_dict gave them for an optimiser of the
 -- same class with as many parameters in as many groups. The tensors are copied, types converted. On an error nothing has changed.
 function Optimizer:load_state_dict(dict)
+  native.check_self('load_state_dict', self)
   local op = name_of(self)
   if type(dict) ~= 'table' or type(dict.state) ~= 'table' or type(dict.param_groups) ~= 'table' then
     fail('%s: load_state_dict: expected what state_dict gives, got %s', op, type(dict))

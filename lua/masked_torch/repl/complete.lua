@@ -6,40 +6,20 @@
 -- metamethod. What the library loads on first use is known by name and loaded when its own fields are asked for.
 
 local lexer = require 'masked_torch.repl.lexer'
-local native = require 'masked_torch.native'
+local namespace = require 'masked_torch.namespace'
 local source = require 'masked_torch.repl.source'
 local Tensor = require 'masked_torch.tensor'
 
 -- ---- fields without running anything ---------------------------------------------------------------------------
 
-local own_files = '@' .. native.lua_directory .. 'masked_torch/'
-local nn_names, optim_names = { functional = true, init = true }, { lr_scheduler = true }
-
--- The names that a table of the library loads on first use (torch, nn, optim, io ...): they stand in tables beside the function that
--- loads them. Asking such a table runs no code of others.
+-- The names that a table of the library loads on first use (torch, nn, optim, io ...). Asking such a table runs no code of others.
 local function lazy_names(value, session)
   if session and value == session.env then
     local names = {}
     for _, name in ipairs(session.lazy_names) do names[name] = true end
     return names
   end
-  local meta = getmetatable(value)
-  local load = type(meta) == 'table' and rawget(meta, '__index')
-  if type(load) ~= 'function' then return nil end
-  local file = debug.getinfo(load, 'S').source
-  if file:sub(1, #own_files) ~= own_files or not file:find '/init%.lua$' or file:find '/tensor/' then return nil end
-  local names = {}
-  for i = 1, 20 do
-    local name, list = debug.getupvalue(load, i)
-    if not name then break end
-    if type(list) == 'table' and getmetatable(list) == nil then
-      for key in next, list do
-        if type(key) == 'string' then names[key] = true end
-      end
-    end
-  end
-  for key in pairs(names.Conv2d and nn_names or names.Optimizer and optim_names or {}) do names[key] = true end
-  return names
+  return namespace.names(value)
 end
 
 local function is_module(value)

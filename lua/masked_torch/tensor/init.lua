@@ -71,6 +71,15 @@ end
 local device_number = {}
 local function cuda() return require 'masked_torch.native.cuda' end
 
+--- What x:to and net:to take: a table of options, or one word, the name of a dtype or of a device.
+function Tensor.conversion(target)
+  if type(target) ~= 'string' then return target end
+  if DTYPE_CODE[target] then return { dtype = target } end
+  if target == 'cpu' or target:find '^cuda' then return { device = target } end
+  fail("to: expected a device ('cpu', 'cuda', 'cuda:<n>') or a dtype ('float32', 'float64', 'int64', 'int32', 'uint8', 'bool'), got %s",
+    native.show(target))
+end
+
 --- The device as tensors name it: 'cuda' becomes 'cuda:0', or what torch.cuda.set_device chose. Loads the CUDA library.
 function Tensor.check_device(op, device)
   if device == nil or device == 'cpu' then return 'cpu' end
@@ -263,7 +272,8 @@ end
 --- Fails when x is not a tensor or was released. Names the operation and the argument.
 function Tensor.check(op, argument, x)
   if not is_tensor(x) then
-    fail('%s: %s: expected a tensor, got %s', op, argument, x == nil and 'nil' or type(x))
+    local hint = argument == 'input' and methods[op] and (' (a method is called with a colon, x:%s)'):format(op) or ''
+    fail('%s: %s: expected a tensor, got %s%s', op, argument, type(x), hint)
   end
   if x._c.dtype < 0 then
     fail('%s: %s: the tensor was released', op, argument)

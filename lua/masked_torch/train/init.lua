@@ -11,21 +11,12 @@
 --     train.device                 where --device says to run
 --     train.command                how to run this again    train.quit_on_interrupt   Ctrl-C outside a guard
 
+local namespace = require 'masked_torch.namespace'
+
 local functions = {
   progress = 'progress', bar = 'progress', log = 'log', logger = 'log', means = 'means', epoch_lines = 'means',
   guard = 'guard', interrupt = 'guard', quit_on_interrupt = 'guard', command = 'guard',
   csv = 'table_log', jsonl = 'table_log', steps = 'loop', check_loss = 'loop', watch = 'loop',
   count = 'count', device = 'device', manifest = 'manifest', profile = 'profile',
 }
-local modules = { checkpoint = true, tensorboard = true, terminal = true, wire = true }
-
-return setmetatable({}, { __index = function(t, key)
-  local value
-  if functions[key] then
-    value = require('masked_torch.train.' .. functions[key])[key]
-  elseif modules[key] then
-    value = require('masked_torch.train.' .. key)
-  end
-  if value ~= nil then rawset(t, key, value) end
-  return value
-end })
+return namespace('train', functions, { 'checkpoint', 'tensorboard', 'terminal', 'wire' })

@@ -190,10 +190,7 @@ local cast = autograd.op{
 function method.to(x, target)
   Tensor.check('to', 'input', x)
   if target == x.dtype then return x end
-  if type(target) == 'string' then
-    target = Tensor.dtype_code[target] and { dtype = target } or { device = target }
-  end
-  local opts = options.parse('to', { dtype = x.dtype, device = x.device }, target)
+  local opts = options.parse('to', { dtype = x.dtype, device = x.device }, Tensor.conversion(target))
   Tensor.check_dtype('to', opts.dtype)
   local device = Tensor.check_device('to', opts.device)
   if opts.dtype == x.dtype and device == x.device then return x end

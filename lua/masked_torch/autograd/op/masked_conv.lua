@@ -479,7 +479,7 @@ return {
     return make_plan(x, w, masks.of('masked_conv', mask, x), geometry.frame('masked_conv', x, w, opts), opts, opts.alpha)
   end,
   masked_conv = masked_conv,
-  internal = { defaults = defaults },
+  internal = { defaults = defaults, choices = choices },
   functional = {
     masked_conv = public('masked_conv'),
     masked_conv1d = public('masked_conv1d', 1),

@@ -195,7 +195,7 @@ local function position(op, x, dim, i)
   local size = tonumber(x._c.shape[dim - 1])
   if type(i) ~= 'number' or i % 1 ~= 0 then fail('%s: index: expected a whole number, got %s', op, native.show(i)) end
   if i == 0 or i > size or i < -size then
-    fail('%s: index %d is outside 1..%d (dim %d of %s)', op, i, size, dim, shape_text(x))
+    fail('%s: index %d is outside 1..%d (dim %d of %s)%s', op, i, size, dim, shape_text(x), i == 0 and '; positions count from 1' or '')
   end
   return i > 0 and i - 1 or size + i
 end

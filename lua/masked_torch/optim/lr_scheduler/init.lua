@@ -5,13 +5,10 @@
 -- Classes: StepLR, MultiStepLR, ExponentialLR, LambdaLR, CosineAnnealingLR, CosineAnnealingWarmRestarts, LinearWarmup, OneCycleLR,
 -- ReduceLROnPlateau; Schedule is their base.
 
+local namespace = require 'masked_torch.namespace'
+
 local files = { Schedule = 'schedule', StepLR = 'decay', MultiStepLR = 'decay', ExponentialLR = 'decay', LambdaLR = 'decay',
   CosineAnnealingLR = 'cosine', CosineAnnealingWarmRestarts = 'cosine', LinearWarmup = 'warmup', OneCycleLR = 'one_cycle',
   ReduceLROnPlateau = 'plateau' }
 
-return setmetatable({}, { __index = function(t, key)
-  if not files[key] then return nil end
-  local value = require('masked_torch.optim.lr_scheduler.' .. files[key])[key]
-  rawset(t, key, value)
-  return value
-end })
+return namespace('optim.lr_scheduler', files, {})
