@@ -35,7 +35,8 @@ end
 -- ---- Sequential ------------------------------------------------------------------------------------------------
 
 --- Sequential{ a, b, ... } or Sequential(a, b, ...): one after the other. Plain and masked modules mix: (x, mask) goes through
--- all of them. A norm with an activation behind it is one operation where nobody looks between them (nn/fusion.lua).
+-- all of them. A norm with an activation behind it, or an unshuffle in one axis and a convolution, is one operation where nobody
+-- looks between them (nn/fusion.lua).
 local Sequential = class('Sequential', Module)
 
 function Sequential:__init(...)
@@ -47,7 +48,13 @@ function Sequential:forward(x, mask)
   local i, n = 1, #self
   local recorded, ours = is_grad_enabled(), false     -- ours: x is held by nobody else
   while i <= n do
-    local module, behind = self[i], self[i + 1]
+    local module = self[i]
+    local factor = fusion.factor(module, self[i + 1], x, mask)
+    if factor then
+      i = i + 1
+      module = self[i]
+    end
+    local behind = self[i + 1]
     local activation, slope = fusion.behind(module, behind)
     if activation then
       x, mask = module(x, mask, activation, slope)
@@ -55,7 +62,11 @@ function Sequential:forward(x, mask)
       i, ours = i + 1, false
     else
       local before, makes = x, not recorded and fusion.is_maker(module)
-      x, mask = module(x, mask)
+      if factor then
+        x, mask = module(x, mask, factor)
+      else
+        x, mask = module(x, mask)
+      end
       if makes and ours and before ~= x then before:release() end
       ours = makes
     end

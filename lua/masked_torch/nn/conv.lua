@@ -13,6 +13,7 @@ local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local repr = require 'masked_torch.nn.repr'
 local Tensor = require 'masked_torch.tensor'
+local unshuffled = require 'masked_torch.nn.unshuffled'
 local each = require('masked_torch.autograd.spatial').each
 local Module = require('masked_torch.nn.module').Module
 
@@ -165,12 +166,22 @@ function ConvNd:pad_by_mode(x, mask)
   return F.pad(x, amounts, opts), mask
 end
 
+--- What forward(x, mask, unshuffle) reads: x and mask unshuffled by the factor r, and the weight, all with their channels in the order
+-- of memory (nn/unshuffled.lua). One axis and one group.
+function ConvNd:unshuffled(x, mask, r)
+  mask = masks.of(getmetatable(self).__name, mask, x)
+  return unshuffled.input(x, r), mask and unshuffled.mask(mask, x, r, 'unshuffled view', unshuffled.input),
+    unshuffled.weight(self.weight, r)
+end
+
 -- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
 -- the output is masked by it; that is the masked operator without re-weighting.
 local calls = setmetatable({}, { __mode = 'k' })     -- of each layer the options it calls with: geometry.frame remembers there
 local functions = { 'conv1d', 'conv2d', 'conv3d' }
 
-local function forward(self, x, mask)
+local function forward(self, x, mask, unshuffle)
+  local weight = self.weight
+  if unshuffle then x, mask, weight = self:unshuffled(x, mask, unshuffle) end
   self:check_input(x)
   if mask == nil then
     local call = calls[self]
@@ -180,7 +191,7 @@ local function forward(self, x, mask)
     end
     call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
     call.padding_mode = self.padding_mode
-    local y = F[functions[self.dims]](x, self.weight, self.bias, call)
+    local y = F[functions[self.dims]](x, weight, self.bias, call)
     return y, nil
   end
   local opts, dims = self:functional_options(), self.dims
@@ -189,7 +200,7 @@ local function forward(self, x, mask)
     opts.padding = 0
   end
   opts.rule, opts.alpha = 'keep', 0
-  local y, new_mask = F['masked_conv' .. dims .. 'd'](x, self.weight, self.bias, mask, opts)
+  local y, new_mask = F['masked_conv' .. dims .. 'd'](x, weight, self.bias, mask, opts)
   return y, new_mask
 end
 
@@ -209,6 +220,7 @@ for dims = 1, 3 do
   end
   Conv.forward = forward
   fusion.maker(Conv)
+  fusion.reader(Conv)
   classes[name] = Conv
 end
 

@@ -4,7 +4,13 @@
 -- A norm and the activation behind it (ReLU, or LeakyReLU with a slope from 0 to 1) are one kernel, with the bits of the two: the
 -- activation costs nothing and nothing is kept for it. What somebody may look at runs by itself: a module with hooks (and so
 -- whatever is described, inspected, counted), everything while a network is exported, and classes and forwards of one's own.
+--
+-- An unshuffle in one axis and the convolution behind it are one operation too: the convolution reads the image where it lies
+-- (nn/unshuffled.lua). Its sums are the same, but added up in another order, so they may differ in the last bits from those of the
+-- two modules one by one.
 
+local Mask = require 'masked_torch.mask'
+local Tensor = require 'masked_torch.tensor'
 local is_watched = require('masked_torch.nn.module').is_watched
 
 local fusion = {}
@@ -25,6 +31,31 @@ function fusion.behind(norm, module)
   local slope = module.negative_slope
   if slope and not (slope >= 0 and slope <= 1) or is_watched(norm) or is_watched(module) then return nil end
   return activation.name, slope
+end
+
+-- ---- unshuffle and convolution -----------------------------------------------------------------------------------------
+
+local unshuffles, readers = {}, {}
+
+--- fusion.unshuffle(Class): a layer that is F.pixel_unshuffle, with its downscale_factor.
+function fusion.unshuffle(Class) unshuffles[Class] = Class.forward end
+
+--- fusion.reader(Class): a convolution with forward(x, mask, unshuffle), which unshuffles x and mask by that factor first.
+function fusion.reader(Class) readers[Class] = Class.forward end
+
+--- fusion.factor(module, behind, x, mask) -> the factor for behind's forward if both are to run as one; nil if not, also where one of
+-- them is to refuse x or mask.
+function fusion.factor(module, behind, x, mask)
+  local forward = unshuffles[getmetatable(module)]
+  if forward == nil or behind == nil or module.forward ~= forward then return nil end
+  local reads, r = readers[getmetatable(behind)], module.downscale_factor
+  if reads == nil or behind.forward ~= reads or behind.dims ~= 1 or behind.groups ~= 1 or behind.padding_mode ~= 'zeros' or
+    is_watched(module) or is_watched(behind) then
+    return nil
+  end
+  local fits = Tensor.is_tensor(x) and x:dim() == 3 and Tensor.floating[x.dtype] and x:size(3) % r == 0 and
+    x:size(2) * r == behind.in_channels and x:numel() > 0 and (mask == nil or pcall(Mask.of, 'mask', mask, x))
+  return fits and r or nil
 end
 
 -- ---- what lies between two layers --------------------------------------------------------------------------------------

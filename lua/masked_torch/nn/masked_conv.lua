@@ -27,6 +27,7 @@ local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local repr = require 'masked_torch.nn.repr'
 local Tensor = require 'masked_torch.tensor'
+local unshuffled = require 'masked_torch.nn.unshuffled'
 
 local fail = native.fail
 
@@ -164,8 +165,12 @@ local function call_of(self)
   return call
 end
 
-function Base:forward(x, mask)
-  local name, call = name_of(self), call_of(self)
+function Base:forward(x, mask, unshuffle)
+  local name, call, weight = name_of(self), call_of(self), self.weight
+  if unshuffle then
+    x, mask, weight = self:unshuffled(x, mask, unshuffle)
+    call.gate_weight = call.gate_weight and unshuffled.weight(call.gate_weight, unshuffle)
+  end
   self:check_input(x)
   mask = masks.of(name, mask, x)
   if self.compat then
@@ -178,7 +183,7 @@ function Base:forward(x, mask)
   end
   local N = x:size(1)
   local F = require 'masked_torch.nn.functional'
-  local y, result = F.masked_conv(x, self.weight, self.bias, mask, call)
+  local y, result = F.masked_conv(x, weight, self.bias, mask, call)
   if self.multichannel and result then result = result:expand(N, self.out_channels) end
   return y, result
 end
@@ -221,6 +226,7 @@ for family, preset in pairs(presets) do
     local Class = class(name, Base)
     Class.family, Class.dims, Class.preset = family, dims, preset
     fusion.maker(Class)
+    fusion.reader(Class)
     classes[name] = Class
     classes['Lazy' .. name] = lazy.derive(Class)
   end

@@ -10,41 +10,15 @@ local F = require 'masked_torch.nn.functional'
 local fusion = require 'masked_torch.nn.fusion'
 local native = require 'masked_torch.native'
 local Mask = require 'masked_torch.mask'
-local Tensor = require 'masked_torch.tensor'
+local unshuffled = require 'masked_torch.nn.unshuffled'
 local Module = require('masked_torch.nn.module').Module
 
--- The mask's tensor, in its own type, with `channels` channels instead of one (memory is shared).
-local function with_channels(mask, channels)
-  local t = mask:compact(mask.kind == 'tensor' and mask.origin.dtype or 'bool')
-  if t:size(2) == channels then return t end
-  local shape, strides = t:size(), t:stride()
-  shape[2], strides[2] = channels, 0
-  return Tensor.as_view('mask', t, shape, strides, 0)
-end
-
--- 'unshuffle 2 64', made once per factor and channels.
-local names = {}
-local function name_of(r, channels)
-  local list = names[r] or {}
-  names[r] = list
-  local name = list[channels]
-  if not name then
-    name = ('unshuffle %d %d'):format(r, channels)
-    list[channels] = name
-  end
-  return name
-end
-
-local function unshuffle_mask(mask, x, r)
-  local channels = x:size(2)
-  local name = name_of(r, channels)
-  return mask:known(name) or mask:keep(name, Mask.wrap(F.pixel_unshuffle(with_channels(mask, channels), r)))
-end
+local function unshuffle_mask(mask, x, r) return unshuffled.mask(mask, x, r, 'unshuffle', F.pixel_unshuffle) end
 
 local function shuffle_mask(mask, x, r)
   return mask:derived(('shuffle %d'):format(r), function()
     local channels = mask:size(2) == 1 and r ^ (x:dim() - 2) or mask:size(2)
-    return Mask.wrap(F.pixel_shuffle(with_channels(mask, channels), r))
+    return Mask.wrap(F.pixel_shuffle(unshuffled.with_channels(mask, channels), r))
   end)
 end
 
@@ -64,6 +38,7 @@ local function define(name, factor_name, fn, mask_fn)
   end
   function Layer:extra_repr() return ('%s=%d'):format(factor_name, self[factor_name]) end
   fusion.maker(Layer)
+  if mask_fn == unshuffle_mask then fusion.unshuffle(Layer) end
   classes[name] = Layer
 end
 
