@@ -283,6 +283,69 @@ static bool is_turning(turning *t, const mt_loop *l, int64_t size) {
   return false;
 }
 
+// ---- short runs ---------------------------------------------------------------------------------------------------
+
+// A few neighbours on both sides, as the taps of a small kernel: each run is moved whole, and the next dim is walked.
+typedef struct {
+  mt_loop loop;       // without the dim of the run
+  int64_t bytes;
+} runs;
+
+enum { LONGEST_RUN = 64 };
+
+#define MOVE_RUNS(B)                                                           \
+  case B:                                                                      \
+    for (int64_t i = 0; i < n; i++, d += d_step, s += s_step) memcpy(d, s, B); \
+    return;
+
+static void move_runs(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const int64_t bytes = *(const int64_t *)context, d_step = step[0], s_step = step[1];
+  char *d = p[0];
+  const char *s = p[1];
+  switch (bytes) {
+    MOVE_RUNS(8)
+    MOVE_RUNS(12)
+    MOVE_RUNS(16)
+    MOVE_RUNS(20)
+    MOVE_RUNS(24)
+    MOVE_RUNS(32)
+    MOVE_RUNS(36)
+    default:
+      for (int64_t i = 0; i < n; i++, d += d_step, s += s_step) memmove(d, s, (size_t)bytes);
+  }
+}
+
+static void run_range(void *context, int64_t begin, int64_t end) {
+  const runs *r = context;
+  mt_loop_range(&r->loop, begin, end, move_runs, &r->bytes);
+}
+
+static bool has_runs(runs *r, const mt_loop *l, int64_t size) {
+  r->bytes = l->shape[0] * size;
+  if (l->ndim < 2 || l->shape[0] < 2 || r->bytes > LONGEST_RUN || l->step[0][0] != size || l->step[1][0] != size) {
+    return false;
+  }
+  r->loop = *l;
+  r->loop.ndim--;
+  r->loop.numel /= l->shape[0];
+  for (int32_t d = 0; d < r->loop.ndim; d++) {
+    r->loop.shape[d] = l->shape[d + 1];
+    for (int k = 0; k < 2; k++) r->loop.step[k][d] = l->step[k][d + 1];
+  }
+  for (int k = 0; k < 2; k++) r->loop.size[k] = r->bytes;
+  if (r->loop.ndim > 1 && r->loop.shape[0] < r->loop.shape[1]) {  // the longer of two dims is the row
+    const int64_t shape = r->loop.shape[0];
+    r->loop.shape[0] = r->loop.shape[1];
+    r->loop.shape[1] = shape;
+    for (int k = 0; k < 2; k++) {
+      const int64_t step = r->loop.step[k][0];
+      r->loop.step[k][0] = r->loop.step[k][1];
+      r->loop.step[k][1] = step;
+    }
+  }
+  return true;
+}
+
 int mt_tensor_copy(mt_tensor *dst, const mt_tensor *src) {
   MT_TRY(mt_check_stored_output("copy", "destination", dst));
   MT_TRY(mt_check_stored("copy", "source", src));
@@ -298,6 +361,10 @@ int mt_tensor_copy(mt_tensor *dst, const mt_tensor *src) {
       const int64_t per_strip = STRIP * loop.shape[0];
       const int64_t strips = loop.numel / (loop.shape[0] * loop.shape[turned.other]) * turned.strips;
       return mt_parallel(strips, MT_MAX(1, 32768 / per_strip), turn_strips, &turned);
+    }
+    runs short_runs;
+    if (has_runs(&short_runs, &loop, mt_dtype_size(dst->dtype))) {
+      return mt_parallel(short_runs.loop.numel, MT_MAX(1, 131072 / short_runs.bytes), run_range, &short_runs);
     }
   }
   return mt_loop_run(2, t, mt_copy_row, types);

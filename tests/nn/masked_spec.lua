@@ -17,6 +17,7 @@ describe('masked modules', function()
     local y, m = nn.ApplyMask()(dirty, mask)
     assert.near_tensor({ { { 1, 0, 1.5 }, { 4, 5, 0 } } }, y)
     assert.near_tensor(mask, m:tensor())
+    assert.equal(dirty, (nn.ApplyMask()(dirty, torch.ones(mask:size()))))      -- nothing to select
     local same, none = nn.ApplyMask()(x)
     assert.equal(x, same)
     assert.is_nil(none)

@@ -30,6 +30,29 @@ describe('copies between layouts', function()
     end)
   end
 
+  it('move short runs whole', function()
+    for _, dtype in ipairs { 'float32', 'float64', 'uint8' } do
+      for _, size in ipairs { { 5, 4, 3, 3 }, { 40, 33, 2, 3 }, { 2, 9, 70, 5 }, { 3, 1, 31, 9 }, { 3, 6, 2, 17 }, { 3, 300, 4, 2 } } do
+        local a, b, c, k = unpack(size)
+        local x, expected = numbered(size, dtype), {}
+        local from = flat(x)
+        for i = 0, a - 1 do
+          for m = 0, c - 1 do
+            for j = 0, b - 1 do
+              for e = 0, k - 1 do expected[#expected + 1] = from[((i * b + j) * c + m) * k + e + 1] end
+            end
+          end
+        end
+        local turned = x:transpose(2, 3)
+        assert.same(expected, flat(turned))
+        local wide = torch.zeros(a, c, b, k + 2, { dtype = dtype })
+        wide:narrow(4, 2, k):copy_(turned)
+        assert.same(expected, flat(wide:narrow(4, 2, k)))
+        assert.are.equal(x:double():sum():item(), wide:double():sum():item())
+      end
+    end
+  end)
+
   it('keep gaps and other dims apart', function()
     local x = numbered({ 3, 20, 9, 11 }, 'float32')
     local y = x:channels_last()

@@ -13,7 +13,7 @@ local fail = native.fail
 
 -- ---- ApplyMask, UnMask -----------------------------------------------------------------------------------------
 
---- ApplyMask(): y = x * mask, exactly 0 where the mask is 0 whatever x holds there. Without a mask: x.
+--- ApplyMask(): y = x * mask, exactly 0 where the mask is 0 whatever x holds there. Without a mask, and where it is known to be full: x.
 local ApplyMask = class('ApplyMask', Module)
 
 function ApplyMask:__init()
@@ -23,7 +23,7 @@ end
 function ApplyMask.forward(_, x, mask)
   if mask == nil then return x, nil end
   mask = masks.of('ApplyMask', mask, x)
-  return x:apply_mask(mask), mask
+  return mask:known_full() and x or x:apply_mask(mask), mask
 end
 
 --- UnMask(eps = 1e-8): y = x / (mask + eps), the opposite of ApplyMask for soft masks. Without a mask: x.
