@@ -10,9 +10,10 @@
 //
 // Tiles are counted from the first valid row and column of each sample, so an output does not know how much padding surrounds
 // its sample; what is left at the end of the valid part is a smaller tile: m outputs need m + 2 of the points along an axis (m + 4), so a
-// part of 9 x 9 costs 15 x 15 products, not 18 x 18. Whether a sample is worth it depends on the extent of its valid part and on the
-// channels alone, so the sample does not know its batch either. A tile without an active output is skipped. Channels add up in
-// blocks of MT_TILE_K, as in taps.h; the products of a tile do not depend on other tiles.
+// part of 9 x 9 costs 15 x 15 products, not 18 x 18; what lies beside it but sees it has tiles as narrow as the kernel's reach.
+// Whether a sample is worth it depends on the extent of its valid part and on the channels alone, so the sample does not know its
+// batch either. A tile without an active output is skipped. Channels add up in blocks of MT_TILE_K, as in taps.h; the products of
+// a tile do not depend on other tiles.
 //
 // The gradient of the weights is the adjoint of the same three steps: G' [ sum over tiles of (B' d B) * (A dY A') ] G. Active
 // tiles add up in order, in blocks of a fixed number of them: padding has none.

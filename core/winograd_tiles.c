@@ -6,9 +6,9 @@
 enum {
   MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save;
   MIN_CHANNELS_FIVE = 128,   // likewise under kernels of 5 in one axis, which save less
-  MIN_EXTENT = 6,            // likewise a sample's valid part
+  MIN_EXTENT = 5,            // likewise a sample's valid part
+  MIN_APART = 12,            // outputs of a sample from which the rim of a gradient has tiles of its own: see outline
   MIN_TILES = 16,            // of all samples, for a gradient: below, writing the weights is most of the work
-  RIM = 2,                   // outputs on either side of a sample, at most its kernel's reach
   MAX_WEIGHTS = 1 << 19,     // channels * outputs of a group: their transform has 36 values for each
 };
 
@@ -96,19 +96,33 @@ static box box_of(const mt_taps *t, const mt_taps_map *map, const int64_t size[M
 // What a sample is like without its padding: where it begins and how many outputs it has of its own, which fixes the tiles, and
 // how large it is, which decides whether tiles are worth it. All are those of the valid pixels or, without such a map, of the
 // active ones. Slices count as one.
+//
+// On either side lies the rim: outputs that are not the sample's own but see it, as far as the grid reaches. In the forward pass they are
+// seldom active; the input's gradient passes through cleared holes, so there they are. In it the last tile of a small sample takes in as much
+// of the rim as it has room for, whether the grid has it or not: an output's bits must not depend on that.
 typedef struct {
   int64_t begin[3], size[3], outputs[3];
+  int64_t before[3], after[3];  // the rim's width, a tile's at most
 } outline;
 
 static outline outline_of(const mt_taps *t, int64_t sample) {
   const bool by_active = t->valid.data == NULL && t->active.data != NULL;
   const box b = by_active ? box_of(t, &t->active, t->grid, sample) : box_of(t, &t->valid, t->size, sample);
-  outline o = {{0, 0, 0}, {0, 0, 0}, {0, 0, 0}};
+  const int64_t most = WINO_IN - taps_of(t) + 1;
+  outline o = {.outputs = {0, 0, 0}};
   for (int k = 0; k < 3 && b.after[2] > 0; k++) {
     const int64_t less = mt_wino_axis(t, t->size, k, 1) - mt_wino_axis(t, t->grid, k, 1), n = b.after[k] - b.first[k];
+    const int64_t one = mt_wino_axis(t, t->offset[0], k, 0), other = mt_wino_axis(t, t->offset[t->taps - 1], k, 0);
+    o.before[k] = MT_MAX(0, MT_MIN(most, MT_MAX(one, other)));
+    o.after[k] = MT_MAX(0, MT_MIN(most, less - MT_MIN(one, other)));
     o.begin[k] = b.first[k];
     o.size[k] = n + (by_active ? less : 0);
     o.outputs[k] = MT_MAX(0, by_active ? n : n - less);
+    if (o.outputs[k] < MIN_APART && o.outputs[k] % most > 0 && one > other) {
+      const int64_t more = MT_MIN(most - o.outputs[k] % most, o.after[k]);
+      o.outputs[k] += more;
+      o.after[k] -= more;
+    }
   }
   return o;
 }
@@ -142,11 +156,10 @@ static int64_t tile_at(const outline *o, int k, int64_t at, int64_t most, int64_
     *length = MT_MIN(most, own - first);
     return o->begin[k] + first;
   }
-  if (inside < 0 ? inside >= -RIM : after < RIM) {
-    *length = RIM;
-    return o->begin[k] + (inside < 0 ? -RIM : own);
-  }
-  return o->begin[k] + (inside < 0 ? -RIM - (-inside - RIM + most - 1) / most * most : own + RIM + (after - RIM) / most * most);
+  const int64_t rim = inside < 0 ? o->before[k] : o->after[k], beyond = inside < 0 ? -1 - inside : after;
+  *length = beyond < rim ? rim : most;
+  const int64_t from = beyond < rim ? 0 : rim + (beyond - rim) / most * most;
+  return inside < 0 ? o->begin[k] - from - *length : o->begin[k] + own + from;
 }
 
 // Appends a sample's tiles that have something active; returns the new count. tile NULL: counts them all.

@@ -364,7 +364,7 @@ describe('however the work is cut', function()
     { 'rows longer than a band', 2, 5, 20, { 2000 }, 3, {} },
     { 'more rows than a band', 3, 18, 33, { 40, 37 }, 3, {} },
     { 'many short rows', 70, 9, 35, { 6 }, 3, {} },
-    { 'one short row of many outputs', 1, 40, 90, { 5 }, 3, {} },
+    { 'one short row of many outputs', 1, 40, 90, { 4 }, 3, {} },
     { 'few outputs, several blocks of terms', 3, 70, 3, { 20, 33 }, 3, {} },
     { 'few outputs, stride 2', 2, 6, 4, { 41, 43 }, 3, { stride = 2 } },
     { 'few outputs, stride 3, long rows', 2, 3, 1, { 3000 }, 5, { stride = 3, padding = 2 } },

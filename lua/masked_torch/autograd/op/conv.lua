@@ -210,7 +210,7 @@ return {
     --- torch.conv_algorithm([name]) -> the algorithm of convolutions in effect before the call; a name chooses another:
     --   'auto'      (default) Winograd's transform for float32 kernels of 3 or 5, 3 x 3 or 5 x 5, and 3 x 3 x 3 over a multiple
     --               of 16 channels, with stride and dilation 1, at least 32 channels and outputs (for 5 in one axis, 128), for
-    --               samples whose valid part is 6 pixels wide (and high) or more; else direct sums
+    --               samples whose valid part is 5 pixels wide (and high) or more; else direct sums
     --   'direct'    always direct sums: within 2e-6 of the exact result, relative to the largest output
     --   'winograd'  the transform wherever it is possible, however small; within 2e-5, typically 3e-6
     -- The choice of 'auto' depends on weights and valid parts alone: never on batch, padding or threads. float64 is always direct.
