@@ -75,7 +75,7 @@ describe('an explanation', function()
       assert.near((log_p(net, tokens, target, function() return 1 + h end) - log_p(net, tokens, target, function() return 1 - h end)) /
         (2 * h), sum, 1e-6)
       local step = explain.step(net, tokens, function() return target end)
-      assert.same(values, step.contributions)
+      for i = 1, #tokens do assert.near(values[i], step.contributions[i], 1e-12) end     -- watched layers run one by one
     end)
 
     it(name .. ': probabilities are the model\'s; the target is among the ten', function()

@@ -317,6 +317,7 @@ for dims = 1, 3 do
   for _, family in ipairs{ 'Conv', 'ConvTranspose' } do
     local name = family .. dims .. 'd'
     classes['Lazy' .. name] = lazy.derive(classes[name])
+    if family == 'Conv' then fusion.reader(classes['Lazy' .. name]) end
   end
 end
 

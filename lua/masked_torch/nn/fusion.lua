@@ -40,7 +40,8 @@ local unshuffles, readers = {}, {}
 --- fusion.unshuffle(Class): a layer that is F.pixel_unshuffle, with its downscale_factor.
 function fusion.unshuffle(Class) unshuffles[Class] = Class.forward end
 
---- fusion.reader(Class): a convolution with forward(x, mask, unshuffle), which unshuffles x and mask by that factor first.
+--- fusion.reader(Class): a convolution with forward(x, mask, unshuffle), which unshuffles x and mask by that factor first. Its lazy
+-- form is one too: the first call must give the bits of the others.
 function fusion.reader(Class) readers[Class] = Class.forward end
 
 --- fusion.factor(module, behind, x, mask) -> the factor for behind's forward if both are to run as one; nil if not, also where one of
@@ -54,7 +55,7 @@ function fusion.factor(module, behind, x, mask)
     return nil
   end
   local fits = Tensor.is_tensor(x) and x:dim() == 3 and Tensor.floating[x.dtype] and x:size(3) % r == 0 and
-    x:size(2) * r == behind.in_channels and x:numel() > 0 and (mask == nil or pcall(Mask.of, 'mask', mask, x))
+    (behind.in_channels == nil or x:size(2) * r == behind.in_channels) and x:numel() > 0 and (mask == nil or pcall(Mask.of, 'mask', mask, x))
   return fits and r or nil
 end
 

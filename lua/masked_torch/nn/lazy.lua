@@ -116,10 +116,12 @@ function lazy.derive(Class)
     rawset(self, '_lazy', { actions = {}, dtype = given.dtype, device = given.device })
   end
 
-  function Lazy:forward(x, mask)
+  -- unshuffle: a convolution's, the factor by which it unshuffles x (nn/fusion.lua).
+  function Lazy:forward(x, mask, unshuffle)
     Tensor.check(Lazy.__name, 'input', x)
-    materialise(self, Class, spec.input(self, x), x)
-    return Class.forward(self, x, mask)
+    local size = spec.input(self, x)
+    materialise(self, Class, unshuffle and size * unshuffle or size, x)
+    return Class.forward(self, x, mask, unshuffle)
   end
 
   --- Called by load_state_dict.

@@ -229,6 +229,7 @@ for family, preset in pairs(presets) do
     fusion.reader(Class)
     classes[name] = Class
     classes['Lazy' .. name] = lazy.derive(Class)
+    fusion.reader(classes['Lazy' .. name])
   end
 end
 
