@@ -188,6 +188,8 @@ return {
   -- masks
   { 'a mask of another size',
     function() return nn.MaskedConv2d(3, 4, 3)(image(), torch.ones(2, 1, 7, 8)) end, 'mask', '(2, 1, 7, 8)', '(2, 3, 8, 8)' },
+  { 'a mask without channels', function() return nn.MaskedConv2d(3, 4, 3)(image(), torch.ones(2, 8, 8)) end, '(2, 8, 8)',
+    'expected (2 or 1, 3 or 1, 8, 8) or (8, 8)' },
   { 'a mask of other channels', function() return nn.MaskedConv2d(3, 4, 3)(image(), torch.ones(2, 2, 8, 8)) end, 'mask', '(2, 2, 8, 8)' },
   { 'a mask of another batch', function() return nn.MaskedConv2d(3, 4, 3)(image(), torch.ones(3, 1, 8, 8)) end, 'mask', '(3, 1, 8, 8)' },
   { 'a number as mask', function() return nn.MaskedConv2d(3, 4, 3)(image(), 1) end, 'mask', 'number' },

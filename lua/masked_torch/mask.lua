@@ -35,6 +35,9 @@ local function convert(x, dtype)
   return y
 end
 
+-- Integers only say valid or not: their Mask holds them as bool.
+local function is_integer(t) return not Tensor.floating[t.dtype] and t.dtype ~= 'bool' end
+
 local function new(fields)
   fields.cache, fields.dense, fields.capture = {}, {}, native.capture
   return setmetatable(fields, Mask)
@@ -52,7 +55,7 @@ function mask.wrap(t)
   end
   local source = t
   if t.requires_grad then source = t:detach() end
-  if not Tensor.floating[t.dtype] and t.dtype ~= 'bool' then source = convert(t, 'bool') end
+  if is_integer(t) then source = convert(t, 'bool') end
   return new{ kind = 'tensor', origin = source, original = t, version = Tensor.version(t), shape = shape_of(t),
     device = t.device, K = t.K }
 end
@@ -140,6 +143,32 @@ end
 --- torch.mask.fits(m, x): whether a tensor of x's number of dims is (N or 1, C or 1, *S) for x (N, C, *S).
 function mask.fits(m, x) return fits(shape_of(m), x) end
 
+-- The mask does not fit x: what would, in x's own numbers.
+local function refuse(op, shape, x)
+  local sizes = shape_of(x)
+  local spatial = #sizes > 2 and (' or (%s)'):format(table.concat(sizes, ', ', 3)) or ''
+  for d = 1, math.min(2, #sizes) do
+    if sizes[d] ~= 1 then sizes[d] = sizes[d] .. ' or 1' end
+  end
+  fail('%s: mask: (%s) does not fit the input %s: expected (%s)%s', op, table.concat(shape, ', '), Tensor.shape_text(x),
+    table.concat(sizes, ', '), spatial)
+end
+
+-- A tensor as a Mask for x. It lives on the tensor, so that layers given the same tensor share what they derive from it.
+local function of_tensor(op, given, x)
+  local known = given.as_mask
+  if known and known.version == Tensor.version(given) and fits(known.shape, x) then return known end
+  local t = given
+  if given:dim() == x:dim() - 2 and given:dim() > 0 then
+    t = Tensor.as_view(op, given, { 1, 1, unpack(shape_of(given)) }, { 1, 1, unpack(given:stride()) }, 0)
+  end
+  if not fits(shape_of(t), x) then refuse(op, shape_of(given), x) end
+  known = mask.wrap(t)
+  known.original = given
+  given.as_mask = known
+  return known
+end
+
 --- torch.mask.of(op, mask, x): what a layer calls on its argument. nil stays nil; a Mask or a tensor (N or 1, C or 1, *S), or
 -- spatial axes only (*S), becomes a Mask that broadcasts to x (N, C, *S), or an error that names op and both shapes.
 function mask.of(op, m, x)
@@ -147,33 +176,11 @@ function mask.of(op, m, x)
   Tensor.check(op, 'input', x)
   if is_tensor(m) then
     Tensor.check(op, 'mask', m)
-    -- The Mask lives on the tensor, so that layers given the same tensor share what they derive from it.
-    local known = m.as_mask
-    if known and known.version == Tensor.version(m) and fits(known.shape, x) then
-      m = known
-    else
-      local ndim, x_ndim = m:dim(), x:dim()
-      local t = m
-      if ndim == x_ndim - 2 and ndim > 0 then
-        local shape, strides = shape_of(m), m:stride()
-        table.insert(shape, 1, 1) table.insert(shape, 1, 1)
-        table.insert(strides, 1, 1) table.insert(strides, 1, 1)
-        t = Tensor.as_view(op, m, shape, strides, 0)
-      end
-      if not fits(shape_of(t), x) then
-        fail('%s: mask: %s does not fit the input %s: expected (N or 1, C or 1, *S) or (*S)', op, Tensor.shape_text(m),
-          Tensor.shape_text(x))
-      end
-      known = mask.wrap(t)
-      known.original = m
-      m.as_mask = known
-      m = known
-    end
+    m = of_tensor(op, m, x)
   elseif not is_mask(m) then
     fail('%s: mask: expected nil, a mask or a tensor, got %s', op, type(m))
   elseif not fits(m.shape, x) then
-    fail('%s: mask: (%s) does not fit the input %s: expected (N or 1, C or 1, *S)', op, table.concat(m.shape, ', '),
-      Tensor.shape_text(x))
+    refuse(op, m.shape, x)
   end
   if m.device ~= x.device then
     fail('%s: mask is on %s, the input on %s; move one with :to{device = ...}', op, m.device, x.device)
@@ -183,20 +190,20 @@ end
 
 -- ---- the dense tensor ------------------------------------------------------------------------------------------
 
+local function forget(m) m.cache, m.dense, m.summary, m.scanned = {}, {}, nil, nil end
+
 -- What was derived from a tensor that has changed in place since is forgotten; so is, in a graph that is being captured
 -- (torch.cuda.graph) and after it, what was derived elsewhere: a graph derives it at every launch, in memory of its own.
 local function refresh(m)
   if m.capture ~= native.capture then
     m.capture = native.capture
-    if m.original and not Tensor.floating[m.original.dtype] and m.original.dtype ~= 'bool' then m.origin = convert(m.original, 'bool') end
-    m.cache, m.dense, m.summary, m.scanned = {}, {}, nil, nil
+    if m.original and is_integer(m.original) then m.origin = convert(m.original, 'bool') end
+    forget(m)
   end
   if m.original and Tensor.version(m.original) ~= m.version then
     m.version = Tensor.version(m.original)
-    if not Tensor.floating[m.original.dtype] and m.original.dtype ~= 'bool' then
-      check(m.K.mt_tensor_copy(m.origin._c, m.original._c))
-    end
-    m.cache, m.dense, m.summary, m.scanned = {}, {}, nil, nil
+    if is_integer(m.original) then check(m.K.mt_tensor_copy(m.origin._c, m.original._c)) end
+    forget(m)
   end
 end
 

@@ -3,7 +3,7 @@
 local ffi = require 'ffi'
 local torch = require 'masked_torch'
 local file = require 'masked_torch.io.file'
-local wire = require 'masked_torch.train.wire'
+local wire = require 'masked_torch.io.wire'
 local F = torch.nn.functional
 local Tensor = torch.Tensor
 

@@ -138,4 +138,12 @@ function lazy.derive(Class)
   return Lazy
 end
 
+--- lazy.with_forms(classes) -> classes, with LazyName beside every Name.
+function lazy.with_forms(classes)
+  local forms = {}
+  for name, Class in pairs(classes) do forms['Lazy' .. name] = lazy.derive(Class) end
+  for name, Class in pairs(forms) do classes[name] = Class end
+  return classes
+end
+
 return lazy

@@ -56,11 +56,5 @@ for _, name in ipairs { 'LayerNorm', 'GroupNorm', 'InstanceNorm1d', 'InstanceNor
 end
 
 --- LazyMaskedBatchNorm1d/2d/3d(options) and the lazy forms of the others: see nn/lazy.lua.
-local explicit = {}
-for name, Layer in pairs(layers) do
-  explicit[name] = Layer
-  fusion.norm(Layer)
-end
-for name, Layer in pairs(explicit) do layers['Lazy' .. name] = lazy.derive(Layer) end
-
-return layers
+for _, Layer in pairs(layers) do fusion.norm(Layer) end
+return lazy.with_forms(layers)

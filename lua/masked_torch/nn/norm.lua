@@ -348,10 +348,5 @@ end
 
 --- LazyBatchNorm1d/2d/3d(options), LazyInstanceNorm1d/2d/3d(options), LazyGroupNorm(num_groups, options), LazyLayerNorm(options),
 -- LazyRMSNorm(options): see nn/lazy.lua. The last two normalise over the last dim, or over the sizes of the weight of a state.
-local explicit = {}
-for name, Layer in pairs(layers) do
-  explicit[name] = Layer
-  fusion.norm(Layer)
-end
-for name, Layer in pairs(explicit) do layers['Lazy' .. name] = lazy.derive(Layer) end
-return layers
+for _, Layer in pairs(layers) do fusion.norm(Layer) end
+return lazy.with_forms(layers)

@@ -19,4 +19,4 @@ local functions = {
   csv = 'table_log', jsonl = 'table_log', steps = 'loop', check_loss = 'loop', watch = 'loop',
   count = 'count', device = 'device', manifest = 'manifest', profile = 'profile',
 }
-return namespace('train', functions, { 'checkpoint', 'tensorboard', 'terminal', 'wire' })
+return namespace('train', functions, { 'checkpoint', 'tensorboard', 'terminal' })

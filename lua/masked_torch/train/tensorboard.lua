@@ -19,7 +19,7 @@ local Tensor = require 'masked_torch.tensor'
 local file = require 'masked_torch.io.file'
 local append = require 'masked_torch.train.append'
 local terminal = require 'masked_torch.train.terminal'
-local wire = require 'masked_torch.train.wire'
+local wire = require 'masked_torch.io.wire'
 
 local fail = native.fail
 local C = native.cpu

@@ -2,7 +2,7 @@
 --
 -- A message is a list of strings, tensors and such lists, with its length in bytes: weights are copied to the file directly.
 
-local wire = require 'masked_torch.train.wire'
+local wire = require 'masked_torch.io.wire'
 local widen = require 'masked_torch.io.widen'
 local Tensor = require 'masked_torch.tensor'
 
