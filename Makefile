@@ -32,9 +32,9 @@ JOBS := --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>
 
 # ---- build -----------------------------------------------------------------------------------------------------------
 
-# The micro-kernels, the sums of norms and the lines of logits are built once per instruction set; the library picks one at run time
+# The micro-kernels, the loops of norms and the lines of logits are built once per instruction set; the library picks one at run time
 # (core/isa.c).
-BUILT_PER_ISA := tile norm_rows logits
+BUILT_PER_ISA := tile norm_rows norm_channels logits
 TILES := portable $(if $(filter x86_64,$(shell $(CC) -dumpmachine | cut -d- -f1)),avx2 avx512)
 TILE_FLAGS_avx2 := -mavx2 -mfma
 TILE_FLAGS_avx512 := -mavx2 -mfma -mavx512f -mavx512vl
@@ -58,6 +58,9 @@ $(BUILD)/core/$(1)_$(2).o: core/$(1).c VERSION Makefile
 	$$(CC) $$(CFLAGS) $$(TILE_FLAGS_$(2)) -DTILE_NAME=$(2) -MMD -MP -c -o $$@ $$<
 endef
 $(foreach stem,$(BUILT_PER_ISA),$(foreach isa,$(TILES),$(eval $(call per_isa,$(stem),$(isa)))))
+
+# Vectors by value: all of it is inlined, no calling convention is concerned.
+$(BUILD)/core/norm_channels_%.o: CFLAGS += -Wno-psabi
 
 # vdpbf16ps; called where the processor has it (core/tile_bf16.h).
 $(BUILD)/core/tile_bf16.o: CFLAGS += $(if $(filter avx512,$(TILES)),$(TILE_FLAGS_avx512) -mavx512bf16)

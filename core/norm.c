@@ -43,13 +43,13 @@ static void channel_parameters(const norm_problem *p, mt_tensor *dweight, mt_ten
 static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
                             const double *stats, norm_pass how) {
   const int64_t channels = p->x->shape[1];
-  const mt_tensor one = norm_broadcast(NULL, p->x, 0, true);
   norm_fill_cells(p, stats);
   if (how.compat) {
+    const mt_tensor one = norm_broadcast(NULL, p->x, 0, true);
     MT_TRY(norm_gate(p, &dy, false));
-  }
-  if (how.statistics || dweight != NULL || dbias != NULL) {
-    MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked && !how.compat, p->activation), dy, &one));
+    MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, false, p->activation), dy, &one));
+  } else if (how.statistics || dweight != NULL || dbias != NULL) {
+    MT_TRY(norm_sum_gradients(p, dy));
   }
   if (how.statistics) {
     channel_slopes(p, stats);
@@ -188,9 +188,9 @@ static int run_sample(const sample_task *task, int64_t n) {
     MT_TRY(norm_statistics(&p, &stats, task->eps, false, false));
     return norm_normalise(&p, &y, p.masked);
   }
-  const mt_tensor dy = sample_of(task->dy, n), one = norm_broadcast(NULL, &x, 0, true);
+  const mt_tensor dy = sample_of(task->dy, n);
   norm_fill_cells(&p, stats.data);
-  MT_TRY(norm_sum_cells(&p, norm_row_gradients(x.dtype, p.masked, p.activation), &dy, &one));
+  MT_TRY(norm_sum_gradients(&p, &dy));
   channel_slopes(&p, stats.data);
   return norm_pull_back(&p, &y, &dy, (norm_pass){.masked = p.masked, .statistics = true});
 }

@@ -64,6 +64,9 @@ static void FN(forward_pixels)(const pixel_task *t, int64_t begin, int64_t end) 
     n = t->mask ? FN(run_of_pixels)(t, i, end, &m) : MT_MIN(end, (i / t->positions + 1) * t->positions) - i;
     if (m == 0) {
       memset(y, 0, sizeof(REAL) * (size_t)(n * C));
+    } else if (t->wide != NULL && m == 1) {
+      const norm_table table = {.mean = mean, .scale = scale, .bias = t->bias, .a = t->a};
+      t->wide->forward[norm_form(t->activation)]((float *)y, (const float *)x, &table, C, n, t->stream);
     } else {
       FN(forward_run)(y, x, mean, scale, t->bias, C, n, m, t);
     }
@@ -133,6 +136,10 @@ static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end)
     n = t->mask ? FN(run_of_pixels)(t, i, end, &m) : MT_MIN(end, (i / t->positions + 1) * t->positions) - i;
     if (m == 0) {
       memset(dx, 0, sizeof(REAL) * (size_t)(n * C));
+    } else if (t->wide != NULL && m == 1) {
+      const norm_table table = {.mean = t->mean + cell, .scale = t->scale + cell, .bias = t->bias, .offset = t->offset + cell,
+                                .slope = t->slope + cell, .a = t->a};
+      t->wide->backward[norm_form(t->activation)]((float *)dx, (const float *)dy, (const float *)x, &table, C, n, t->stream);
     } else {
       FN(backward_run)(dx, dy, x, cell, n, m, t);
     }
@@ -140,7 +147,11 @@ static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end)
 }
 
 #else
+#include "norm_channels.h"
 #include "norm_problem.h"
+#include "tile.h"
+
+enum { STREAMED = 1 << 21 };      // elements of a result that no cache keeps until somebody reads it
 
 typedef struct {
   int64_t C, positions, cell_n;   // cell_n: the cells of one sample follow those of the one before, or 0
@@ -153,6 +164,8 @@ typedef struct {
   double *mean, *scale, *bias, *offset, *slope;
   int32_t activation;
   double a;
+  const norm_channels *wide;      // float32: for the mask 1
+  bool stream;
 } pixel_task;
 
 static inline const char *mask_at(const pixel_task *t, int64_t i) {
@@ -193,18 +206,20 @@ static void backward_range(void *context, int64_t begin, int64_t end) {
   }
 }
 
-int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how) {
-  const mt_tensor *x = p->x;
-  *done = false;
-  if (!p->per_channel || how.compat || x->shape[1] < 4 || x->numel == 0 || !channels_last(x) || !channels_last(y) ||
-      (dy != NULL && !channels_last(dy)) || (how.masked && !channels_last(&p->mask))) {
-    return MT_OK;
+bool norm_channels_last(const norm_problem *p, const mt_tensor *other, bool masked) {
+  const mt_tensor *x = p->x, *mask = &p->mask;
+  bool fits = x->numel > 0 && channels_last(x) && (other == NULL || channels_last(other)) && (!masked || channels_last(mask));
+  for (int32_t d = 2; d < x->ndim && masked; d++) {
+    fits = fits && mask->shape[d] == x->shape[d];
   }
-  const mt_tensor *mask = &p->mask;
-  for (int32_t d = 2; d < x->ndim && how.masked; d++) {
-    if (mask->shape[d] != x->shape[d]) {
-      return MT_OK;
-    }
+  return fits;
+}
+
+int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how) {
+  const mt_tensor *x = p->x, *mask = &p->mask;
+  *done = false;
+  if (!p->per_channel || how.compat || x->shape[1] < 4 || !channels_last(y) || !norm_channels_last(p, dy, how.masked)) {
+    return MT_OK;
   }
   const int64_t C = x->shape[1], cells = p->cells, size = mt_dtype_size(x->dtype);
   MT_SCRATCH(double, table, 5 * cells + C);
@@ -233,6 +248,10 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
     t.mask_c = mask->shape[1] == 1 ? 0 : size;
     t.mask_pixel = mask->shape[1] * size;
     t.mask_n = mask->shape[0] == 1 ? 0 : 1;
+  }
+  if (size == sizeof(float) && (dy == NULL || how.statistics)) {
+    t.wide = mt_tile_get()->norm->channels;
+    t.stream = y->numel >= STREAMED && C % 16 == 0 && (uintptr_t)y->data % 64 == 0;
   }
   *done = true;
   const int status = mt_parallel(x->shape[0] * t.positions, MT_MAX(1, 16384 / C), dy == NULL ? forward_range : backward_range, &t);

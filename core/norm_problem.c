@@ -221,6 +221,13 @@ int norm_sum_cells(norm_problem *p, norm_row row, const mt_tensor *dy, const mt_
   return norm_sums(p->sums, row, dy == NULL ? 3 : weight == NULL ? 4 : 5, t, p->kept, p->a, p->alone);
 }
 
+int norm_sum_gradients(norm_problem *p, const mt_tensor *dy) {
+  const mt_tensor one = norm_broadcast(NULL, p->x, 0, true);
+  bool done;
+  MT_TRY(norm_sum_pixels(&done, p, dy));
+  return done ? MT_OK : norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked, p->activation), dy, &one);
+}
+
 void norm_set_activation(norm_problem *p, int32_t activation, double a) {
   p->activation = activation;
   p->a = p->x->dtype == MT_FLOAT32 ? (float)a : a;
@@ -255,8 +262,14 @@ int norm_statistics(norm_problem *p, mt_tensor *stats_tensor, double eps, bool r
   double *stats = stats_tensor->data;
   const int32_t dtype = p->x->dtype;
   const bool once = dtype == MT_FLOAT32 && !compat && !rms;
-  MT_TRY(norm_sum_cells(p, compat ? norm_row_compat_moments(dtype) : rms ? norm_row_power(dtype, p->masked)
-                                                                    : norm_row_moments(dtype, p->masked), NULL, NULL));
+  bool done = false;
+  if (once) {
+    MT_TRY(norm_sum_pixels(&done, p, NULL));
+  }
+  if (!done) {
+    MT_TRY(norm_sum_cells(p, compat ? norm_row_compat_moments(dtype) : rms ? norm_row_power(dtype, p->masked)
+                                                                      : norm_row_moments(dtype, p->masked), NULL, NULL));
+  }
   // masked_torch counts a mask of batch 1 once, however many samples it serves.
   const double repeats = compat && p->mask.shape[0] == 1 ? (double)p->x->shape[0] : 1;
   for (int64_t g = 0; g < p->groups; g++) {

@@ -53,6 +53,8 @@ mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, 
 
 // sums of every cell with one of the rows of norm_sums.h; dy and weight may be NULL where the row does not read them.
 int norm_sum_cells(norm_problem *p, norm_row row, const mt_tensor *dy, const mt_tensor *weight);
+// sum g m and sum g (x - m mean) with g the gradient before the activation; weight and bias go along channels.
+int norm_sum_gradients(norm_problem *p, const mt_tensor *dy);
 // Mean and variance of every group, also in stats as (mean, rstd, n), and the cells filled in. rms: the mean is 0.
 int norm_statistics(norm_problem *p, mt_tensor *stats_tensor, double eps, bool rms, bool compat);
 // The cells' mean and rstd from stats.
@@ -75,6 +77,11 @@ int norm_lines_backward(bool *done, const norm_problem *p, mt_tensor *dx, mt_ten
 
 // The same where channels are neighbours in memory; *done tells. dy = NULL: normalise.
 int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how);
+
+// The sums of norm_statistics (dy = NULL: sum m, sum m^2, sum x, sum x^2 / m) and of norm_sum_gradients likewise (norm_pixel_sums.c).
+int norm_sum_pixels(bool *done, norm_problem *p, const mt_tensor *dy);
+// Are channels neighbours in memory, pixel after pixel, in x, another tensor (or NULL) and the mask, which has a value for every pixel?
+bool norm_channels_last(const norm_problem *p, const mt_tensor *other, bool masked);
 
 double norm_unbiased(const norm_moment *s);
 bool norm_has_mean(const norm_moment *s);

@@ -339,6 +339,7 @@ ROW(compat_skew, value_compat_skew, NO_QUAD, CELL | MASK | HOLES)
 #undef ROW
 
 #else
+#include "norm_channels.h"
 #include "norm_sums.h"
 #include "row.h"
 
@@ -505,10 +506,11 @@ MT_INLINE void store_sums(double *sum, int term, const quad *a, const quad *b, d
 #define MT_SOURCE "norm_rows.c"
 #include "twice.h"
 
-#define TABLE2(name) norm_rows_##name
-#define TABLE(name) TABLE2(name)
+#define TABLE3(prefix, name) prefix##name
+#define TABLE2(prefix, name) TABLE3(prefix, name)
+#define TABLE(prefix) TABLE2(prefix, TILE_NAME)
 #define BOTH(name) {{name##_f32, name##_f64}, {name##_masked_f32, name##_masked_f64}}
-const norm_rows TABLE(TILE_NAME) = {
+const norm_rows TABLE(norm_rows_) = {
   .moments = BOTH(moments),
   .power = BOTH(power),
   .squares = BOTH(squares),
@@ -519,6 +521,7 @@ const norm_rows TABLE(TILE_NAME) = {
   .compat_moments = {compat_moments_f32, compat_moments_f64},
   .compat_squares = {compat_squares_f32, compat_squares_f64},
   .compat_skew = {compat_skew_f32, compat_skew_f64},
+  .channels = &TABLE(norm_channels_),
 };
 
 #endif

@@ -35,6 +35,7 @@ typedef struct norm_rows {
   norm_row compat_moments[2];       // sum m, -, sum x, holes of x included
   norm_row compat_squares[2];       // sum ((x - mean) m)^2
   norm_row compat_skew[2];          // sum m^2 (x - mean)
+  const struct norm_channels *channels;
 } norm_rows;
 
 extern const norm_rows norm_rows_avx512, norm_rows_avx2, norm_rows_portable;

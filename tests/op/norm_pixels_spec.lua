@@ -1,0 +1,66 @@
+-- Norms where channels are neighbours in memory: sums and results go pixel by pixel (core/norm_pixels.c, norm_pixel_sums.c,
+-- norm_channels.c). The bits are those of any other memory format, on every instruction set.
+
+local torch = require 'masked_torch'
+local native = require 'masked_torch.native'
+local formats = require 'support.norm_formats'
+local both = require 'support.norm_both'
+
+describe('norms over channels that are neighbours in memory', function()
+  for _, name in ipairs { 'no activation', 'relu', 'leaky_relu' } do
+    it('have the bits of the other memory format: ' .. name, function()
+      local activation = both.activations[name] and both.activations[name][1]
+      for _, dtype in ipairs { 'float32', 'float64' } do assert.same({}, (formats.all(activation, dtype, 0))) end
+    end)
+  end
+
+  it('also where the result goes past the caches, whole and under a mask', function()
+    for _, name in ipairs { 'batch_norm', 'group_norm' } do
+      for _, kind in ipairs { 'none', 'binary' } do
+        for _, shape in ipairs { { 17, 32, 72, 56 }, { 3, 24, 340, 90 } } do
+          assert.same({}, (formats.compare(name, kind, both.activations.relu[1], shape, 'float32', 0)))
+        end
+      end
+    end
+  end)
+
+  it('have the same bits on every instruction set', function()
+    local here = debug.getinfo(1, 'S').source:match('^@(.*)op/norm_pixels_spec%.lua$')
+    local seen
+    for _, isa in ipairs { 'avx512', 'avx2', 'portable' } do
+      local pipe = assert(io.popen(("MASKED_TORCH_ISA=%s luajit '%ssupport/norm_formats.lua' '%s' 2>&1"):format(isa, here, here)))
+      local text = pipe:read('*a')
+      pipe:close()
+      local sum = text:match('^isa %S+ wrong 0 sum (%d+)\n$')
+      assert.is_truthy(sum, text)
+      seen = seen or sum
+      assert.equal(seen, sum)
+    end
+  end)
+
+  it('give their scratch memory back, also when there is none', function()
+    collectgarbage()
+    collectgarbage('stop')        -- what it frees is not the kernels'
+    local K = native.cpu
+    local function empty() return torch.Tensor.empty('spec', { 2, 8, 3, 4 }, 'float32', 'cpu', torch.Tensor.channels_last({ 2, 8, 3, 4 })) end
+    local x, y, dx = empty(), empty(), empty()
+    x:fill_(1)
+    y:fill_(1)
+    local stats = torch.zeros(8, 3, { dtype = 'float64' })
+    for _, call in ipairs {
+      function() return K.mt_norm_batch_forward(y._c, stats._c, nil, nil, x._c, nil, nil, nil, 1, 0.1, 1e-5, 0, 0) end,
+      function() return K.mt_norm_batch_backward(dx._c, nil, nil, y._c, x._c, nil, nil, nil, stats._c, 1, 0, 0) end,
+    } do
+      local failures = 0
+      for n = 1, 12 do
+        local blocks = K.mt_memory_blocks()
+        K.mt_memory_fail_at(n, 0)
+        if call() == K.MT_ERROR_MEMORY then failures = failures + 1 end
+        K.mt_memory_fail_at(0, 0)
+        assert.equal(blocks, K.mt_memory_blocks())
+      end
+      assert.is_true(failures >= 5 and failures < 12)
+    end
+    collectgarbage('restart')
+  end)
+end)
