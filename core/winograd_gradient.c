@@ -21,6 +21,7 @@ typedef struct {
   int64_t x_step, y_step;   // between the points of one tile and the next: an odd number of cache lines
   float *pixels, *gradients;// [point][tile of the block][x_step], [y_step]
   float *sums;              // [point][channel][padded]
+  int64_t sums_step;        // between points: an odd number of cache lines
   int64_t block;            // tiles of a block at most
   int64_t first, tiles;     // of the block
   int64_t *count;           // of each point, the tiles that have it
@@ -155,7 +156,10 @@ static void product_range(void *context, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; task++) {
     const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, s->channels - c);
     const float *a = s->pixels + p * s->block * s->x_step + c, *b = s->gradients + p * s->block * s->y_step;
-    float *sums = s->sums + (p * s->channels + c) * s->padded;
+    float *sums = s->sums + p * s->sums_step + c * s->padded;
+    if (s->first == 0) {
+      memset(sums, 0, sizeof(float) * (size_t)(rows * s->padded));
+    }
     for (int64_t o = 0, lanes; o < s->padded; o += lanes) {
       lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
       s->kernel->outer[0](sums + o, s->padded, a, s->x_step, b + o, s->y_step, s->count[p], rows, lanes);
@@ -183,7 +187,7 @@ static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end)
     const int64_t *tap = t->w_tap + c / t->channels * taps;
     for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
       wino_lanes u[WINO_IN * WINO_IN], w[WINO_TAPS * WINO_TAPS];
-      for (int64_t p = 0; p < s->l->points; p++) load(&u[p], s->sums + (p * s->channels + c) * s->padded + o, s->padded - o);
+      for (int64_t p = 0; p < s->l->points; p++) load(&u[p], s->sums + p * s->sums_step + c * s->padded + o, s->padded - o);
       if (s->l->taps == 3) {
         weight_of(w, u, s->l->rows, 3);
       } else {
@@ -208,7 +212,9 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
   t.y = (float *)whole->y + g * whole->y_group;
   t.w = (const float *)whole->w + g * whole->w_group;
   s->taps = &t;
-  memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * s->channels * s->padded));
+  if (s->l->count == 0) {
+    memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * s->sums_step));
+  }
   for (s->first = 0; s->first < s->l->count; s->first += s->block) {
     s->tiles = MT_MIN(s->block, s->l->count - s->first);
     mt_wino_rows(s->l->tile + s->first, s->tiles, s->row, s->count);
@@ -236,7 +242,8 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   s.x_step += s.x_step / WINO_LANES % 2 == 0 ? WINO_LANES : 0;
   s.y_step += WINO_LANES;
   int64_t sums;
-  if (status == MT_OK && !mt_mul(&sums, l.points * s.channels, s.padded)) {
+  s.sums_step = ((s.channels * s.padded / 16 + 1) | 1) * 16;
+  if (status == MT_OK && !mt_mul(&sums, l.points, s.sums_step)) {
     status = mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
   if (status == MT_OK) {

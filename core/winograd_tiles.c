@@ -1,6 +1,7 @@
 // winograd_tiles: which tiles of which samples the Winograd transform works on; see winograd.h.
 #include "winograd_tiles.h"
 
+#include "flags.h"
 #include "winograd_points.h"
 
 enum {
@@ -78,12 +79,14 @@ static box box_of(const mt_taps *t, const mt_taps_map *map, const int64_t size[M
   for (int64_t i = 0; i < slices * rows; i++) {
     const int64_t z = i / rows, r = i % rows;
     const uint8_t *row = map_row(t, map, sample, z, r);
-    int64_t low = 0, high = columns;
-    while (low < columns && !row[low * step]) low++;
+    const int64_t low = mt_flags_end(row, step, 0, columns, false);
+    int64_t high = low;
+    for (int64_t c = low; c < columns; c = mt_flags_end(row, step, high, columns, false)) {
+      high = mt_flags_end(row, step, c, columns, true);
+    }
     if (low == columns) {
       continue;
     }
-    while (!row[(high - 1) * step]) high--;
     const int64_t first[3] = {z, r, low}, after[3] = {z + 1, r + 1, high};
     for (int k = 0; k < 3; k++) {
       e.first[k] = MT_MIN(e.first[k], first[k]);
