@@ -34,9 +34,6 @@ ffi.cdef [[
 double bench_peak(int32_t threads, double seconds);
 int usleep(unsigned microseconds);
 ]]
-local built = root .. 'build/' .. (os.getenv('MASKED_TORCH_CONFIG') or 'release') .. '/bench/'
-local peak = ffi.load(built .. 'libpeak.so')
-
 -- ---- options -------------------------------------------------------------------------------------------------------------
 
 local o = { rounds = 7, threads = { 1, 2 }, attempts = 3, target = 0.04, device = 'cpu', precision = { 'highest', 'high', 'medium' } }
@@ -65,14 +62,27 @@ do
     elseif name == '--list' then o.list = true
     elseif name == '--small' then o.small, o.rounds, o.attempts, o.target = true, 1, 1, 0
     elseif name == '--cpu' then o.cpu, o.threads = true, { 1 }
+    elseif name == '--help' then
+      for line in io.lines(arg[0]) do     -- the head of this file
+        local text = line:match '^%-%-%-? ?(.*)$'
+        if not text then os.exit(0) end
+        print(text)
+      end
     else
-      io.stderr:write('bench: unknown option ', name, '; the head of bench/run.lua lists them\n')
+      io.stderr:write('bench: unknown option ', name, ' (--help lists them)\n')
       os.exit(2)
     end
     i = i + 1
   end
 end
 if o.cpu then now = os.clock end
+
+local built = root .. 'build/' .. (os.getenv('MASKED_TORCH_CONFIG') or 'release') .. '/bench/'
+local found, peak = pcall(ffi.load, built .. 'libpeak.so')
+if not found and not o.list then
+  io.stderr:write('bench: ', built, 'libpeak.so is not built; `make bench` builds it and runs this\n')
+  os.exit(1)
+end
 local on_gpu = o.device ~= 'cpu'
 if on_gpu then
   local ok, why = torch.cuda.is_available()

@@ -22,59 +22,64 @@ end
 
 local function parser_of(argparse)
   local p = argparse('language_model', 'A convolutional language model over text whose contexts have every length.')
+  p:usage 'Usage: language_model [train|resume|sample|visualise|profile] [options]'
   local commands = p:argument('command', 'train, resume (continue the run in --out), sample, visualise, profile.', 'train')
   commands:choices{ 'train', 'resume', 'sample', 'visualise', 'profile' }
-  p:option('--model', 'causal: gated convolutions, a prediction at every position. window: masked_torch\'s, one per window.',
-    'causal'):choices{ 'causal', 'window' }
-  p:option('--data', 'A text file.')
-  p:flag('--binary', 'Take a file that is no text, as bytes.')
-  p:option('--dataset', 'kjv or tiny_shakespeare, where no --data is given.', 'kjv'):choices{ 'kjv', 'tiny_shakespeare' }
-  p:flag('--fetch', 'Get missing files of --dataset and --tokenizer from the network.')
-  p:option('--tokenizer', 'bytes, gpt2, bpe:N (trained on the text) or a file.', 'bytes')
-  p:option('--out', 'The folder of the run: checkpoints, logs, curves, pictures.', 'out/language_model')
-  p:flag('--overwrite', 'train: remove the run that is in --out.')
-  p:option('--seed', 'Of weights, order of the data and samples.', '1337'):convert(number 'seed')
-  p:option('--threads', 'Threads (default: one per core).'):convert(number 'threads')
-  p:option('--device', 'cpu or cuda: of training; sampling and pictures are made on the CPU.', 'cpu')
-  p:flag('--quick', 'A small model and a few steps, to see that everything works.')
-  p:flag('--profile', 'train, resume: show where the time of a step goes, instead of training.')
-  p:flag('--quiet', 'Plain lines instead of bars.')
+  p:group('What and where',
+    p:option('--model', 'causal: gated convolutions, a prediction at every position. window: masked_torch\'s, one per window.',
+      'causal'):choices{ 'causal', 'window' },
+    p:option('--data', 'A text file.'),
+    p:flag('--binary', 'Take a file that is no text, as bytes.'),
+    p:option('--dataset', 'kjv or tiny_shakespeare, where no --data is given.', 'kjv'):choices{ 'kjv', 'tiny_shakespeare' },
+    p:flag('--fetch', 'Get missing files of --dataset and --tokenizer from the network.'),
+    p:option('--tokenizer', 'bytes, gpt2, bpe:N (trained on the text) or a file.', 'bytes'),
+    p:option('--out', 'The folder of the run: checkpoints, logs, curves, pictures.', 'out/language_model'),
+    p:flag('--overwrite', 'train: remove the run that is in --out.'),
+    p:option('--seed', 'Of weights, order of the data and samples.', '1337'):convert(number 'seed'),
+    p:option('--threads', 'Threads (default: one per core).'):convert(number 'threads'),
+    p:option('--device', 'cpu or cuda: of training; sampling and pictures are made on the CPU.', 'cpu'),
+    p:flag('--quick', 'A small model and a few steps, to see that everything works.'),
+    p:flag('--profile', 'train, resume: show where the time of a step goes, instead of training.'),
+    p:flag('--quiet', 'Plain lines instead of bars.'))
 
-  p:option('--context', 'Longest context in training.', '128'):convert(number 'context')
-  p:option('--shortest', 'Contexts are drawn from this length to --context (default: 3/4 of it; window: 1).'):convert(number 'shortest')
-  p:option('--width', 'Channels (window: of the embedding).', '128'):convert(number 'width')
-  p:option('--depth', 'Blocks (default 6; window: 4).'):convert(number 'depth')
-  p:option('--kernel', 'causal: taps of a convolution.', '3'):convert(number 'kernel')
-  p:option('--dilations', 'causal: of the blocks, repeated.', '1,2,4,8,16,1'):convert(list 'dilations')
-  p:option('--dropout', 'causal: in every block.', '0'):convert(number 'dropout')
-  p:flag('--tied', 'causal: the head\'s weights are the embedding\'s.')
-  p:option('--scale', 'window: channels of the first layer; each further one has twice as many.', '64'):convert(number 'scale')
+  p:group('The model',
+    p:option('--context', 'Longest context in training.', '128'):convert(number 'context'),
+    p:option('--shortest', 'Contexts are drawn from this length to --context (default: 3/4 of it; window: 1).'):convert(number 'shortest'),
+    p:option('--width', 'Channels (window: of the embedding).', '128'):convert(number 'width'),
+    p:option('--depth', 'Blocks (default 6; window: 4).'):convert(number 'depth'),
+    p:option('--kernel', 'causal: taps of a convolution.', '3'):convert(number 'kernel'),
+    p:option('--dilations', 'causal: of the blocks, repeated.', '1,2,4,8,16,1'):convert(list 'dilations'),
+    p:option('--dropout', 'causal: in every block.', '0'):convert(number 'dropout'),
+    p:flag('--tied', 'causal: the head\'s weights are the embedding\'s.'),
+    p:option('--scale', 'window: channels of the first layer; each further one has twice as many.', '64'):convert(number 'scale'))
 
-  p:option('--steps', 'Training steps (default 6000; window: 3000).'):convert(number 'steps')
-  p:option('--batch', 'Windows per step (default 8; window: 256).'):convert(number 'batch')
-  p:option('--lr', 'Highest learning rate (default 4e-3; window: 1e-3).'):convert(number 'lr')
-  p:option('--warmup', 'Steps of linear warm-up; a cosine to 2 % follows.', '100'):convert(number 'warmup')
-  p:option('--weight-decay', 'Of AdamW (window: of Adam, in L2 form).'):convert(number 'weight-decay')
-  p:option('--clip', 'Largest norm of the gradient; 0: no limit.', '1'):convert(number 'clip')
-  p:option('--valid-every', 'Steps between validations.', '200'):convert(number 'valid-every')
-  p:option('--save-every', 'Steps between checkpoints (default: as --valid-every).'):convert(number 'save-every')
-  p:option('--valid-context', 'causal: length of validation windows.', '512'):convert(number 'valid-context')
-  p:option('--valid-batches', 'At most so many batches per validation (default: all; window: 20).'):convert(number 'valid-batches')
+  p:group('Training',
+    p:option('--steps', 'Training steps (default 6000; window: 3000).'):convert(number 'steps'),
+    p:option('--batch', 'Windows per step (default 8; window: 256).'):convert(number 'batch'),
+    p:option('--lr', 'Highest learning rate (default 4e-3; window: 1e-3).'):convert(number 'lr'),
+    p:option('--warmup', 'Steps of linear warm-up; a cosine to 2 % follows.', '100'):convert(number 'warmup'),
+    p:option('--weight-decay', 'Of AdamW (window: of Adam, in L2 form).'):convert(number 'weight-decay'),
+    p:option('--clip', 'Largest norm of the gradient; 0: no limit.', '1'):convert(number 'clip'),
+    p:option('--valid-every', 'Steps between validations.', '200'):convert(number 'valid-every'),
+    p:option('--save-every', 'Steps between checkpoints (default: as --valid-every).'):convert(number 'save-every'),
+    p:option('--valid-context', 'causal: length of validation windows.', '512'):convert(number 'valid-context'),
+    p:option('--valid-batches', 'At most so many batches per validation (default: all; window: 20).'):convert(number 'valid-batches'))
 
-  p:option('--prompt', 'What samples begin with; may be repeated.'):count '*'
-  p:option('--tokens', 'How many tokens to sample.', '320'):convert(number 'tokens')
-  p:option('--temperatures', '0 takes the most probable token.', '0,0.2,0.4,0.6,0.8,1'):convert(list 'temperatures')
-  p:option('--top-k', 'Only the k most probable tokens; 0: all.', '0'):convert(number 'top-k')
-  p:option('--top-p', 'Only the most probable tokens that together reach this probability.', '1'):convert(number 'top-p')
-  p:option('--min-p', 'Only tokens with this share of the highest probability.', '0'):convert(number 'min-p')
-  p:option('--floor', 'Only tokens with this probability (masked_torch\'s min_p; it used 0.01).', '0'):convert(number 'floor')
-  p:option('--repetition-penalty', 'Divides the logits of tokens that have appeared; 1: off.', '1'):convert(number 'repetition-penalty')
-  p:flag('--no-cache', 'Recompute the whole context for every token.')
-  p:option('--explain', 'visualise: how many steps the animation and the grid show; 0: neither. They continue the last ' ..
-    '--prompt with the last of --temperatures.', '16'):convert(number 'explain')
-  p:option('--text', 'visualise: explain the last tokens of this text instead of sampled ones.')
-  p:option('--delay', 'visualise: seconds per step of the animation.', '1.5'):convert(number 'delay')
-  p:option('--checkpoint', 'best or last.', 'best'):choices{ 'best', 'last' }
+  p:group('Sampling and pictures',
+    p:option('--prompt', 'What samples begin with; may be repeated.'):count '*',
+    p:option('--tokens', 'How many tokens to sample.', '320'):convert(number 'tokens'),
+    p:option('--temperatures', '0 takes the most probable token.', '0,0.2,0.4,0.6,0.8,1'):convert(list 'temperatures'),
+    p:option('--top-k', 'Only the k most probable tokens; 0: all.', '0'):convert(number 'top-k'),
+    p:option('--top-p', 'Only the most probable tokens that together reach this probability.', '1'):convert(number 'top-p'),
+    p:option('--min-p', 'Only tokens with this share of the highest probability.', '0'):convert(number 'min-p'),
+    p:option('--floor', 'Only tokens with this probability (masked_torch\'s min_p; it used 0.01).', '0'):convert(number 'floor'),
+    p:option('--repetition-penalty', 'Divides the logits of tokens that have appeared; 1: off.', '1'):convert(number 'repetition-penalty'),
+    p:flag('--no-cache', 'Recompute the whole context for every token.'),
+    p:option('--explain', 'visualise: how many steps the animation and the grid show; 0: neither. They continue the last ' ..
+      '--prompt with the last of --temperatures.', '16'):convert(number 'explain'),
+    p:option('--text', 'visualise: explain the last tokens of this text instead of sampled ones.'),
+    p:option('--delay', 'visualise: seconds per step of the animation.', '1.5'):convert(number 'delay'),
+    p:option('--checkpoint', 'best or last.', 'best'):choices{ 'best', 'last' })
   return p
 end
 

@@ -3,7 +3,7 @@
 --     print(torch.inspect.activations(net, x, mask))
 
 local class = require 'masked_torch.class'
-local columns = require 'masked_torch.inspect.columns'
+local columns = require 'masked_torch.columns'
 local options = require 'masked_torch.options'
 local walk = require 'masked_torch.inspect.walk'
 local Tensor = require 'masked_torch.tensor'

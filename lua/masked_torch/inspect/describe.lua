@@ -11,7 +11,7 @@
 --   memory           bytes of the output
 
 local class = require 'masked_torch.class'
-local columns = require 'masked_torch.inspect.columns'
+local columns = require 'masked_torch.columns'
 local count = require('masked_torch.train.count').count
 local field = require 'masked_torch.inspect.field'
 local options = require 'masked_torch.options'

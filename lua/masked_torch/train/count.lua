@@ -21,6 +21,7 @@
 
 local autograd = require 'masked_torch.autograd'
 local class = require 'masked_torch.class'
+local columns = require 'masked_torch.columns'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -167,20 +168,7 @@ function Report:__tostring()
   end
   lines[#lines + 1] = { 'total', '', '', grouped(self.parameters), grouped(self.macs), grouped(self.effective),
     self.macs > 0 and ('%.0f %%'):format(100 * self.effective / self.macs) or '' }
-  local widths = {}
-  for _, line in ipairs(lines) do
-    for i, text in ipairs(line) do widths[i] = math.max(widths[i] or 0, #text) end
-  end
-  local out = {}
-  for k, line in ipairs(lines) do
-    for i, text in ipairs(line) do
-      local space = (' '):rep(widths[i] - #text)
-      line[i] = i <= 3 and text .. space or space .. text
-    end
-    out[k] = (table.concat(line, '  '):gsub('%s+$', ''))
-  end
-  out[#out + 1] = self:summary()
-  return table.concat(out, '\n')
+  return columns(lines, 3) .. '\n' .. self:summary()
 end
 
 --- torch.train.count(net, x, [mask], [{rules = {ClassName = function(module, inputs, outputs) return macs, effective end}}]): runs
