@@ -234,7 +234,7 @@ describe('misuse of a schedule is an error:', function()
     { 'no gamma', function() schedules.ExponentialLR(opt) end, 'ExponentialLR: gamma', 'nil' },
     { 'milestones that are no array', function() schedules.MultiStepLR(opt, 3) end, 'MultiStepLR: milestones', 'number' },
     { 'a milestone that is text', function() schedules.MultiStepLR(opt, { 'x' }) end, 'MultiStepLR: milestones', 'x' },
-    { 'a number as function', function() schedules.LambdaLR(opt, 3) end, 'LambdaLR: fn', 'number' },
+    { 'a number as function', function() schedules.LambdaLR(opt, 3) end, 'LambdaLR: fn', 'expected a function, got 3' },
     { 'too few functions', function() schedules.LambdaLR(opt, { print }) end, 'LambdaLR: fn', '2', '1' },
     { 'a function without result', function() schedules.LambdaLR(opt, function() end) end, 'LambdaLR', 'nil' },
     { 'no T_max', function() schedules.CosineAnnealingLR(opt) end, 'CosineAnnealingLR: T_max', 'nil' },

@@ -61,10 +61,10 @@ end
 --- Tensors made from now on get this mark (autograd/backward.lua).
 function Tensor.set_born(mark) born = mark end
 
+local dtype_words = "'" .. table.concat(DTYPES, "', '", 0) .. "'"
+
 function Tensor.check_dtype(op, dtype)
-  if dtype ~= nil and not DTYPE_CODE[dtype] then
-    fail("%s: dtype: expected one of 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', 'bfloat16', got %s", op, native.show(dtype))
-  end
+  if dtype ~= nil and not DTYPE_CODE[dtype] then fail('%s: dtype: expected one of %s, got %s', op, dtype_words, native.show(dtype)) end
   return dtype
 end
 
@@ -76,8 +76,7 @@ function Tensor.conversion(target)
   if type(target) ~= 'string' then return target end
   if DTYPE_CODE[target] then return { dtype = target } end
   if target == 'cpu' or target:find '^cuda' then return { device = target } end
-  fail("to: expected a device ('cpu', 'cuda', 'cuda:<n>') or a dtype ('float32', 'float64', 'int64', 'int32', 'uint8', 'bool'), got %s",
-    native.show(target))
+  fail("to: expected a device ('cpu', 'cuda', 'cuda:<n>') or a dtype (%s), got %s", dtype_words, native.show(target))
 end
 
 --- The device as tensors name it: 'cuda' becomes 'cuda:0', or what torch.cuda.set_device chose. Loads the CUDA library.

@@ -35,9 +35,7 @@ local defaults = { save = options.any(nil), resume = options.none, log = options
 function Guard:__init(opts)
   opts = options.parse('guard', defaults, opts)
   for _, key in ipairs{ 'save', 'exit' } do
-    if opts[key] ~= nil and type(opts[key]) ~= 'function' then
-      fail('guard: %s: expected a function, got %s', key, type(opts[key]))
-    end
+    if opts[key] ~= nil then native.callable('guard', key, opts[key]) end
   end
   if opts.resume ~= nil and type(opts.resume) ~= 'string' then
     fail('guard: resume: expected a string, got %s', type(opts.resume))

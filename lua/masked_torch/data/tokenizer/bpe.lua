@@ -173,9 +173,7 @@ function BPE.train(corpus, vocab_size, opts)
   local special = check_special(o.special)
   native.integer('train_bpe', 'vocab_size', vocab_size, 256 + #special, 2 ^ 24)
   native.integer('train_bpe', 'min_frequency', o.min_frequency, 1)
-  if o.progress ~= nil and type(o.progress) ~= 'function' then
-    fail('train_bpe: progress: expected a function, got %s', type(o.progress))
-  end
+  if o.progress ~= nil then native.callable('train_bpe', 'progress', o.progress) end
   local function report(phase, done, total)
     if o.progress and o.progress(phase, done, total) == false then fail('train_bpe: stopped by progress') end
   end

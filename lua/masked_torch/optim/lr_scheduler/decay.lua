@@ -63,8 +63,7 @@ function LambdaLR:__init(optimizer, fn)
   end
   for i = 1, groups do
     local f = type(fn) == 'table' and fn[i] or fn
-    if type(f) ~= 'function' then native.fail('LambdaLR: fn: expected a function of the step, got %s', type(f)) end
-    self.functions[i] = f
+    self.functions[i] = native.callable('LambdaLR', 'fn', f)
   end
   self:start(optimizer)
 end
