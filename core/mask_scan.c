@@ -98,7 +98,7 @@ static double FN(at)(const char *m) { return (double)*(const NUMBER *)m; }
 #include "mask_check.h"
 #include "row.h"
 
-enum { KIND_BAD = MT_MASK_KINDS, DIFFERS = 1, BAD = 2, FLAGS = 2048 };
+enum { KIND_BAD = MT_MASK_KINDS, DIFFERS = 1, BAD = 2, FLAGS = 2048, SAMPLES = 8, TOGETHER = 1 << 18 };
 typedef struct {
   int64_t nonzero, ones, bad;
 } mask_tally;
@@ -246,6 +246,14 @@ int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts, const mt_
   for (int32_t d = 2, a = 5 - mask->ndim; d < mask->ndim; d++, a++) {
     task.size[a] = mask->shape[d];
     task.step[a] = mask->stride[d] * size;
+  }
+  // Rows that follow each other are one, since short ones are slow; but enough must be left for all threads.
+  for (int a = 1; a >= 0; a--) {
+    if (task.size[a] > 1 && (task.step[a] != task.size[2] * task.step[2] || (mask->shape[0] < SAMPLES && mask->numel > TOGETHER))) {
+      break;
+    }
+    task.size[2] *= task.size[a];
+    task.size[a] = 1;
   }
   if (channels == 0) {
     memset(kinds->data, 0, (size_t)positions);

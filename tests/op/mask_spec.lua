@@ -115,6 +115,24 @@ describe('a mask', function()
         end
       end
     end
+    -- Rows that follow each other in memory are read as one; in parts of a larger mask they do not.
+    for N = 2, 9, 7 do
+      local t = torch.randint(0, 1, { N, 2, 5, 6, 7 }):float()
+      for _, part in ipairs{ t, t:narrow(5, 2, 4), t:narrow(4, 3, 2), t:narrow(4, 3, 1), t:narrow(3, 2, 3), t:narrow(3, 5, 1),
+        t:transpose(3, 5), t:transpose(4, 5), t:narrow(4, 2, 3):transpose(3, 4), t:narrow(2, 2, 1):narrow(3, 2, 2) } do
+        local values, expected = part:totable(), kinds(part)
+        for n, sample in ipairs(values) do
+          for a, slice in ipairs(sample[1]) do
+            for b, row in ipairs(slice) do
+              for c, first in ipairs(row) do
+                local last = sample[#sample][a][b][c]
+                assert.equal(first ~= last and 3 or first, expected[n][1][a][b][c])
+              end
+            end
+          end
+        end
+      end
+    end
     local list, counts = kinds(torch.mask.boxes({ { 1, 2 } }, { 2, 2 }):bool())
     assert.are.same({ { { { 1, 1 }, { 0, 0 } } } }, list)
     assert.are.same({ 2, 2, 0, 0 }, counts)
