@@ -17,40 +17,6 @@ static void FN(gather)(double *to, const char *const *pixel, int64_t channels, i
 
 static double FN(value)(const char *p) { return (double)*(const NUMBER *)p; }
 
-#elif defined(REAL)
-
-// One filter: merged[tap][f] and, where they are wanted, each[tap][channel][f]. w: (C, *K) of one filter, C channels. With one
-// mask channel, the sum over the input channels is what weighs.
-static void FN(weigh_filter)(const weights *k, const REAL *w, const int64_t *step, int64_t C, int64_t f, double *merged,
-                             double *each) {
-  const mt_windows *c = k->c;
-  for (int64_t i = 0; i < C; i++) {
-    double sum = 0;
-    int64_t tap = 0;
-    for (int64_t a = 0; a < c->kernel[0]; a++) {
-      for (int64_t b = 0; b < c->kernel[1]; b++) {
-        for (int64_t e = 0; e < c->kernel[2]; e++, tap++) {
-          const double v = (double)w[i * step[3] + a * step[0] + b * step[1] + e * step[2]];
-          const double weight = k->squares ? v * v : fabs(v);
-          sum += weight;
-          if (!k->centre) {
-            merged[tap * k->padded + f] += weight;
-            if (each != NULL) {
-              each[(tap * C + i) * k->padded + f] = weight;
-            }
-          }
-        }
-      }
-    }
-    if (k->centre) {
-      merged[f] += sum;
-      if (each != NULL) {
-        each[i * k->padded + f] = sum;
-      }
-    }
-  }
-}
-
 #else
 #include "masked_conv_repeat.h"
 #include "row.h"
@@ -60,8 +26,7 @@ enum { FILTERS = 64, LANES = 4, CHANNELS = 64, WINDOWS = 32, SPAN = MT_REPEAT_SP
 
 typedef struct {
   const mt_windows *c;
-  const mt_tensor *w;
-  bool squares, centre, unseen;  // unseen: some filter has weight 0 in every window
+  bool unseen;                   // some filter has weight 0 in every window
   int64_t padded;                // filters of a mask group, rounded up to whole vectors
   double *merged;                // (groups, taps, padded)
   double *each;                  // (groups, taps, channels, padded)
@@ -77,30 +42,6 @@ typedef struct {
 
 #define MT_SOURCE "masked_conv_weigh.c"
 #include "five.h"
-#include "twice.h"
-
-// ---- weights ----------------------------------------------------------------------------------------------------------
-
-static void weigh_range(void *context, int64_t begin, int64_t end) {
-  const weights *k = context;
-  const mt_windows *c = k->c;
-  const mt_tensor *w = k->w;
-  int64_t step[4] = {0, 0, 0, w->stride[1]};
-  for (int32_t d = 2, a = 5 - w->ndim; d < w->ndim; d++, a++) {
-    step[a] = w->stride[d];
-  }
-  for (int64_t o = begin; o < end; o++) {
-    const int64_t g = o / c->filters, f = o % c->filters;
-    double *merged = k->merged + g * c->taps * k->padded, *each = k->each;
-    each = each == NULL ? NULL : each + g * c->taps * c->channels * k->padded;
-    const char *from = (const char *)w->data + o * w->stride[0] * mt_dtype_size(w->dtype);
-    if (w->dtype == MT_FLOAT32) {
-      weigh_filter_f32(k, (const float *)from, step, w->shape[1], f, merged, each);
-    } else {
-      weigh_filter_f64(k, (const double *)from, step, w->shape[1], f, merged, each);
-    }
-  }
-}
 
 // ---- the sums of mixed pixels -----------------------------------------------------------------------------------------
 
@@ -550,7 +491,7 @@ static void prepare(weights *k) {
 }
 
 int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares) {
-  weights k = {.c = c, .w = w, .squares = squares, .centre = c->centre, .results = c->ratio == NULL ? 1 : 2};
+  weights k = {.c = c, .results = c->ratio == NULL ? 1 : 2};
   k.result[0].finish = c->finish;
   k.result[0].data = c->result;
   k.result[0].n = c->out_n;
@@ -581,11 +522,10 @@ int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares) {
       k.result[j].full = k.whole + (1 + 2 * j) * results;
       k.result[j].empty = k.result[j].full + results;
     }
-    memset(k.merged, 0, sizeof(double) * (size_t)(results * c->taps));
     for (int64_t i = 0; mixed && i < c->groups * c->taps * c->channels; i++) {  // what fills the last vector
       memset(k.each + i * k.padded + c->filters, 0, sizeof(double) * (size_t)(k.padded - c->filters));
     }
-    status = mt_parallel(w->shape[0], MT_MAX(1, 16384 / MT_MAX(1, w->numel / MT_MAX(1, w->shape[0]))), weigh_range, &k);
+    status = mt_window_norms(c, w, squares, k.padded, k.merged, k.each);
   }
   if (status == MT_OK) {
     prepare(&k);

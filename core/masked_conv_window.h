@@ -51,6 +51,11 @@ int mt_window_count(mt_windows *c, int how);
 // A tap weighs |w| or w^2.
 int mt_window_weigh(mt_windows *c, const mt_tensor *w, bool squares);
 
+// What filters weigh: merged[(g * taps + t) * padded + f] = all channels of tap t of filter f of group g, and where it is not NULL
+// each[((g * taps + t) * channels + i) * padded + f] = channel i alone. With `centre` the only tap weighs what all taps do, in order.
+// Channels are added in order.
+int mt_window_norms(const mt_windows *c, const mt_tensor *w, bool squares, int64_t padded, double *merged, double *each);
+
 // ---- shared by the two ------------------------------------------------------------------------------------------------
 
 // S = what `finish` makes of S and K.

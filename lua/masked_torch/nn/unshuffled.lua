@@ -57,7 +57,7 @@ function unshuffled.mask(mask, x, r, kind, fn)
   local name = name_of(kind, r, channels)
   local known = mask:known(name)
   if known then return known end
-  if mask:known_full() then
+  if mask.kind == 'full' or mask.shape[2] == 1 and mask:known_full() then      -- of one channel: looking is cheap
     local shape = mask:size()
     shape[2] = channels
     for d = 3, #shape do shape[2], shape[d] = shape[2] * r, shape[d] / r end
