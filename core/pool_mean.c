@@ -57,7 +57,7 @@ static void FN(mean_forward)(void *context, int64_t begin, int64_t end) {
   static const int64_t origin[3] = {0, 0, 0};
   for (int64_t item = begin; item < end; item++) {
     int64_t n = item / j->blocks, c0 = item % j->blocks * j->block, block = MT_MIN(j->block, j->x.c - c0);
-    double sum[MT_CHANNEL_BLOCK], weights[MT_CHANNEL_BLOCK];
+    double sum[MEAN_BLOCK], weights[MEAN_BLOCK];
     FN(mean_sums)(j, n, c0, block, sum, weights);
     REAL *out = (REAL *)j->y.data + mt_spatial_offset(&j->y, n, c0, origin);
     for (int64_t c = 0; c < block; c++) {
@@ -72,7 +72,7 @@ static void FN(mean_backward)(void *context, int64_t begin, int64_t end) {
   static const int64_t origin[3] = {0, 0, 0};
   for (int64_t item = begin; item < end; item++) {
     int64_t n = item / j->blocks, c0 = item % j->blocks * j->block, block = MT_MIN(j->block, j->x.c - c0);
-    double sum[MT_CHANNEL_BLOCK], weights[MT_CHANNEL_BLOCK];
+    double sum[MEAN_BLOCK], weights[MEAN_BLOCK];
     if (j->has_mask) {
       FN(mean_sums)(j, n, c0, block, sum, weights);
     }
@@ -80,21 +80,27 @@ static void FN(mean_backward)(void *context, int64_t begin, int64_t end) {
     REAL *image = (REAL *)j->x.data + n * j->x.step_n + c0 * j->x.step_c;
     bool selects = j->has_mask && j->holes == MT_POOL_SELECT;
     const REAL *mask = selects ? (const REAL *)j->mask.data + n * j->mask.step_n + c0 * j->mask.step_c : NULL;
+    REAL value[MEAN_BLOCK];
     for (int64_t c = 0; c < block; c++) {
       double divisor = j->has_mask ? weights[c] + j->eps : (double)j->pixels;
       if (divisor == 0 && j->holes == MT_POOL_VALUES) {
         divisor = 1e-8;
       }
-      sum[c] = divisor == 0 ? 0 : (double)dy[c * j->y.step_c] / divisor;
+      value[c] = divisor == 0 ? 0 : (REAL)((double)dy[c * j->y.step_c] / divisor);
     }
     for (int64_t z = 0; z < j->x.size[0]; z++) {
       for (int64_t y = 0; y < j->x.size[1]; y++) {
         for (int64_t x = 0; x < j->x.size[2]; x++) {
           REAL *p = image + z * j->x.step[0] + y * j->x.step[1] + x * j->x.step[2];
           int64_t at = z * j->mask.step[0] + y * j->mask.step[1] + x * j->mask.step[2];
-          for (int64_t c = 0; c < block; c++) {
-            bool counts = mask == NULL || mask[at + c * j->mask.step_c] != 0;
-            p[c * j->x.step_c] = counts ? (REAL)sum[c] : 0;
+          if (mask != NULL && j->mask.step_c != 0) {
+            for (int64_t c = 0; c < block; c++) p[c * j->x.step_c] = mask[at + c * j->mask.step_c] != 0 ? value[c] : 0;
+          } else if (mask != NULL && mask[at] == 0) {
+            for (int64_t c = 0; c < block; c++) p[c * j->x.step_c] = 0;
+          } else if (j->x.step_c == 1) {
+            memcpy(p, value, sizeof(REAL) * (size_t)block);
+          } else {
+            for (int64_t c = 0; c < block; c++) p[c * j->x.step_c] = value[c];
           }
         }
       }
@@ -115,6 +121,8 @@ static void FN(coverage)(const mean_job *j, mt_spatial *out) {
 #else
 #include "pool_check.h"
 #include "row.h"
+
+enum { MEAN_BLOCK = 512 };
 
 typedef struct {
   mt_spatial x, y, mask;   // x also stands for dx, y for dy
@@ -141,7 +149,8 @@ static mean_job job_of(const mt_tensor *x, const mt_tensor *y, const mt_tensor *
   if (mask != NULL) {
     j.mask = mt_spatial_of(mask);
   }
-  j.block = mt_channel_block(&j.x);
+  // Whole pixels are a stream to the processor, but a few samples are cut into more items than that.
+  j.block = j.x.step_c == 1 && j.x.n >= 16 ? MEAN_BLOCK : mt_channel_block(&j.x);
   j.blocks = (j.x.c + j.block - 1) / j.block;
   j.pixels = j.x.size[0] * j.x.size[1] * j.x.size[2];
   return j;

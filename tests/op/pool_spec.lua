@@ -187,6 +187,26 @@ describe('pooling', function()
 end)
 
 describe('masked_mean', function()
+  it('gives a sample the same bits whatever its batch and layout', function()
+    for _, C in ipairs { 7, 600 } do
+      local many = torch.randn(17, C, 5):channels_last()
+      for kind, mask in pairs { none = false, pixel = torch.rand(17, 1, 5):ge(0.4):float(), channel = torch.rand(17, C, 5):ge(0.4):float() } do
+        local x, dy = many:clone():requires_grad_(), torch.randn(17, C)
+        local y = F.masked_mean(x, mask or nil)
+        y:backward(dy)
+        for n = 1, 17, 4 do
+          for _, layout in ipairs { 'contiguous', 'channels_last' } do
+            local one = many:narrow(1, n, 1)[layout](many:narrow(1, n, 1)):clone():requires_grad_()
+            local z = F.masked_mean(one, mask and mask:narrow(1, n, 1) or nil)
+            z:backward(dy:narrow(1, n, 1))
+            assert.same_bits(y:detach():narrow(1, n, 1):contiguous(), z:detach())
+            assert.same_bits(x.grad:narrow(1, n, 1):contiguous(), one.grad:contiguous(), kind)
+          end
+        end
+      end
+    end
+  end)
+
   it('gives coverage, and 0 where nothing is valid', function()
     local x = tensor { { { 2, nan, 4, nan } }, { { nan, nan, nan, nan } } }:requires_grad_()
     local y, coverage = F.masked_mean(x, tensor { { { 1, 0, 1, 0 } }, { { 0, 0, 0, 0 } } })
