@@ -55,7 +55,8 @@ function fusion.factor(module, behind, x, mask)
     return nil
   end
   local fits = Tensor.is_tensor(x) and x:dim() == 3 and Tensor.floating[x.dtype] and x:size(3) % r == 0 and
-    (behind.in_channels == nil or x:size(2) * r == behind.in_channels) and x:numel() > 0 and (mask == nil or pcall(Mask.of, 'mask', mask, x))
+    (behind.in_channels == nil or x:size(2) * r == behind.in_channels) and x:numel() > 0 and
+    (mask == nil or pcall(Mask.of, 'mask', mask, x))
   return fits and r or nil
 end
 
