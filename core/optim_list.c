@@ -1,6 +1,8 @@
 // optim_list: see optim_list.h.
 #include "optim_list.h"
 
+enum { TOGETHER = 16 };  // pieces
+
 static int64_t pieces(const mt_tensor *t) { return (t->numel + MT_OPTIM_PIECE - 1) / MT_OPTIM_PIECE; }
 
 int mt_optim_list_check(const mt_optim_list *list, int64_t *chunks) {
@@ -80,7 +82,8 @@ int mt_optim_list_run(const mt_optim_list *list, mt_optim_piece piece, void *con
     pass p = {list, loops, first, done, piece, context};
     status = plan(&p);
     if (status == MT_OK) {
-      status = mt_parallel(chunks, 1, run_pieces, &p);
+      // Neighbours go to the same thread: two that take turns at short pieces are slower than the memory. Enough for many threads.
+      status = mt_parallel(chunks, MT_MAX(1, MT_MIN(TOGETHER, chunks / 64)), run_pieces, &p);
     }
     if (status == MT_ERROR_INTERRUPTED && list->writes) {
       run_pieces(&p, 0, chunks);  // what is left; the flag stays set for the next kernel
