@@ -73,7 +73,8 @@ describe('norms over channels that are neighbours in memory', function()
     collectgarbage()
     collectgarbage('stop')        -- what it frees is not the kernels'
     local K = native.cpu
-    local function empty() return torch.Tensor.empty('spec', { 2, 8, 3, 4 }, 'float32', 'cpu', torch.Tensor.channels_last({ 2, 8, 3, 4 })) end
+    local shape, Tensor = { 2, 8, 3, 4 }, torch.Tensor
+    local function empty() return Tensor.empty('spec', shape, 'float32', 'cpu', Tensor.channels_last(shape)) end
     local x, y, dx = empty(), empty(), empty()
     x:fill_(1)
     y:fill_(1)

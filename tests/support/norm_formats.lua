@@ -24,7 +24,9 @@ local function compare(name, kind, activation, shape, dtype, sum)
     local a, b = results[1][key], results[2][key]
     if a then
       a, b = a:detach():contiguous(), b:detach():contiguous()
-      if not Tensor.same_bits(a, b) then wrong[#wrong + 1] = ('%s of %s, (%s), %s, mask %s'):format(key, name, table.concat(shape, ', '), dtype, kind) end
+      if not Tensor.same_bits(a, b) then
+        wrong[#wrong + 1] = ('%s of %s, (%s), %s, mask %s'):format(key, name, table.concat(shape, ', '), dtype, kind)
+      end
       sum = native.cpu.mt_checksum_crc32c(sum, b._c.data, b:numel() * (dtype == 'float32' and 4 or 8), 0)
     end
   end
@@ -46,7 +48,8 @@ local function all(activation, dtype, sum)
 end
 
 if tests then
-  local wrong, sum, now = 0, 0, nil
+  local wrong, sum = 0, 0
+  local now
   for _, activation in ipairs { false, both.activations.relu[1], both.activations.leaky_relu[1] } do
     now, sum = all(activation or nil, 'float32', sum)
     wrong = wrong + #now
