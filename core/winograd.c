@@ -9,6 +9,7 @@
 enum {
   BLOCK = 42,                // tiles of a block at most, a multiple of the rows of the micro-kernels
   BLOCK_LEAST = 14,
+  FEW_BLOCKS = 16,           // up to so many are made as large as each other
   PACK_CHANNELS = 16,        // channels of one task that transforms weights
   LITTLE = 500000,           // multiplications that are not worth a second thread
 };
@@ -400,6 +401,11 @@ static int run(wino_plan *s, const mt_taps *t) {
   s->together = MT_MAX(1, MT_TILE_K / s->channels);
   while (s->block > BLOCK_LEAST && (s->l.count + s->block - 1) / s->block < 4) {
     s->block -= BLOCK_LEAST;
+  }
+  int64_t blocks = (s->l.count + s->block - 1) / s->block;
+  if (blocks > 1 && blocks < FEW_BLOCKS) {  // an even number of them, for two threads, of an odd size: points then lie in different parts of a cache
+    blocks += blocks % 2;
+    s->block = MT_MIN(BLOCK, ((s->l.count + blocks - 1) / blocks) | 1);
   }
   const int64_t groups = (s->l.points + s->together - 1) / s->together, kblocks = (s->channels + MT_TILE_K - 1) / MT_TILE_K;
   s->kblock = groups * s->block * MT_TILE_STEP(float);
