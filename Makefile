@@ -347,4 +347,4 @@ clean:  ## remove build/ and out/
 .PHONY: help
 help:  ## this list
 	@echo "make [target] [config=release|debug|sanitize|coverage]"
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-19s %s\n", $$1, $$2 }'
