@@ -1,6 +1,7 @@
 --- spatial: arguments that hold one number per spatial axis, and inputs with a given number of such axes.
 
 local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 
 local spatial = {}
@@ -28,6 +29,13 @@ function spatial.check(op, x, dims)
       dims and ('%d spatial ax%s'):format(dims, dims == 1 and 'is' or 'es') or '1 to 3 spatial axes', Tensor.shape_text(x))
   end
   return have
+end
+
+local mask_rules = { grow = 0, keep = 1, coverage = 2 }
+
+--- What pooling and resampling make of a mask, as pool.h and upsample.h number it: 'grow' 0, 'keep' 1, 'coverage' 2.
+function spatial.mask_rule(op, rule)
+  return mask_rules[options.choice(op, 'mask_rule', rule, { 'grow', 'keep', 'coverage' })]
 end
 
 --- Splits the arguments (second, opts) of functions whose second argument may be left out: f(x, a, {opts}).

@@ -38,7 +38,8 @@ local function windowed(name, function_name, defaults, extra_repr, takes)
     self.stride = check_sizes(name, 'stride', stride == nil and kernel_size or stride)
     self.padding = check_sizes(name, 'padding', opts.padding)
     for _, key in ipairs(takes) do self[key] = opts[key] end
-    self.mask_rule = options.choice(name, 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
+    spatial.mask_rule(name, opts.mask_rule)
+    self.mask_rule = opts.mask_rule
   end
   function Pool:forward(x, mask)
     local opts = options.own{ stride = self.stride, padding = self.padding, mask = mask, mask_rule = self.mask_rule }
@@ -57,7 +58,8 @@ local function adaptive(name, function_name, takes_indices)
     opts = options.parse(name, defaults, opts)
     self.output_size = check_sizes(name, 'output_size', output_size)
     self.return_indices = opts.return_indices
-    self.mask_rule = options.choice(name, 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
+    spatial.mask_rule(name, opts.mask_rule)
+    self.mask_rule = opts.mask_rule
   end
   function Pool:forward(x, mask)
     return F[function_name](x, self.output_size,

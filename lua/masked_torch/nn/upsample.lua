@@ -5,6 +5,7 @@ local F = require 'masked_torch.nn.functional'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local repr = require 'masked_torch.nn.repr'
+local spatial = require 'masked_torch.autograd.spatial'
 local Module = require('masked_torch.nn.module').Module
 
 local DEFAULTS = { size = options.none, scale_factor = options.none, mode = 'nearest', align_corners = false, mask_rule = 'grow' }
@@ -20,7 +21,7 @@ function Upsample:__init(opts)
     native.fail('Upsample: expected either size or scale_factor, got %s', opts.size == nil and 'neither' or 'both')
   end
   options.choice('Upsample', 'mode', opts.mode, { 'nearest', 'linear', 'bilinear', 'trilinear' })
-  options.choice('Upsample', 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })
+  spatial.mask_rule('Upsample', opts.mask_rule)
   for key in pairs(DEFAULTS) do self[key] = opts[key] end
 end
 

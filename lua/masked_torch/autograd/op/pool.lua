@@ -17,8 +17,6 @@ local Mask = require 'masked_torch.mask'
 
 local check, fail = native.check, native.fail
 
-local RULES = { grow = 0, keep = 1, coverage = 2 }
-
 -- ---- operations ----------------------------------------------------------------------------------------------
 
 -- The output's shape, by the kernel's own rule or as the adaptive options say.
@@ -141,7 +139,7 @@ end
 -- Prepares mask and rule; returns the Mask or nil, and its tensor.
 local function prepare(op, x, g, opts)
   local mask = Mask.of(op, opts.mask, x)
-  g.rule = RULES[options.choice(op, 'mask_rule', opts.mask_rule, { 'grow', 'keep', 'coverage' })]
+  g.rule = spatial.mask_rule(op, opts.mask_rule)
   return mask, mask and mask:compact(x.dtype)
 end
 

@@ -28,8 +28,6 @@ local upsample = autograd.op{
 }
 
 local upsample_type = ffi.typeof('mt_upsample')
-local RULES = { 'grow', 'keep', 'coverage' }
-local RULE_CODE = { grow = 0, keep = 1, coverage = 2 }
 local LINEAR = { 'linear', 'bilinear', 'trilinear' }
 
 -- One positive number for all axes or a table of one per axis.
@@ -75,7 +73,7 @@ local function interpolate(x, opts)
   local g = upsample_type()
   g.dims = dims
   g.mode = opts.mode == 'nearest' and 0 or opts.align_corners and 2 or 1
-  g.rule = RULE_CODE[options.choice('interpolate', 'mask_rule', opts.mask_rule, RULES)]
+  g.rule = spatial.mask_rule('interpolate', opts.mask_rule)
   local sizes
   if opts.size then
     sizes = spatial.each('interpolate', 'size', opts.size, dims, 1)
