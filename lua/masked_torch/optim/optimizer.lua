@@ -76,7 +76,8 @@ function Optimizer:__init(parameters, opts)
   local op = name_of(self)
   if self.defaults == nil then fail('Optimizer: use one of its classes, such as torch.optim.SGD') end
   local common, policy = {}, 'error'
-  if opts ~= nil then options.check_table(op, self.defaults, opts) end
+  -- Objects with a metatable are taken too: what was read from a JSON file has one.
+  if opts ~= nil and (type(opts) ~= 'table' or is_tensor(opts)) then options.check_table(op, self.defaults, opts) end
   for key, value in pairs(opts or {}) do
     if key == 'on_nonfinite' then policy = value else common[key] = value end
   end
