@@ -169,7 +169,14 @@ end
 --- What forward(x, mask, unshuffle) reads: x and mask unshuffled by the factor r, and the weight, all with their channels in the order
 -- of memory (nn/unshuffled.lua). One axis and one group.
 function ConvNd:unshuffled(x, mask, r)
-  mask = masks.of(getmetatable(self).__name, mask, x)
+  local name = getmetatable(self).__name
+  Tensor.check(name, 'input', x)
+  native.integer(name, 'unshuffle', r, 1)
+  if self.dims ~= 1 or self.groups ~= 1 or x:dim() ~= 3 or x:size(3) % r ~= 0 then
+    fail('%s: unshuffle: expected one spatial axis of a multiple of %d and one group, got %s and %d', name, r, Tensor.shape_text(x),
+      self.groups)
+  end
+  mask = masks.of(name, mask, x)
   return unshuffled.input(x, r), mask and unshuffled.mask(mask, x, r, 'unshuffled view', unshuffled.input),
     unshuffled.weight(self.weight, r)
 end
