@@ -8,7 +8,6 @@ enum {
   MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save;
   MIN_CHANNELS_FIVE = 128,   // likewise under kernels of 5 in one axis, which save less
   MIN_EXTENT = 5,            // likewise a sample's valid part
-  MIN_APART = 12,            // outputs of a sample from which the rim of a gradient has tiles of its own: see outline
   MIN_TILES = 16,            // of all samples, for a gradient: below, writing the weights is most of the work
   MAX_WEIGHTS = 1 << 19,     // channels * outputs of a group: their transform has 36 values for each
 };
@@ -101,8 +100,9 @@ static box box_of(const mt_taps *t, const mt_taps_map *map, const int64_t size[M
 // active ones. Slices count as one.
 //
 // On either side lies the rim: outputs that are not the sample's own but see it, as far as the grid reaches. In the forward pass they are
-// seldom active; the input's gradient passes through cleared holes, so there they are. In it the last tile of a small sample takes in as much
-// of the rim as it has room for, whether the grid has it or not: an output's bits must not depend on that.
+// seldom active; the input's gradient passes through cleared holes, so there they are. In it the last tile takes in as much of the rim
+// as it has room for, whether the grid has it or not, since an output's bits must not depend on that. (So an image of 14 x 14 costs 23 x 23
+// products instead of 22 x 22, and 21 valid columns in a wider one 34 instead of 36 across.)
 typedef struct {
   int64_t begin[3], size[3], outputs[3];
   int64_t before[3], after[3];  // the rim's width, a tile's at most
@@ -121,7 +121,7 @@ static outline outline_of(const mt_taps *t, int64_t sample) {
     o.begin[k] = b.first[k];
     o.size[k] = n + (by_active ? less : 0);
     o.outputs[k] = MT_MAX(0, by_active ? n : n - less);
-    if (o.outputs[k] < MIN_APART && o.outputs[k] % most > 0 && one > other) {
+    if (o.outputs[k] % most > 0 && one > other) {
       const int64_t more = MT_MIN(most - o.outputs[k] % most, o.after[k]);
       o.outputs[k] += more;
       o.after[k] -= more;
