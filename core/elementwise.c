@@ -68,6 +68,7 @@ static void FN(differences_row)(char *const *p, const int64_t *step, int64_t n, 
 
 #else
 #include "elementwise_check.h"
+#include "convert.h"
 #include "row.h"
 
 enum { SUM_BLOCK = 16 };
@@ -85,11 +86,14 @@ typedef struct {
 #define MT_SOURCE "elementwise.c"
 #include "five.h"
 
+MT_ROW_2(add_row_bf16, uint16_t, uint16_t, uint16_t, mt_bf16_of(mt_bf16_value(a) + *(const float *)context * mt_bf16_value(b)))
+
 int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, double alpha) {
   MT_TRY(mt_elementwise_check_add(y, a, b));
   const float single = (float)alpha;
-  const void *factor = y->dtype == MT_FLOAT32 ? (const void *)&single : &alpha;
-  return mt_loop_elements(3, (const mt_tensor *const[]){y, a, b}, MT_REAL_FN(y->dtype, add_row), factor);
+  const void *factor = y->dtype == MT_FLOAT64 ? &alpha : (const void *)&single;
+  return mt_loop_elements(3, (const mt_tensor *const[]){y, a, b},
+                          y->dtype == MT_BFLOAT16 ? add_row_bf16 : MT_REAL_FN(y->dtype, add_row), factor);
 }
 
 int mt_elementwise_clamp(mt_tensor *y, const mt_tensor *x, double low, double high) {

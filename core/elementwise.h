@@ -5,7 +5,7 @@
 
 #pragma GCC visibility push(default)
 
-// y = a + alpha * b
+// y = a + alpha * b; also bfloat16: computed in float32, rounded once
 int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, double alpha);
 
 // y = op(x), one shape and dtype. float32 and float64; NEG, ABS, SIGN and SQUARE also on int64, int32 and uint8, where they

@@ -135,7 +135,7 @@ int mt_check_like(const char *op, const char *argument, const mt_tensor *t, cons
 }
 
 int mt_check_fits(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *to) {
-  MT_TRY(mt_check_tensor(op, argument, t));
+  MT_TRY(mt_check_stored(op, argument, t));
   bool fits = t->ndim <= to->ndim;
   for (int32_t d = 0; fits && d < t->ndim; d++) {
     fits = t->shape[d] == 1 || t->shape[d] == to->shape[d + to->ndim - t->ndim];

@@ -4,18 +4,21 @@
 #include "row.cuh"
 
 extern "C" {
+#include "../core/convert.h"
 #include "../core/elementwise_check.h"
 }
 
 #define MT_SOURCE "elementwise_rows.h"
 #include "../core/five.h"
 
+MT_ROW_2(add_row_bf16, uint16_t, uint16_t, uint16_t, mt_bf16_of(mt_bf16_value(a) + *(const float *)context * mt_bf16_value(b)))
+
 extern "C" int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, double alpha) {
   const float single = (float)alpha;
   const mt_tensor *const t[] = {y, a, b};
   MT_TRY(mt_elementwise_check_add(y, a, b));
-  const bool is_single = y->dtype == MT_FLOAT32;
-  return mt_loop_launch(3, t, MT_REAL_FN(y->dtype, add_row), is_single ? (const void *)&single : &alpha, is_single ? 4 : 8);
+  const bool is_single = y->dtype != MT_FLOAT64;
+  return mt_loop_launch(3, t, y->dtype == MT_BFLOAT16 ? add_row_bf16 : MT_REAL_FN(y->dtype, add_row), is_single ? (const void *)&single : &alpha, is_single ? 4 : 8);
 }
 
 // ---- clamp ------------------------------------------------------------------------------------------------------------

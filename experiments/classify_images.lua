@@ -33,6 +33,8 @@ parser:option('--batch', 'Pictures per step.', '128'):convert(number 'batch')
 parser:option('--seed', 'Of the sizes, the weights and the order.', '1'):convert(number 'seed')
 parser:option('--threads', 'Threads (default: one per core).'):convert(number 'threads')
 parser:option('--device', 'cpu or cuda.', 'cpu')
+parser:option('--precision', 'Of products and of what is kept for backward; weights are float32.', 'float32'):choices{ 'float32',
+  'bfloat16' }
 parser:option('--out', 'The checkpoint.', 'out/classify_images.safetensors')
 parser:flag('--quick', 'A small run, under two minutes on two cores.')
 parser:option('--data', 'The folder of Fashion-MNIST (default: where Debian\'s dataset-fashion-mnist puts it).')
@@ -50,6 +52,7 @@ train.quit_on_interrupt()
 -- What makes a run what it is. A resumed run takes it from the checkpoint.
 local config = { network = options.network, seed = options.seed, synthetic = options.synthetic or false,
   images = options.images or (options.quick and 4000 or 20000), epochs = options.epochs, batch = options.batch, data = options.data,
+  precision = options.precision,
   tests = options.synthetic and 200 or options.quick and 2000 or 10000 }
 for _, name in ipairs{ 'images', 'epochs', 'batch' } do
   local value = config[name]
@@ -72,6 +75,7 @@ end
 if options.threads then try(torch.set_num_threads, options.threads) end
 try(torch.manual_seed, config.seed)
 local device = try(train.device, options.device)
+local autocast = train.autocast(config.precision, device)
 
 -- ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -138,7 +142,7 @@ local function classify(batch, canvas)
   local more = canvas - batch.image:size(4)
   local image = F.pad(batch.image, { 0, more, 0, more }):to(device)
   local mask = config.network == 'masked' and torch.mask.boxes(batch.size:to(device), { canvas, canvas }) or nil
-  return (net(image, mask))
+  return (autocast(net, image, mask))
 end
 
 -- The logits of all test pictures.

@@ -38,6 +38,8 @@ local function parser_of(argparse)
     p:option('--seed', 'Of weights, order of the data and samples.', '1337'):convert(number 'seed'),
     p:option('--threads', 'Threads (default: one per core).'):convert(number 'threads'),
     p:option('--device', 'cpu or cuda: of training; sampling and pictures are made on the CPU.', 'cpu'),
+    p:option('--precision', 'Of products and of what is kept for backward; weights are float32.', 'float32'):choices{
+      'float32', 'bfloat16' },
     p:flag('--quick', 'A small model and a few steps, to see that everything works.'),
     p:flag('--profile', 'train, resume: show where the time of a step goes, instead of training.'),
     p:flag('--quiet', 'Plain lines instead of bars.'))

@@ -15,7 +15,7 @@ function training.config(o, tokenizer, checksum)
     vocabulary = tokenizer.vocab_size }
   for _, key in ipairs{ 'model', 'context', 'shortest', 'width', 'depth', 'kernel', 'dilations', 'dropout', 'tied', 'scale', 'steps',
     'batch', 'lr', 'warmup', 'weight_decay', 'clip', 'valid_every', 'save_every', 'valid_context', 'valid_batches', 'seed', 'data',
-    'dataset' } do
+    'dataset', 'precision' } do
     config[key] = o[key]
   end
   return config
@@ -73,15 +73,16 @@ local function loss_of(model, batch)
 end
 training.loss_of = loss_of
 
---- training.validate(model, loader, [most], [stop]) -> nats per token over the loader's batches, at most so many of them; the same ones
--- every time. nil when stop() is true after a batch.
-function training.validate(model, loader, most, stop)
+--- training.validate(model, loader, [most], [stop], [wrap]) -> nats per token over the loader's batches, at most so many of them; the same
+-- ones every time. nil when stop() is true after a batch. wrap: of train.autocast.
+function training.validate(model, loader, most, stop, wrap)
+  wrap = wrap or train.autocast()
   model:eval()
   local total, count, batches, stopped = 0, 0, 0, false
   local start = loader:state_dict()
   torch.no_grad(function()
     for batch in loader do
-      local loss, tokens = loss_of(model, batch)
+      local loss, tokens = wrap(loss_of, model, batch)
       total, count, batches = total + loss:item() * tokens, count + tokens, batches + 1
       if batches == most then break end
       stopped = stop and stop()
@@ -124,7 +125,7 @@ function training.new(c, corpus, device)
   local optimizer = Optimizer(parameters, { lr = c.lr, weight_decay = c.weight_decay,
     betas = { 0.9, c.model == 'window' and 0.999 or 0.99 } })
   local run = { config = c, model = model, parameters = parameters, step = 0, best = math.huge, seconds = 0, validated = 0,
-    valid = valid_loader(c, corpus.valid, device), watch = train.watch() }
+    valid = valid_loader(c, corpus.valid, device), watch = train.watch(), autocast = train.autocast(c.precision, device) }
   run.state = { model = model, optimizer = optimizer, scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(c)),
     loader = train_loader(c, corpus.train, device), means = train.means() }
   return run
@@ -142,7 +143,7 @@ end
 function training.step(run, batch, folder)
   local optimizer = run.state.optimizer
   optimizer:zero_grad()
-  local loss, tokens, hits = loss_of(run.model, batch)
+  local loss, tokens, hits = run.autocast(loss_of, run.model, batch)
   run.watch.keeper = folder
   local value = run.watch:check(loss:detach(), run.step + 1)
   loss:backward()
@@ -177,7 +178,8 @@ function training.run(run, o)
     return o.folder:path 'last'
   end
   local function validate(guard)
-    local valid = training.validate(run.model, run.valid, c.valid_batches, function() return guard:pending() ~= nil end)
+    local valid = training.validate(run.model, run.valid, c.valid_batches, function() return guard:pending() ~= nil end,
+      run.autocast)
     if not valid then return false end
     run.validated = run.step
     local is_best = valid < run.best

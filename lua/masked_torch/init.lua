@@ -34,5 +34,6 @@ function torch.set_num_threads(n)
 end
 function torch.get_num_threads() return native.cpu.mt_threads_get() end
 
-return namespace('torch', { save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', profile = 'train.profile' },
+return namespace('torch', { save = 'io', load = 'io', gradcheck = 'autograd.gradcheck', profile = 'train.profile',
+    autocast = 'autograd.autocast', is_autocast_enabled = 'autograd.autocast' },
   { 'nn', 'optim', 'cpu', 'cuda', 'data', 'io', 'plot', 'train', 'mask', 'repl', 'inspect', Function = 'autograd.function' }, torch)

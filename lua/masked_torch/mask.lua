@@ -35,8 +35,11 @@ local function convert(x, dtype)
   return y
 end
 
--- Integers only say valid or not: their Mask holds them as bool.
-local function is_integer(t) return not Tensor.floating[t.dtype] and t.dtype ~= 'bool' end
+-- The type a Mask holds a tensor in. Integers only say valid or not.
+local function kept_as(t)
+  local dtype = Tensor.kernel_type(t.dtype)
+  return Tensor.floating[dtype] and dtype or 'bool'
+end
 
 local function new(fields)
   fields.cache, fields.dense, fields.capture = {}, {}, native.capture
@@ -55,7 +58,7 @@ function mask.wrap(t)
   end
   local source = t
   if t.requires_grad then source = t:detach() end
-  if is_integer(t) then source = convert(t, 'bool') end
+  if kept_as(t) ~= t.dtype then source = convert(t, kept_as(t)) end
   return new{ kind = 'tensor', origin = source, original = t, version = Tensor.version(t), shape = shape_of(t),
     device = t.device, K = t.K }
 end
@@ -197,12 +200,12 @@ local function forget(m) m.cache, m.dense, m.summary, m.scanned = {}, {}, nil, n
 local function refresh(m)
   if m.capture ~= native.capture then
     m.capture = native.capture
-    if m.original and is_integer(m.original) then m.origin = convert(m.original, 'bool') end
+    if m.original and kept_as(m.original) ~= m.original.dtype then m.origin = convert(m.original, kept_as(m.original)) end
     forget(m)
   end
   if m.original and Tensor.version(m.original) ~= m.version then
     m.version = Tensor.version(m.original)
-    if is_integer(m.original) then check(m.K.mt_tensor_copy(m.origin._c, m.original._c)) end
+    if kept_as(m.original) ~= m.original.dtype then check(m.K.mt_tensor_copy(m.origin._c, m.original._c)) end
     forget(m)
   end
 end
@@ -222,7 +225,7 @@ end
 
 --- m:tensor([dtype]): the dense tensor, float32 unless told otherwise. Computed once; not to be changed.
 function methods.tensor(m, dtype)
-  dtype = Tensor.check_dtype('mask.tensor', dtype) or 'float32'
+  dtype = Tensor.kernel_type(Tensor.check_dtype('mask.tensor', dtype)) or 'float32'
   refresh(m)
   local t = m.dense[dtype]
   if not t then
@@ -240,7 +243,7 @@ for dtype in pairs(Tensor.dtype_code) do compact_keys[dtype] = 'compact ' .. dty
 --- m:compact([dtype]): like tensor, but batch or channels that repeat the same memory (an expanded view) have size 1. For
 -- kernels, which broadcast.
 function methods.compact(m, dtype)
-  dtype = dtype or 'float32'
+  dtype = Tensor.kernel_type(dtype) or 'float32'
   refresh(m)
   local key = compact_keys[dtype]
   local t = m.dense[key]

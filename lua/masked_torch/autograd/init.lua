@@ -14,7 +14,9 @@ local native = require 'masked_torch.native'
 
 local autograd = { registry = {} }
 local fail = native.fail
+local bfloat16 = require 'masked_torch.autograd.bfloat16'
 local is_tensor, version, floating = Tensor.is_tensor, Tensor.version, Tensor.floating
+local narrow, is_narrow = Tensor.narrow, bfloat16.is_narrow
 local NONE = {}
 
 local enabled = true
@@ -92,6 +94,11 @@ function Node:saved()
   if c == nil and d == nil then return a, b end
   return a, b, c, d, kept_tensor(self, kept, 9), kept_tensor(self, kept, 11), kept_tensor(self, kept, 13),
     kept_tensor(self, kept, 15)
+end
+
+--- Fails where saved returns would: for backward itself (autograd/bfloat16.lua).
+function Node:check_saved()
+  for i = 1, 15, 2 do kept_tensor(self, self.kept, i) end
 end
 
 --- For backward: memory for a gradient of x's shape and format. It is dy itself where nobody else needs dy any more and the
@@ -223,6 +230,11 @@ function Op:__tostring() return 'op ' .. self.name end
 
 function Op:__call(...)
   local n, bits = select('#', ...), 0
+  if narrow.exists and self.bfloat16 ~= 'moves' then
+    for i = 1, n do
+      if is_narrow((select(i, ...))) then return bfloat16.wide(self)(...) end
+    end
+  end
   local node = setmetatable({ op = self, arguments = n, wanted = false, kept = nil, outputs = 0, seq = 0 }, Node)
   if enabled then
     for i = 1, n do
@@ -243,6 +255,10 @@ FixedOp.__index = FixedOp
 FixedOp.__tostring = Op.__tostring
 
 function FixedOp:__call(a, b, c, d, e, f, g, h)
+  if narrow.exists and self.bfloat16 ~= 'moves' and (is_narrow(a) or is_narrow(b) or is_narrow(c) or is_narrow(d) or is_narrow(e) or
+      is_narrow(f) or is_narrow(g) or is_narrow(h)) then
+    return bfloat16.wide(self)(a, b, c, d, e, f, g, h)
+  end
   local node = setmetatable({ op = self, arguments = self.parameters, wanted = false, kept = nil, outputs = 0, seq = 0,
     needs = NONE }, Node)
   local previous = enabled
@@ -264,7 +280,7 @@ function FixedOp:__call(a, b, c, d, e, f, g, h)
   return finish_few(node, previous, pcall(self.forward, node, a, b, c, d, e, f, g, h))
 end
 
---- autograd.operation{name=, forward=, backward=}: a differentiable operation.
+--- autograd.operation{name=, forward=, backward=, bfloat16=}: a differentiable operation; bfloat16: see autograd/bfloat16.lua.
 function autograd.operation(definition)
   local about = debug.getinfo(definition.forward, 'u')
   definition.parameters = about.nparams - 1

@@ -15,7 +15,7 @@ local function cast(t, dtype)
   return y
 end
 
---- mask_argument(op, mask, x) -> nil, or a tensor of x's dtype and number of dims that broadcasts to x.
+--- mask_argument(op, mask, x) -> nil, or a tensor of x's dtype (beside bfloat16 float32) and number of dims that broadcasts to x.
 return function(op, mask, x)
   if mask == nil then return nil end
   if not Tensor.is_tensor(mask) then
@@ -33,7 +33,7 @@ return function(op, mask, x)
   if not fits then
     native.fail('%s: mask: expected the sizes of the input %s or 1, got %s', op, Tensor.shape_text(x), Tensor.shape_text(mask))
   end
-  mask = cast(mask, x.dtype)
+  mask = cast(mask, Tensor.kernel_type(x.dtype))
   if missing == 0 then return mask end
   local strides = mask:stride()
   for _ = 1, missing do

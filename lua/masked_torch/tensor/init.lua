@@ -26,6 +26,14 @@ Tensor.__name = 'Tensor'
 local DTYPES = { [0] = 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', 'bfloat16' }
 local DTYPE_CODE, DTYPE_SIZE = {}, { float32 = 4, float64 = 8, int64 = 8, int32 = 4, uint8 = 1, bool = 1, bfloat16 = 2 }
 for code, name in pairs(DTYPES) do DTYPE_CODE[name] = code end
+-- Looked up when the first bfloat16 tensor is made: until then no operation asks whether an argument is one.
+Tensor.narrow = { exists = false, autocast = nil }    -- autocast: autograd/autocast.lua
+DTYPES[DTYPE_CODE.bfloat16] = nil
+setmetatable(DTYPES, { __index = function(_, code)
+  if code ~= DTYPE_CODE.bfloat16 then return nil end
+  Tensor.narrow.exists = true
+  return 'bfloat16'
+end })
 Tensor.dtype_code, Tensor.dtype_size = DTYPE_CODE, DTYPE_SIZE
 -- What carries gradients, and of it what kernels compute with: bfloat16 is for storage (autograd/widen.lua).
 Tensor.floating, Tensor.real = { float32 = true, float64 = true, bfloat16 = true }, { float32 = true, float64 = true }
@@ -287,9 +295,21 @@ function Tensor.check_device_of(op, x, argument, y)
   end
 end
 
+-- float32 or its upper half.
+local SINGLE = { float32 = true, bfloat16 = true }
+
+--- The type that kernels compute in for tensors of a type, and that a mask beside them has.
+function Tensor.kernel_type(dtype) return dtype == 'bfloat16' and 'float32' or dtype end
+
+--- Whether a and b are of one type, or float32 and bfloat16, which one operation can take together (autograd/bfloat16.lua).
+function Tensor.compatible(a, b) return a.dtype == b.dtype or SINGLE[a.dtype] and SINGLE[b.dtype] end
+
+--- Whether a and b can be multiplied: of one type, or made so by autocast.
+function Tensor.multiplies(a, b) return a.dtype == b.dtype or Tensor.narrow.autocast and Tensor.compatible(a, b) end
+
 --- Fails when x is not of the type of a layer's weight.
 function Tensor.check_dtype_of(op, x, weight)
-  if x.dtype ~= weight.dtype then
+  if not Tensor.multiplies(x, weight) then
     fail("%s: input: expected %s like the weight, got %s %s; convert it with x:to{dtype = '%s'}", op, weight.dtype, Tensor.shape_text(x),
       x.dtype, weight.dtype)
   end

@@ -8,7 +8,7 @@
 --                                                           train.watch         the same, without waiting for a device
 --     train.count                  parameters and MACs      train.manifest      what ran where, as JSON
 --     train.profile                where the time goes (also torch.profile)
---     train.device                 where --device says to run
+--     train.device                 where --device says to run             train.autocast      how exactly, as --precision says
 --     train.command                how to run this again    train.quit_on_interrupt   Ctrl-C outside a guard
 
 local namespace = require 'masked_torch.namespace'
@@ -17,6 +17,6 @@ local functions = {
   progress = 'progress', bar = 'progress', log = 'log', logger = 'log', means = 'means', epoch_lines = 'means',
   guard = 'guard', interrupt = 'guard', quit_on_interrupt = 'guard', command = 'guard',
   csv = 'table_log', jsonl = 'table_log', steps = 'loop', check_loss = 'loop', watch = 'loop',
-  count = 'count', device = 'device', manifest = 'manifest', profile = 'profile',
+  count = 'count', device = 'device', autocast = 'device', manifest = 'manifest', profile = 'profile',
 }
 return namespace('train', functions, { 'checkpoint', 'tensorboard', 'terminal' })

@@ -18,6 +18,7 @@ end
 
 local cat_op = autograd.op{
   name = 'cat',
+  bfloat16 = 'moves',
   forward = function(ctx, dim, ...)
     local tensors, sizes, total = { ... }, {}, 0
     for i, x in ipairs(tensors) do

@@ -1,6 +1,7 @@
 --- conv: convolution and transposed convolution over 1 to 3 spatial axes. core/conv.h has the formula and the order of sums.
 
 local autograd = require 'masked_torch.autograd'
+local autocast = require 'masked_torch.autograd.autocast'
 local geometry = require 'masked_torch.nn.geometry'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -38,6 +39,7 @@ local names = { 'conv1d', 'conv2d', 'conv3d' }
 -- y = conv(x, w) + b; frame: of geometry.frame
 local conv = autograd.op{
   name = 'conv',
+  bfloat16 = 'products',
   forward = function(ctx, x, w, b, frame)
     local y = Tensor.empty(names[frame.dims], frame.shape, x.dtype, x.device, frame.strides)
     check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, frame.geometry, nil, nil, nil, nil))
@@ -56,6 +58,7 @@ local conv = autograd.op{
 -- y = the adjoint of the convolution g applied to x, + b; spatial: sizes of y
 local conv_transpose = autograd.op{
   name = 'conv_transpose',
+  bfloat16 = 'products',
   forward = function(ctx, x, w, b, g, spatial)
     local y = channels_last('conv_transpose' .. g.dims .. 'd', x, w:size(2) * g.groups, spatial)
     check(x.K.mt_conv_backward_input(y._c, x._c, w._c, b and b._c, g, nil, nil))
@@ -101,7 +104,7 @@ local function check_arguments(op, dims, x, w, b, accepts, expected, groups, out
   Tensor.check_device_of(op, x, 'weight', w)
   if b ~= nil then
     Tensor.check(op, 'bias', b)
-    if b:dim() ~= 1 or b:size(1) ~= outputs or b.dtype ~= x.dtype then
+    if b:dim() ~= 1 or b:size(1) ~= outputs or not Tensor.compatible(b, x) then
       fail('%s: bias: expected (%d) %s, got %s %s; weight %s', op, outputs, x.dtype, Tensor.shape_text(b), b.dtype,
         Tensor.shape_text(w))
     end
@@ -140,6 +143,7 @@ local function convolution(dims)
     native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
     Tensor.check(op, 'input', x)
     Tensor.check(op, 'weight', w)
+    x, w = autocast.operands(x, w)
     local channels = x:dim() > 1 and x:size(2) or 0
     if channels % opts.groups ~= 0 then
       fail('%s: input: %d channels cannot be split into %d groups; input %s, weight %s', op, channels, opts.groups,
@@ -170,6 +174,7 @@ local function transposed(dims)
     native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
     Tensor.check(op, 'input', x)
     Tensor.check(op, 'weight', w)
+    x, w = autocast.operands(x, w)
     local channels = x:dim() > 1 and x:size(2) or 0
     check_arguments(op, dims, x, w, b, w:dim() > 1 and w:size(1) == channels, expected_transposed, opts.groups,
       w:dim() > 1 and w:size(2) * opts.groups or 0)

@@ -5,6 +5,7 @@
 
 local ffi = require 'ffi'
 local autograd = require 'masked_torch.autograd'
+local widened = require('masked_torch.autograd.bfloat16').widened
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local sizes = require 'masked_torch.tensor.sizes'
@@ -148,6 +149,7 @@ function torch.full_like(x, value, opts) return (filled_like('full_like', x, (sc
 
 local clone = autograd.op{
   name = 'clone',
+  bfloat16 = 'moves',
   forward = function(_, x)
     local y = Tensor.empty_like(x)
     check(x.K.mt_tensor_copy(y._c, x._c))
@@ -178,6 +180,7 @@ end
 
 local cast = autograd.op{
   name = 'to',
+  bfloat16 = 'moves',
   forward = function(ctx, x, dtype, device)
     ctx.dtype, ctx.device = x.dtype, x.device
     return moved(x, dtype, device)
@@ -241,7 +244,8 @@ end
 --- Tensor.sum_to(g, shape, dtype): the gradient g of a broadcast operand, summed to its shape and converted to its dtype.
 function Tensor.sum_to(g, shape, dtype)
   if not Tensor.has_shape(g, shape) then
-    local sum = Tensor.empty('sum_to', shape, g.dtype, g.device)
+    local sum = Tensor.empty('sum_to', shape, Tensor.kernel_type(g.dtype), g.device)
+    g = widened(g)
     check(g.K.mt_elementwise_sum_to(sum._c, g._c))
     g = sum
   end
@@ -255,6 +259,7 @@ end
 
 local copy_ = autograd.op{
   name = 'copy_',
+  bfloat16 = 'moves',
   forward = function(ctx, x, source)
     ctx.shape, ctx.dtype, ctx.device = source:size(), source.dtype, source.device
     local K = x.device == 'cpu' and source.K or x.K
@@ -280,6 +285,7 @@ end
 
 local fill_ = autograd.op{
   name = 'fill_',
+  bfloat16 = 'moves',
   forward = function(_, x, value)
     check(x.K.mt_tensor_fill(x._c, value))
     Tensor.bump(x)
@@ -329,6 +335,7 @@ end
 
 local set = autograd.op{
   name = 'set',
+  bfloat16 = 'moves',
   forward = function(ctx, x, at, value)
     ctx.at = at
     check(x.K.mt_tensor_set(x._c, at, value))

@@ -1,7 +1,7 @@
 --- elementwise: arithmetic, functions and comparisons with broadcasting, and the operators of tensors.
 --
 -- Operands are tensors, numbers, booleans, or objects with a method `tensor` (masks); at least one is a tensor.
--- They are brought to one dtype: the higher of bool < uint8 < int32 < int64 < float32 < float64. A number takes the tensor's
+-- They are brought to one dtype: the higher of bool < uint8 < int32 < int64 < bfloat16 < float32 < float64. A number takes the tensor's
 -- dtype; one with a fraction lifts an integer tensor to float32. Arithmetic on bool counts in int64; div and the functions of
 -- integers give float32. Comparisons and logical functions give bool.
 -- There is no == between tensors (Lua would compare different things): use torch.eq or torch.equal.
@@ -22,7 +22,7 @@ local method, torch = {}, {}
 
 -- ---- operands ------------------------------------------------------------------------------------------------
 
-local RANK = { bool = 1, uint8 = 2, int32 = 3, int64 = 4, float32 = 5, float64 = 6 }
+local RANK = { bool = 1, uint8 = 2, int32 = 3, int64 = 4, bfloat16 = 5, float32 = 6, float64 = 7 }
 
 local function as_tensor(op, argument, value)
   if not is_tensor(value) and type(value) == 'table' and type(value.tensor) == 'function' then
@@ -34,7 +34,7 @@ end
 -- The dtype a number or boolean asks for beside a tensor of `dtype`.
 local function with_number(dtype, value)
   if type(value) == 'boolean' then return dtype end
-  if value % 1 ~= 0 then return RANK[dtype] < RANK.float32 and 'float32' or dtype end   -- fractions, infinities, NaN
+  if value % 1 ~= 0 then return RANK[dtype] < RANK.bfloat16 and 'float32' or dtype end   -- fractions, infinities, NaN
   return dtype == 'bool' and 'int64' or dtype
 end
 
@@ -65,13 +65,14 @@ local function operands(op, a, b, lift)
   end
   if lift then dtype = lift(dtype) end
   local device = is_tensor(a) and a.device or b.device
-  a = is_tensor(a) and a:to(dtype) or constant(a, dtype, device)
-  b = is_tensor(b) and b:to(dtype) or constant(b, dtype, device)
+  local of_number = Tensor.kernel_type(dtype)      -- arithmetic on bfloat16 rounds its result only
+  a = is_tensor(a) and a:to(dtype) or constant(a, of_number, device)
+  b = is_tensor(b) and b:to(dtype) or constant(b, of_number, device)
   return a, b
 end
 
 local function numbers(dtype) return dtype == 'bool' and 'int64' or dtype end
-local function real(dtype) return RANK[dtype] < RANK.float32 and 'float32' or dtype end
+local function real(dtype) return RANK[dtype] < RANK.bfloat16 and 'float32' or dtype end
 
 -- ---- one operand ---------------------------------------------------------------------------------------------
 
@@ -187,6 +188,7 @@ for name, lift in pairs(binary) do
   local linear = name == 'add' or name == 'sub'
   local op = autograd.op{
     name = name,
+    bfloat16 = 'operands',
     forward = function(ctx, a, b)
       local y = empty_broadcast(name, a, b)
       binary_kernel(y, a, b, code)
@@ -238,7 +240,7 @@ for name, lift in pairs(binary) do
       if linear then b = scaled(op_name, b, extra) else none_left(op_name, extra) end
     end
     local _, other = operands(op_name, x, b, lift)
-    if other.dtype ~= x.dtype then
+    if other.dtype ~= x.dtype and not (x.dtype == 'bfloat16' and other.dtype == 'float32' and other._c.ndim == 0) then
       fail('%s: a result of type %s cannot be written to %s %s; use :%s', op_name, other.dtype, Tensor.shape_text(x), x.dtype,
         name)
     end
@@ -290,7 +292,7 @@ for _, name in ipairs { 'eq', 'ne', 'lt', 'le', 'gt', 'ge' } do
   --- torch.eq(a, b), ne, lt, le, gt, ge: bool tensors; NaN equals nothing.
   method[name] = function(a, b, extra)
     none_left(name, extra)
-    a, b = operands(name, a, b)
+    a, b = operands(name, a, b, Tensor.kernel_type)
     local y = empty_broadcast(name, a, b, 'bool')
     binary_kernel(y, a, b, code)
     return y
@@ -354,6 +356,7 @@ end
 
 local where = autograd.op{
   name = 'where',
+  bfloat16 = 'operands',
   forward = function(ctx, condition, a, b)
     local y = empty_broadcast('where', empty_broadcast('where', condition, a), b, a.dtype)
     check(y.K.mt_elementwise_where(y._c, condition._c, a._c, b._c))

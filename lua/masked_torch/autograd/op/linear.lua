@@ -1,6 +1,7 @@
 --- linear: y = x w^T + b. core/linear.h has the order of sums.
 
 local autograd = require 'masked_torch.autograd'
+local autocast = require 'masked_torch.autograd.autocast'
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 
@@ -8,6 +9,7 @@ local check, fail = native.check, native.fail
 
 local linear = autograd.op{
   name = 'linear',
+  bfloat16 = 'products',
   forward = function(ctx, x, w, b)
     local shape = x:size()
     shape[#shape] = w:size(1)
@@ -38,9 +40,11 @@ local linear = autograd.op{
 return {
   functional = {
     --- F.linear(x, w, b) = x w^T + b. x (*, in), w (out, in), b (out) or nil -> (*, out).
+    -- x and w of one type; beside bfloat16, b may be float32.
     linear = function(x, w, b)
       Tensor.check('linear', 'input', x)
       Tensor.check('linear', 'weight', w)
+      x, w = autocast.operands(x, w)
       if x:dim() < 1 then fail('linear: input: expected at least one dimension, got a single number') end
       if not Tensor.floating[x.dtype] then
         fail('linear: input: expected float32 or float64, got %s %s', Tensor.shape_text(x), x.dtype)
@@ -52,7 +56,7 @@ return {
       Tensor.check_device_of('linear', x, 'weight', w)
       if b ~= nil then
         Tensor.check('linear', 'bias', b)
-        if b:dim() ~= 1 or b:size(1) ~= w:size(1) or b.dtype ~= x.dtype then
+        if b:dim() ~= 1 or b:size(1) ~= w:size(1) or not Tensor.compatible(b, x) then
           fail('linear: bias: expected (%d) %s, got %s %s; weight %s', w:size(1), x.dtype, Tensor.shape_text(b), b.dtype,
             Tensor.shape_text(w))
         end

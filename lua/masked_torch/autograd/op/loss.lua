@@ -32,7 +32,7 @@ end
 local function constant(op, x, argument, t)
   if t == nil then return nil end
   check_operand(op, x, argument, t)
-  if t.dtype ~= x.dtype then
+  if not Tensor.compatible(t, x) then
     fail('%s: %s: expected %s, got %s %s', op, argument, x.dtype, Tensor.shape_text(t), t.dtype)
   end
   if t.requires_grad then fail('%s: %s: is a constant: no gradient flows into it; use :detach()', op, argument) end
@@ -51,6 +51,7 @@ local function pointer(t) return t and t._c end
 local function classes_op(name, logits)
   return autograd.op{
     name = name,
+    bfloat16 = 'float32',
     forward = function(ctx, x, target, weight, mask, given)
       local settings, shape, positions = settings_of(given, logits), Tensor.shape_of(x), 1
       table.remove(shape, math.min(2, #shape))
@@ -167,6 +168,7 @@ local function elements_op(name, kind)
   end
   return autograd.op{
     name = name,
+    bfloat16 = 'float32',
     forward = function(ctx, x, target, mask, pos_weight, reduction, parameter)
       ctx.settings = ffi.new('mt_loss_elements', { kind = kind, reduction = CODE[reduction], parameter = parameter })
       ctx.total = Tensor.empty(name, {}, 'float64', x.device)
@@ -195,7 +197,7 @@ local function over_elements(name, kind, extra, parameter)
     opts = options.parse(name, defaults, opts)
     local reduction = options.choice(name, 'reduction', opts.reduction,
       name == 'kl_div' and { 'mean', 'sum', 'none', 'batchmean' } or REDUCTIONS)
-    if target.dtype ~= x.dtype or Tensor.shape_text(target) ~= Tensor.shape_text(x) then
+    if not Tensor.compatible(target, x) or Tensor.shape_text(target) ~= Tensor.shape_text(x) then
       fail('%s: target: expected %s %s, like the input, got %s %s', name, Tensor.shape_text(x), x.dtype,
         Tensor.shape_text(target), target.dtype)
     end

@@ -6,6 +6,8 @@
 
 local ffi = require 'ffi'
 local autograd = require 'masked_torch.autograd'
+local autocast = require 'masked_torch.autograd.autocast'
+local widened = require('masked_torch.autograd.bfloat16').widened
 local geometry = require 'masked_torch.nn.geometry'
 local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
@@ -33,6 +35,7 @@ local function one_channel(t) return not t or t:size(2) == 1 end
 
 local masked_conv = autograd.op{
   name = 'masked_conv',
+  bfloat16 = 'products',
   forward = function(ctx, x, w, b, alpha, plan)
     local K, g, r, m = x.K, plan.geometry, plan.r, plan.soft and plan.m
     if plan.clear then
@@ -215,7 +218,7 @@ end
 -- Everything about one call: c = { x, w, mask (a Mask), dense (its compact tensor), frame, opts, per_channel }.
 local function map_tensor(c, channels)
   local shape, strides = map_shape(c.frame, tonumber(c.dense._c.shape[0]), channels)
-  return (Tensor.empty('masked_conv', shape, c.x.dtype, c.x.device, strides))
+  return (Tensor.empty('masked_conv', shape, Tensor.kernel_type(c.x.dtype), c.x.device, strides))
 end
 
 local function plan_tensor(c, kernel, code, weighted, opts)
@@ -358,7 +361,7 @@ local defaults = { stride = options.any(1), padding = options.any(0), dilation =
 
 local function check_parameter(op, name, t, like, shape_text, fits)
   Tensor.check(op, name, t)
-  if t.dtype ~= like.dtype or not fits then
+  if not Tensor.multiplies(t, like) or not fits then
     fail('%s: %s: expected %s %s, got %s %s; input %s', op, name, shape_text, like.dtype, Tensor.shape_text(t), t.dtype,
       Tensor.shape_text(like))
   end
@@ -377,13 +380,13 @@ local function check_arguments(op, x, w, b, opts)
   local C, groups = x:size(2), opts.groups
   if C % groups ~= 0 then fail('%s: input: %d channels cannot be split into %d groups', op, C, groups) end
   local fitting = w:dim() == dims + 2 and w:size(2) == C / groups and w:size(1) % groups == 0
-  if not fitting or w.dtype ~= x.dtype or w.device ~= x.device then
+  if not fitting or not Tensor.multiplies(w, x) or w.device ~= x.device then
     check_parameter(op, 'weight', w, x, ('(out, %d, one size for each of %d axes)'):format(C / groups, dims), fitting)
   end
   if b ~= nil then
     Tensor.check(op, 'bias', b)
     fitting = b:dim() == 1 and b:size(1) == w:size(1)
-    if not fitting or b.dtype ~= x.dtype or b.device ~= x.device then
+    if not fitting or not Tensor.compatible(b, x) or b.device ~= x.device then
       check_parameter(op, 'bias', b, x, ('(%d)'):format(w:size(1)), fitting)
     end
   end
@@ -450,7 +453,8 @@ local function public(op, expected_dims)
     end
     check_choices(op, x, opts)
     mask = masks.of(op, mask, x)
-    local plan, result = make_plan(x, w, mask, geometry.frame(op, x, w, opts), opts, opts.alpha)
+    local plan, result = make_plan(x, widened(w), mask, geometry.frame(op, x, w, opts), opts, opts.alpha)
+    x, w = autocast.operands(x, w)     -- what follows from the weights' values does from those in float32
     local y = masked_conv(x, w, b, opts.alpha, plan)
     if opts.gate == 'sigmoid' then
       local gw, gb = opts.gate_weight, opts.gate_bias
@@ -462,6 +466,7 @@ local function public(op, expected_dims)
       end
       local gate_plan = { geometry = plan.geometry, shape = plan.shape, strides = plan.strides, valid = plan.valid, clear = plan.clear,
         clear_kernel = plan.clear_kernel, pass = plan.pass }
+      gw = select(2, autocast.operands(x, gw))
       local gate = masked_conv(x, gw, gb, 1, gate_plan)
       y = y * gate:sigmoid()
     elseif opts.gate_weight or opts.gate_bias then
@@ -476,7 +481,7 @@ return {
   -- alpha, plan).
   plan = function(x, w, mask, opts)
     opts = options.parse('masked_conv', defaults, opts)
-    return make_plan(x, w, masks.of('masked_conv', mask, x), geometry.frame('masked_conv', x, w, opts), opts, opts.alpha)
+    return make_plan(x, widened(w), masks.of('masked_conv', mask, x), geometry.frame('masked_conv', x, w, opts), opts, opts.alpha)
   end,
   masked_conv = masked_conv,
   internal = { defaults = defaults, choices = choices },

@@ -4,6 +4,7 @@
 -- portable build, which go to OpenBLAS (core/gemm.h), may depend on the sizes. F.linear never does.
 
 local autograd = require 'masked_torch.autograd'
+local autocast = require 'masked_torch.autograd.autocast'
 local cuda = require 'masked_torch.native.cuda'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -64,6 +65,7 @@ end
 
 local matmul = autograd.op{
   name = 'matmul',
+  bfloat16 = 'products',
   forward = function(ctx, a, b)
     local ndim = math.max(2, a._c.ndim, b._c.ndim)
     if a._c.ndim == 2 and b._c.ndim == 2 then
@@ -103,8 +105,9 @@ local function operands(op, a, b, ndim_a, ndim_b)
   Tensor.check(op, 'input', a)
   Tensor.check(op, 'other', b)
   Tensor.check_device_of(op, a, 'other', b)
+  a, b = autocast.operands(a, b)
   if not Tensor.floating[a.dtype] or a.dtype ~= b.dtype then
-    fail('%s: expected two float32 or two float64 tensors, got %s %s and %s %s', op, Tensor.shape_text(a), a.dtype,
+    fail('%s: expected two tensors of floating point and of one type, got %s %s and %s %s', op, Tensor.shape_text(a), a.dtype,
       Tensor.shape_text(b), b.dtype)
   end
   if (ndim_a and a:dim() ~= ndim_a) or (ndim_b and b:dim() ~= ndim_b) then
@@ -125,6 +128,7 @@ local function operands(op, a, b, ndim_a, ndim_b)
       fail('%s: batch sizes do not fit: %s and %s', op, Tensor.shape_text(a), Tensor.shape_text(b))
     end
   end
+  return a, b
 end
 
 local method = {}
@@ -133,7 +137,7 @@ local method = {}
 --   (k) (k) -> (); (m, k) (k) -> (m); (k) (k, n) -> (n); (m, k) (k, n) -> (m, n);
 --   (*, m, k) (*, k, n) -> (*, m, n), the leading dims broadcast.
 function method.matmul(a, b)
-  operands('matmul', a, b)
+  a, b = operands('matmul', a, b)
   local y
   if b:dim() <= 2 and a:dim() > 2 and a:numel() > 0 then
     -- One matrix for the whole batch: its rows are the rows of one product, in any layout of a.
@@ -148,7 +152,7 @@ end
 
 local function ranked(name, ndim_a, ndim_b)
   return function(a, b)
-    operands(name, a, b, ndim_a, ndim_b)
+    a, b = operands(name, a, b, ndim_a, ndim_b)
     local y = matmul(a, b)
     return y
   end
@@ -171,7 +175,7 @@ function method.outer(a, b)
     fail('outer: expected two vectors, got %s and %s', Tensor.shape_text(a), Tensor.shape_text(b))
   end
   local column, row = a:unsqueeze(2), b:unsqueeze(1)
-  operands('outer', column, row)
+  column, row = operands('outer', column, row)
   local y = matmul(column, row)
   return y
 end
@@ -180,7 +184,7 @@ end
 function method.addmm(x, a, b, opts)
   Tensor.check('addmm', 'input', x)
   opts = options.parse('addmm', { beta = 1, alpha = 1 }, opts)
-  operands('addmm', a, b, 2, 2)
+  a, b = operands('addmm', a, b, 2, 2)
   local y = matmul(a, b)
   if opts.alpha ~= 1 then y = y * opts.alpha end
   if opts.beta == 0 then return y end

@@ -71,6 +71,7 @@ local avg_pool = autograd.op{
 
 local masked_mean = autograd.op{
   name = 'masked_mean',
+  bfloat16 = 'float32',
   forward = function(ctx, x, mask, eps, holes)
     local shape = x:size()
     local y = Tensor.empty('masked_mean', { shape[1], shape[2] }, x.dtype, x.device)

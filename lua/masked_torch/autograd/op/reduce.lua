@@ -11,6 +11,7 @@
 
 local bit = require 'bit'
 local autograd = require 'masked_torch.autograd'
+local widened = require('masked_torch.autograd.bfloat16').widened
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -113,6 +114,7 @@ local op, method = {}, {}
 
 op.sum = autograd.op{
   name = 'sum',
+  bfloat16 = 'float32',
   forward = function(ctx, x, bits, keepdim)
     local y = output('sum', x, bits, accumulator(x))
     check(x.K.mt_reduce_sum(y._c, x._c, bits))
@@ -133,6 +135,7 @@ end
 
 op.mean = autograd.op{
   name = 'mean',
+  bfloat16 = 'float32',
   forward = function(ctx, x, bits, keepdim)
     local y = output('mean', x, bits)
     check(x.K.mt_reduce_mean(y._c, x._c, bits))
@@ -161,6 +164,7 @@ end
 local function variance(name, root)
   return autograd.op{
     name = name,
+    bfloat16 = 'float32',
     forward = function(ctx, x, bits, keepdim, correction)
       local y, mean = output(name, x, bits), output(name, x, bits, 'float64')
       check(x.K.mt_reduce_var(y._c, mean._c, x._c, bits, correction, root))
@@ -205,6 +209,7 @@ method.std = spread('std')
 
 op.norm = autograd.op{
   name = 'norm',
+  bfloat16 = 'float32',
   forward = function(ctx, x, p, bits, keepdim)
     local y = output('norm', x, bits)
     check(x.K.mt_reduce_norm(y._c, x._c, bits, p))
@@ -237,6 +242,7 @@ end
 
 op.logsumexp = autograd.op{
   name = 'logsumexp',
+  bfloat16 = 'float32',
   forward = function(ctx, x, bits, keepdim)
     local y = output('logsumexp', x, bits)
     check(x.K.mt_reduce_logsumexp(y._c, x._c, bits))
@@ -265,6 +271,7 @@ end
 
 op.prod = autograd.op{
   name = 'prod',
+  bfloat16 = 'float32',
   forward = function(ctx, x, bits, keepdim)
     local y = output('prod', x, bits, accumulator(x))
     check(x.K.mt_reduce_prod(y._c, x._c, bits))
@@ -379,6 +386,7 @@ local function arg_extreme(name, largest)
     if dim ~= nil and type(dim) ~= 'number' then
       fail('%s: dim: expected one dimension, got a %s', name, type(dim))
     end
+    x = widened(x)
     local bits = bits_of(name, x, dim)
     local index = output(name, x, bits, 'int64')
     check(x.K.mt_reduce_extreme(nil, index._c, x._c, bits, largest), name)
@@ -413,6 +421,7 @@ method.all = truth('all', 1)
 
 op.cumsum = autograd.op{
   name = 'cumsum',
+  bfloat16 = 'float32',
   forward = function(ctx, x, dim)
     local y = Tensor.empty_like(x, accumulator(x))
     check(x.K.mt_reduce_cumsum(y._c, x._c, dim, 0))
@@ -428,6 +437,7 @@ op.cumsum = autograd.op{
 
 op.cumprod = autograd.op{
   name = 'cumprod',
+  bfloat16 = 'float32',
   forward = function(ctx, x, dim)
     local y = Tensor.empty_like(x, accumulator(x))
     check(x.K.mt_reduce_cumprod(y._c, x._c, dim))

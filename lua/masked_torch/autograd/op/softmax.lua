@@ -11,6 +11,7 @@ local check = native.check
 local function define(name, log)
   local op = autograd.op{
     name = name,
+    bfloat16 = 'float32',
     forward = function(ctx, x, dim, mask)
       local y = Tensor.empty_like(x)
       check(x.K.mt_softmax_forward(y._c, x._c, mask and mask._c, dim, log))
