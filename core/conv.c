@@ -1,4 +1,4 @@
-// conv: see conv.h. The sums themselves are in taps.c; this file turns a convolution into taps.
+// conv: see conv.h. The sums themselves are in taps_*.c and winograd.c; this file turns a convolution into taps.
 #ifdef REAL
 
 // db of `lanes` outputs from o on: the pixels of a row from 0, then the rows in order, in double precision.

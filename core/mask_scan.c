@@ -106,7 +106,7 @@ typedef struct {
 #define MT_SOURCE "mask_scan.c"
 #include "five.h"
 
-// The first value outside 0..1 in row-major order, or with add the sum of the values from there on. i: a position, moved.
+// Reads a mask element by element, in row-major order of a sample.
 typedef struct {
   const mt_tensor *mask;
   double (*at)(const char *);
@@ -127,6 +127,7 @@ static mask_walk walk(const mt_tensor *mask) {
   return (mask_walk){mask, MT_FIVE_FN(mask->dtype, at), mt_dtype_size(mask->dtype)};
 }
 
+// The error of the first value outside 0..1.
 static int fail_value(const mt_tensor *mask) {
   mask_walk k = walk(mask);
   int64_t per_sample = mask->numel / mask->shape[0];

@@ -1,4 +1,4 @@
-// tensor: creation, reference counts, bulk transfer, for both libraries: memory comes from storage.c or cuda/storage.cu.
+// tensor: creation, reference counts, bulk transfer, for both libraries: memory comes from storage.c or cuda/memory.cu.
 // Views: tensor_view.c; copies between layouts and types: tensor_copy.c; single elements: tensor_element.c
 #include "common.h"
 
