@@ -19,7 +19,8 @@ typedef struct {
   int64_t channels;         // of all slices of the kernel
   int64_t padded;           // lanes of all panels of outputs
   int64_t x_step, y_step;   // between the points of one tile and the next: an odd number of cache lines
-  float *pixels, *gradients;// [point][tile of the block][x_step], [y_step]
+  int64_t room;             // for tiles, no more than there are: small parts stay in the caches; odd, as x_step
+  float *pixels, *gradients;// [point][room][x_step], [y_step]
   float *sums;              // [point][channel][padded]
   int64_t sums_step;        // between points: an odd number of cache lines
   int64_t block;            // tiles of a block at most
@@ -59,7 +60,7 @@ MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, in
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        *(wino_lanes *)(s->pixels + (p * s->block + row[p]) * s->x_step + slice * t->channels + c) = d[p];
+        *(wino_lanes *)(s->pixels + (p * s->room + row[p]) * s->x_step + slice * t->channels + c) = d[p];
       }
     }
   }
@@ -125,7 +126,7 @@ MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, 
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        *(wino_lanes *)(s->gradients + (p * s->block + row[p]) * s->y_step + o) = z[p];
+        *(wino_lanes *)(s->gradients + (p * s->room + row[p]) * s->y_step + o) = z[p];
       }
     }
   }
@@ -155,7 +156,7 @@ static void product_range(void *context, int64_t begin, int64_t end) {
   const wino_gradient *s = context;
   for (int64_t task = begin; task < end; task++) {
     const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, s->channels - c);
-    const float *a = s->pixels + p * s->block * s->x_step + c, *b = s->gradients + p * s->block * s->y_step;
+    const float *a = s->pixels + p * s->room * s->x_step + c, *b = s->gradients + p * s->room * s->y_step;
     float *sums = s->sums + p * s->sums_step + c * s->padded;
     if (s->first == 0) {
       memset(sums, 0, sizeof(float) * (size_t)(rows * s->padded));
@@ -236,6 +237,7 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   s.channels = l.slices * t->channels;
   s.chunks = (s.channels + CHANNELS - 1) / CHANNELS;
   s.block = s.channels * t->outputs <= SHORT_SUMS ? SHORT_BLOCK : BLOCK;
+  s.room = MT_MIN(s.block, l.count) | 1;
   s.padded = mt_tile_padded(s.kernel, MT_FLOAT32, t->outputs);
   s.x_step = (s.channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.y_step = (s.padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
@@ -247,8 +249,8 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
     status = mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
   if (status == MT_OK) {
-    s.pixels = mt_alloc_array(l.points * s.block * s.x_step, (int64_t)sizeof(float));
-    s.gradients = s.pixels ? mt_alloc_array(l.points * s.block * s.y_step, (int64_t)sizeof(float)) : NULL;
+    s.pixels = mt_alloc_array(l.points * s.room * s.x_step, (int64_t)sizeof(float));
+    s.gradients = s.pixels ? mt_alloc_array(l.points * s.room * s.y_step, (int64_t)sizeof(float)) : NULL;
     s.sums = s.gradients ? mt_alloc_array(sums, (int64_t)sizeof(float)) : NULL;
     status = s.sums ? MT_OK : MT_ERROR_MEMORY;
   }
