@@ -34,7 +34,7 @@ JOBS := --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>
 
 # The micro-kernels, the loops of norms and the lines of logits are built once per instruction set; the library picks one at run time
 # (core/isa.c).
-BUILT_PER_ISA := tile norm_rows norm_channels logits
+BUILT_PER_ISA := tile norm_rows norm_channels norm_lines_wide logits
 TILES := portable $(if $(filter x86_64,$(shell $(CC) -dumpmachine | cut -d- -f1)),avx2 avx512)
 TILE_FLAGS_avx2 := -mavx2 -mfma
 TILE_FLAGS_avx512 := -mavx2 -mfma -mavx512f -mavx512vl

@@ -42,9 +42,14 @@ MT_CLONES static void FN(backward_line)(const lines *t, char *dx, const char *dy
 }
 
 #else
+#include "norm_channels.h"
+#include "norm_lines_wide.h"
 #include "norm_problem.h"
+#include "tile.h"
 
-enum { ROWS = 8, GRAIN = 32768, FETCHED = 2048 };  // rows at a time; elements of a task; bytes of the longest row that is fetched
+// Rows at a time; elements of a task; bytes of the longest row that is fetched; elements of a result that no cache keeps until somebody
+// reads it.
+enum { ROWS = NORM_SIDE, GRAIN = 65536, FETCHED = 2048, STREAMED = 1 << 21 };
 
 typedef struct {
   const norm_problem *p;
@@ -60,6 +65,8 @@ typedef struct {
   double eps;
   bool rms;
   double *partial;              // [index of the first dim][2][D]: sums for bias and weight, or NULL
+  const norm_lines_wide *wide;  // for whole sets of rows, or NULL
+  bool stream;
 } lines;
 
 #define MT_SOURCE "norm_lines.c"
@@ -111,7 +118,12 @@ static void forward_rows(const lines *t, int64_t row, int64_t n) {
   double sum[NORM_WIDTH * NORM_LANES];
   norm_cell cell[ROWS];
   const char *x = t->x + row * t->D * t->size;
-  sum_rows(t, sum, t->sums, x, NULL, NULL, n);
+  if (t->wide != NULL && n == ROWS && !t->rms) {
+    t->wide->moments(sum + 2 * NORM_LANES, (const float *)x, t->D);
+    memcpy(sum + 3 * NORM_LANES, sum + 2 * NORM_LANES + ROWS, ROWS * sizeof(double));
+  } else {
+    sum_rows(t, sum, t->sums, x, NULL, NULL, n);
+  }
   for (int64_t l = 0; l < n; l++) {
     const double average = sum[2 * NORM_LANES + l] / count, mean = t->rms ? 0 : average;
     const double variance = t->rms ? average : MT_MAX(0, sum[3 * NORM_LANES + l] / count - mean * mean);
@@ -130,6 +142,11 @@ static void forward_rows(const lines *t, int64_t row, int64_t n) {
   const int64_t all = t->D * t->size;
   for (int64_t l = 0; l < n; l++) {
     fetch(t, t->x, row + l + ROWS);
+    if (t->wide != NULL) {
+      t->wide->forward[norm_form(t->how.activation)]((float *)(t->y + (row + l) * all), (const float *)(x + l * all), cell + l, t->w,
+                                                     t->b, t->D, t->how.a, t->stream);
+      continue;
+    }
     (t->size == sizeof(float) ? forward_line_f32 : forward_line_f64)(t, t->y + (row + l) * all, x + l * all, cell + l);
   }
 }
@@ -145,9 +162,35 @@ static void forward_range(void *context, int64_t begin, int64_t end) {
       memset(t->stats + row * 3, 0, 3 * sizeof(double));
     }
   }
+  if (t->stream) {
+    t->wide->fence();
+  }
 }
 
 // ---- backward -----------------------------------------------------------------------------------------------------
+
+// The sums for dx of n rows, and those that go on in chain; returns the gradient before the activation.
+static const char *sum_apart(const lines *t, double *sum, const char *dy, const char *x, const norm_cell *cell, int64_t n, char *gated,
+                             double *chain) {
+  const int64_t all = t->D * t->size;
+  const bool single = t->size == sizeof(float);
+  if (t->how.activation != MT_NORM_IDENTITY) {
+    for (int64_t l = 0; l < n; l++) {
+      (single ? gate_line_f32 : gate_line_f64)(t, gated + l * all, dy + l * all, x + l * all, cell + l);
+    }
+    dy = gated;
+  }
+  for (int64_t d = 0; d < t->D && chain != NULL; d += NORM_LANES, chain += NORM_WIDTH * NORM_LANES) {
+    char *const q[NORM_OPERANDS] = {(char *)(uintptr_t)x + d * t->size, (char *)(uintptr_t)x, (char *)(uintptr_t)cell,
+                                    (char *)(uintptr_t)dy + d * t->size};
+    const int64_t step[NORM_OPERANDS] = {all, 0, sizeof(norm_cell), all}, lane[NORM_OPERANDS] = {t->size, 0, 0, t->size};
+    t->parameters(chain, q, step, lane, n, MT_MIN(NORM_LANES, t->D - d), 0);
+  }
+  if (t->y != NULL) {
+    sum_rows(t, sum, t->sums, x, dy, cell, n);
+  }
+  return dy;
+}
 
 // gated: room for ROWS rows. chain: where the sums for bias and weight go on, [blocks of NORM_LANES][NORM_WIDTH][NORM_LANES], or NULL.
 static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, double *chain) {
@@ -159,29 +202,29 @@ static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, d
     const double *s = t->stats + (row + l) * 3;
     cell[l] = (norm_cell){.mean = s[0], .rstd = s[1]};
   }
-  if (t->how.activation != MT_NORM_IDENTITY) {
-    for (int64_t l = 0; l < n; l++) {
-      (single ? gate_line_f32 : gate_line_f64)(t, gated + l * all, dy + l * all, x + l * all, cell + l);
-    }
-    dy = gated;
-  }
-  for (int64_t d = 0; d < t->D && chain != NULL; d += NORM_LANES, chain += NORM_WIDTH * NORM_LANES) {
-    char *const q[NORM_OPERANDS] = {(char *)(uintptr_t)x + d * t->size, (char *)(uintptr_t)x, (char *)cell,
-                                    (char *)(uintptr_t)dy + d * t->size};
-    const int64_t step[NORM_OPERANDS] = {all, 0, sizeof(norm_cell), all}, lane[NORM_OPERANDS] = {t->size, 0, 0, t->size};
-    t->parameters(chain, q, step, lane, n, MT_MIN(NORM_LANES, t->D - d), 0);
+  double sum[NORM_WIDTH * NORM_LANES];
+  if (t->wide != NULL && n == ROWS) {
+    t->wide->gradients[norm_form(t->how.activation)](sum, chain, (float *)gated, (const float *)dy, (const float *)x, cell, t->w, t->b,
+                                                     t->D, t->how.a);
+    memcpy(sum + NORM_LANES, sum + ROWS, ROWS * sizeof(double));
+    dy = t->how.activation != MT_NORM_IDENTITY ? gated : dy;
+  } else {
+    dy = sum_apart(t, sum, dy, x, cell, n, gated, chain);
   }
   if (t->y == NULL) {
     return;
   }
-  double sum[NORM_WIDTH * NORM_LANES];
-  sum_rows(t, sum, t->sums, x, dy, cell, n);
   for (int64_t l = 0; l < n; l++) {
     const double count = t->stats[(row + l) * 3 + 2], rstd = cell[l].rstd;
     cell[l].offset = t->rms ? 0 : rstd * (sum[l] / count);
     cell[l].slope = rstd * rstd * rstd * (sum[NORM_LANES + l] / count);
     fetch(t, t->x, row + l + 2 * ROWS);
     fetch(t, t->dy, row + l + 2 * ROWS);
+    if (t->wide != NULL) {
+      t->wide->backward((float *)(t->y + (row + l) * all), (const float *)(dy + l * all), (const float *)(x + l * all), cell + l, t->w,
+                        t->D, t->stream);
+      continue;
+    }
     (single ? backward_line_f32 : backward_line_f64)(t, t->y + (row + l) * all, dy + l * all, x + l * all, cell + l);
   }
 }
@@ -194,6 +237,9 @@ static void backward_some(const lines *t, int64_t begin, int64_t end, char *gate
     } else {
       clear(t, row);
     }
+  }
+  if (t->stream) {
+    t->wide->fence();
   }
 }
 
@@ -276,6 +322,9 @@ static int open_lines(bool *done, lines *t, double **tables, const norm_problem 
   *t = (lines){.p = p, .D = D, .rows = x->numel / D, .size = size, .chain = x->shape[last - 1], .x = x->data,
                .dy = dy == NULL ? NULL : dy->data, .y = y == NULL ? NULL : y->data,
                .how = {.activation = p->activation, .a = p->a}};
+  const norm_lines_wide *wide = mt_tile_get()->norm->lines;
+  t->wide = wide->moments != NULL && size == sizeof(float) && D % ROWS == 0 ? wide : NULL;
+  t->stream = t->wide != NULL && y != NULL && x->numel >= STREAMED && D % 16 == 0 && (uintptr_t)y->data % 64 == 0;
   t->chains = last < 2 ? 1 : t->rows / x->shape[0] / t->chain;
   double *table = *tables = mt_alloc_array(2 * D + (p->masked ? (t->rows + 7) / 8 : 0), sizeof(double));
   if (table == NULL) {

@@ -340,6 +340,7 @@ ROW(compat_skew, value_compat_skew, NO_QUAD, CELL | MASK | HOLES)
 
 #else
 #include "norm_channels.h"
+#include "norm_lines_wide.h"
 #include "norm_sums.h"
 #include "row.h"
 
@@ -522,6 +523,7 @@ const norm_rows TABLE(norm_rows_) = {
   .compat_squares = {compat_squares_f32, compat_squares_f64},
   .compat_skew = {compat_skew_f32, compat_skew_f64},
   .channels = &TABLE(norm_channels_),
+  .lines = &TABLE(norm_lines_wide_),
 };
 
 #endif

@@ -36,6 +36,7 @@ typedef struct norm_rows {
   norm_row compat_squares[2];       // sum ((x - mean) m)^2
   norm_row compat_skew[2];          // sum m^2 (x - mean)
   const struct norm_channels *channels;
+  const struct norm_lines_wide *lines;
 } norm_rows;
 
 extern const norm_rows norm_rows_avx512, norm_rows_avx2, norm_rows_portable;

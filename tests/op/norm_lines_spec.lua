@@ -60,7 +60,7 @@ local masks = {
   end,
   ['nothing valid'] = function(r) return r * 0 end,
 }
-local shapes = { { 3, 40, 12 }, { 2, 9, 7 }, { 2, 3, 11, 260 }, { 5, 2, 4 }, { 40, 21, 128 } }
+local shapes = { { 3, 40, 12 }, { 2, 9, 7 }, { 2, 3, 11, 260 }, { 5, 2, 4 }, { 3, 33, 24 }, { 40, 21, 128 } }
 
 for name, make in pairs(norms) do
   describe(name .. ' over the last dim', function()
@@ -97,6 +97,19 @@ describe('dense rows', function()
       for key, t in pairs(seen) do assert(Tensor.same_bits(now[key], t)) end
     end
     torch.set_num_threads(before)
+  end)
+
+  it('have the same bits where the result goes past the caches', function()
+    for _, mask in ipairs { false, masks.tokens } do
+      for _, name in ipairs { 'layer_norm', 'rms_norm' } do
+        local dense, other
+        for _, place in ipairs { function(t) return t end, elsewhere } do
+          other = dense
+          dense = results(norms[name], { 33, 500, 128 }, 'float32', mask, { activation = 'relu' }, place, true)
+        end
+        for key, t in pairs(dense) do assert(Tensor.same_bits(other[key]:contiguous(), t:contiguous()), name .. ' ' .. key) end
+      end
+    end
   end)
 
   it('give their scratch memory back, also when there is none', function()

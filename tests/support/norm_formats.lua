@@ -54,6 +54,15 @@ if tests then
     now, sum = all(activation or nil, 'float32', sum)
     wrong = wrong + #now
   end
+  -- Dense rows (norm_lines.c).
+  for _, activation in ipairs { false, both.activations.relu[1], both.activations.leaky_relu[1] } do
+    for _, name in ipairs { 'layer_norm', 'rms_norm' } do
+      for _, shape in ipairs { { 3, 33, 24 }, { 9, 40, 128 }, { 2, 17, 272 } } do
+        now, sum = compare(name, 'none', activation or nil, shape, 'float32', sum)
+        wrong = wrong + #now
+      end
+    end
+  end
   -- A result that goes past the caches.
   now, sum = compare('batch_norm', 'binary', both.activations.relu[1], { 17, 32, 72, 56 }, 'float32', sum)
   print(('isa %s wrong %d sum %d'):format(require('ffi').string(native.cpu.mt_isa()), wrong + #now, sum))
