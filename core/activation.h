@@ -15,6 +15,7 @@
 //   GELU        x Phi(x), Phi the normal distribution function
 //   GELU_TANH   x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
 enum {
+  MT_ACTIVATION_IDENTITY = -1,  // none; for operations that take the activation behind them
   MT_ACTIVATION_RELU, MT_ACTIVATION_LEAKY_RELU, MT_ACTIVATION_ELU, MT_ACTIVATION_SOFTPLUS, MT_ACTIVATION_SILU,
   MT_ACTIVATION_GELU, MT_ACTIVATION_GELU_TANH, MT_ACTIVATIONS
 };

@@ -3,6 +3,17 @@
 
 static const char *const names[MT_ACTIVATIONS] = {"relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "gelu"};
 
+int mt_activation_check_behind(const char *op, int32_t activation, double a) {
+  const bool leaky = activation == MT_ACTIVATION_LEAKY_RELU;
+  if (activation != MT_ACTIVATION_IDENTITY && activation != MT_ACTIVATION_RELU && !leaky) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: activation: expected none, relu or leaky_relu, got function %d", op, activation);
+  }
+  if (leaky && !(a >= 0 && a <= 1)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: activation: expected a slope from 0 to 1, got %g", op, a);
+  }
+  return MT_OK;
+}
+
 int mt_activation_check_forward(const mt_tensor *y, const mt_tensor *x, int32_t function, double a, double b) {
   if (function < 0 || function >= MT_ACTIVATIONS) {
     return mt_fail(MT_ERROR_ARGUMENT, "activation: unknown function %d", function);

@@ -1,68 +1,7 @@
 // conv: see conv.h. The sums themselves are in taps_*.c and winograd.c; this file turns a convolution into taps.
-#ifdef REAL
-
-// db of `lanes` outputs from o on: the pixels of a row from 0, then the rows in order, in double precision.
-static inline __attribute__((always_inline)) void FN(bias_lanes)(const bias_plan *b, int64_t o, const int64_t lanes,
-                                                                 const int64_t step) {
-  double sum[BIAS_LANES] = {0};
-  const bool apart = b->step > 2 * BIAS_LANES;  // one cache line of each pixel: no stream to the processor
-  for (int64_t row = 0; row < b->rows; row++) {
-    const REAL *p = (const REAL *)b->dy->data + row_offset(b->dy, row) + o * step;
-    double part[BIAS_LANES] = {0};
-    const uint8_t *active = b->active ? (const uint8_t *)b->active->data + row_offset(b->active, row) : NULL;
-    for (int64_t i = 0; i < b->columns; i++, p += b->step) {
-      if (active && !active[i * b->active_step]) {
-        continue;
-      }
-      if (apart) {
-        __builtin_prefetch(p + 2 * BIAS_LANES * b->step);
-      }
-      for (int64_t l = 0; l < lanes; l++) part[l] += p[l * step];
-    }
-    for (int64_t l = 0; l < lanes; l++) sum[l] += part[l];
-  }
-  for (int64_t l = 0; l < lanes; l++) ((REAL *)b->db->data)[(o + l) * b->db->stride[0]] = (REAL)sum[l];
-}
-
-static void FN(bias_gradient)(void *context, int64_t begin, int64_t end) {
-  const bias_plan *b = context;
-  const int64_t step = b->dy->stride[1];
-  for (int64_t o = begin, lanes; o < end; o += lanes) {
-    lanes = step == 1 && end - o >= BIAS_LANES ? BIAS_LANES : step == 1 && end - o >= 4 ? 4 : 1;
-    if (lanes == BIAS_LANES) {
-      FN(bias_lanes)(b, o, BIAS_LANES, 1);
-    } else if (lanes == 4) {
-      FN(bias_lanes)(b, o, 4, 1);
-    } else {
-      FN(bias_lanes)(b, o, 1, step);
-    }
-  }
-}
-
-#else
 #include "conv_check.h"
 #include "taps.h"
 #include "winograd.h"
-
-enum { BIAS_LANES = 16 };
-
-typedef struct {
-  const mt_tensor *db, *dy, *active;
-  int64_t rows, columns, step, active_step;
-} bias_plan;
-
-// Element offset of the first pixel of row `row` (all samples' rows counted in order) of an (N or 1, C, *S) tensor.
-static int64_t row_offset(const mt_tensor *t, int64_t row) {
-  int64_t offset = 0;
-  for (int32_t d = t->ndim - 2; d >= 2; d--) {
-    offset += row % t->shape[d] * t->stride[d];
-    row /= t->shape[d];
-  }
-  return offset + (t->shape[0] == 1 ? 0 : row * t->stride[0]);
-}
-
-#define MT_SOURCE "conv.c"
-#include "twice.h"
 
 // A map of the pixels of a tensor: (N or 1, 1, *S), or NULL.
 static void set_map(mt_taps_map *map, const mt_tensor *m) {
@@ -117,8 +56,9 @@ static int sum(const mt_taps *t) {
 // ---- forward ------------------------------------------------------------------------------------------------------------
 
 static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                       const maps *m, mt_conv_taps *list) {
+                       const maps *m, const mt_tile_activation *activation, mt_conv_taps *list) {
   mt_taps t = taps_over(x, w, g);
+  t.activation = activation;
   t.x_channel = x->shape[1] > 1 ? x->stride[1] : 0;
   t.valid = m->valid;
   t.active = m->active;
@@ -151,9 +91,11 @@ static bool stays_planar(const mt_tensor *x, const mt_tensor *w, const mt_conv *
 }
 
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m) {
+                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, int32_t activation,
+                    double a) {
   maps k;
-  MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m));
+  const mt_tile_activation f = {activation, a};
+  MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m, activation, a));
   set_map(&k.valid, valid);
   set_map(&k.active, active);
   set_map(&k.scale, r);
@@ -163,7 +105,7 @@ int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const 
   MT_TRY(stays_planar(x, w, g) ? mt_tensor_alias(&rows, x) : mt_conv_side_by_side(&rows, x));
   int status = b ? mt_contiguous(&bias, b) : MT_OK;
   status = status ? status : mt_conv_taps_new(&list, g);
-  status = status ? status : run_forward(y, rows, w, bias, g, &k, &list);
+  status = status ? status : run_forward(y, rows, w, bias, g, &k, activation == MT_ACTIVATION_IDENTITY ? NULL : &f, &list);
   mt_free(list.offset);
   mt_tensor_release(bias);
   mt_tensor_release(rows);
@@ -225,7 +167,7 @@ static int reached(mt_tensor **out, const mt_tensor *dx, const mt_tensor *active
   const int64_t columns = active->shape[last], width = shape[last];
   const int64_t rows = active->numel / MT_MAX(1, columns), outer = (*out)->numel / MT_MAX(1, width) / MT_MAX(1, shape[0]);
   for (int64_t row = 0; row < rows; row++) {
-    const uint8_t *from = (const uint8_t *)active->data + row_offset(active, row);
+    const uint8_t *from = (const uint8_t *)active->data + mt_conv_row_offset(active, row);
     int64_t low[3] = {0, 0, 0}, high[3] = {1, 1, 1}, rest = row;  // of the axes before the last, in dx
     for (int32_t d = dims - 2; d >= 0; d--) {
       const int64_t first = rest % active->shape[d + 2] * g->stride[d] - g->pad_before[d];
@@ -319,16 +261,3 @@ int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor 
   mt_tensor_release(rows);
   return status;
 }
-
-int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy, const mt_tensor *active) {
-  MT_TRY(mt_conv_check_backward_bias(db, dy, active));
-  const int32_t last = dy->ndim - 1;
-  bias_plan b = {.db = db, .dy = dy, .active = active, .rows = dy->numel > 0 ? dy->shape[0] : 0, .columns = dy->shape[last],
-                 .step = dy->stride[last], .active_step = active ? active->stride[last] : 0};
-  for (int32_t d = 2; d < dy->ndim - 1; d++) {
-    b.rows *= dy->shape[d];
-  }
-  return mt_parallel(dy->shape[1], dy->numel < 65536 ? dy->shape[1] : BIAS_LANES, MT_REAL_FN(dy->dtype, bias_gradient), &b);
-}
-
-#endif

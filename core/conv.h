@@ -17,6 +17,7 @@
 //   active (N or 1, 1, *S')  outputs that are computed; the others are 0
 // Work is proportional to what they leave, and skipping changes no bit of the rest.
 #pragma once
+#include "activation.h"
 #include "tensor.h"
 
 #pragma GCC visibility push(default)
@@ -43,10 +44,19 @@ int32_t mt_conv_algorithm_get(void);
 // Sizes of the output's spatial axes for an input of spatial sizes `in`; an error when one is below 1.
 int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g);
 
-// y = (the sum * r + b) * m with r, m (N or 1, 1, *S') or NULL; where r is 0, the first product is. Masked convolution
+// y = f((the sum * r + b) * m) with r, m (N or 1, 1, *S') or NULL; where r is 0, the first product is. Masked convolution
 // re-weights and gates with them (masked_conv.h).
+// f: the activation behind the convolution (activation.h), MT_ACTIVATION_IDENTITY: none; RELU; LEAKY_RELU with 0 <= a <= 1: f is taken
+// before anything is stored, with the bits of the two operations one after the other.
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m);
+                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, int32_t activation,
+                    double a);
+// What the gradient dy of y is for the sum, and for b: with d = dy f' m (m NULL: 1) at the active outputs,
+//   draw = d r, 0 where m or r is 0; what it holds at outputs that are not active is open
+//   db[o] = sum of d[n, o, p] over n, p
+// Either may be NULL. y: what forward gave, whose sign tells f'; NULL without an activation. draw may be dy.
+int mt_conv_backward_epilogue(mt_tensor *draw, mt_tensor *db, const mt_tensor *dy, const mt_tensor *y, const mt_tensor *active,
+                              const mt_tensor *r, const mt_tensor *m, int32_t activation, double a);
 // dx = the adjoint of x -> the sum, from the active dy, at the valid pixels; b, when given, is added there (that is the
 // transposed convolution's forward)
 int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
@@ -54,7 +64,5 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
 // dw = gradient of w, from the active dy and the valid x
 int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g,
                             const mt_tensor *valid, const mt_tensor *active);
-// db[o] = sum of dy[n, o, p] over n, active p
-int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy, const mt_tensor *active);
 
 #pragma GCC visibility pop

@@ -1,6 +1,8 @@
 // conv_check: see conv_check.h.
 #include "conv_check.h"
 
+#include "activation_check.h"
+
 const char *mt_conv_name(const mt_conv *g) {
   static const char *const names[] = {"conv", "conv1d", "conv2d", "conv3d"};
   return g && g->dims >= 1 && g->dims <= 3 ? names[g->dims] : names[0];
@@ -103,10 +105,12 @@ int mt_conv_check_map(const char *op, const char *argument, const mt_tensor *m, 
 }
 
 int mt_conv_check_forward(const mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                          const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m) {
+                          const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m,
+                          int32_t activation, double a) {
   int64_t shape[MT_MAX_DIMS];
   MT_TRY(check_shapes(shape, x, w, g));
   const char *op = mt_conv_name(g);
+  MT_TRY(mt_activation_check_behind(op, activation, a));
   if (b) {
     MT_TRY(check_typed_shape(op, "bias", b, x, 1, shape + 1));
   }
@@ -143,14 +147,29 @@ int mt_conv_check_backward_weight(const mt_tensor *dw, const mt_tensor *dy, cons
   return mt_conv_check_map(op, "active", active, MT_BOOL, dy);
 }
 
-int mt_conv_check_backward_bias(const mt_tensor *db, const mt_tensor *dy, const mt_tensor *active) {
+int mt_conv_check_backward_epilogue(const mt_tensor *draw, const mt_tensor *db, const mt_tensor *dy, const mt_tensor *y,
+                                    const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, int32_t activation, double a) {
+  MT_TRY(mt_activation_check_behind("conv", activation, a));
   MT_TRY(mt_check_real("conv", "gradient", dy));
   if (dy->ndim < 3) {
     return mt_fail(MT_ERROR_ARGUMENT, "conv: gradient: expected (batch, out, size, ...), got %s", MT_SHAPE(dy));
   }
-  MT_TRY(check_typed_shape("conv", "bias", db, dy, 1, dy->shape + 1));
-  MT_TRY(check_written("conv", db, dy, dy, NULL));
-  return mt_conv_check_map("conv", "active", active, MT_BOOL, dy);
+  if (db) {
+    MT_TRY(check_typed_shape("conv", "bias", db, dy, 1, dy->shape + 1));
+    MT_TRY(check_written("conv", db, dy, dy, NULL));
+  }
+  if (draw) {
+    MT_TRY(check_typed_shape("conv", "output", draw, dy, dy->ndim, dy->shape));
+    MT_TRY(mt_check_output("conv", "output", draw));
+    MT_TRY(mt_check_overlap("conv", draw, dy, true));
+  }
+  if (activation != MT_ACTIVATION_IDENTITY) {
+    MT_TRY(check_typed_shape("conv", "result", y, dy, dy->ndim, dy->shape));
+    MT_TRY(draw ? mt_check_overlap("conv", draw, y, false) : MT_OK);
+  }
+  MT_TRY(mt_conv_check_map("conv", "active", active, MT_BOOL, dy));
+  MT_TRY(mt_conv_check_map("conv", "r", r, dy->dtype, dy));
+  return mt_conv_check_map("conv", "m", m, dy->dtype, dy);
 }
 
 int mt_conv_check_algorithm(int32_t wanted) {

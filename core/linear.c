@@ -57,7 +57,7 @@ int mt_linear_backward_bias(mt_tensor *db, const mt_tensor *dy) {
   MT_TRY(mt_linear_check_backward_bias(db, dy));
   mt_tensor *dyi = NULL;
   int status = mt_linear_image(&dyi, dy);
-  status = status ? status : mt_conv_backward_bias(db, dyi, NULL);
+  status = status ? status : mt_conv_backward_epilogue(NULL, db, dyi, NULL, NULL, NULL, NULL, MT_ACTIVATION_IDENTITY, 0);
   mt_tensor_release(dyi);
   return status;
 }

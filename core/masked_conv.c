@@ -1,11 +1,13 @@
 // masked_conv: see masked_conv.h. Masks and ratios from what windows hold (masked_conv_window.c), then the pass that finishes a
 // convolution's result.
 #ifdef REAL
+#include "activate.h"
 
 #define AT(k) (*(const REAL *)(p[k] + i * step[k]))
 
 // y, raw, r, b, m
-MT_INLINE void FN(finish_steps)(char *const *p, int64_t ys, int64_t xs, int64_t rs, int64_t bs, int64_t ms, int64_t n, bool has_bias) {
+MT_INLINE void FN(finish_steps)(char *const *p, int64_t ys, int64_t xs, int64_t rs, int64_t bs, int64_t ms, int64_t n, bool has_bias,
+                                int32_t f, REAL a) {
   char *const q0 = p[0], *const q1 = p[1], *const q2 = p[2], *const q3 = p[3], *const q4 = p[4];
   _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
     const REAL x = *(const REAL *)(q1 + i * xs), r = *(const REAL *)(q2 + i * rs), m = *(const REAL *)(q4 + i * ms);
@@ -15,22 +17,32 @@ MT_INLINE void FN(finish_steps)(char *const *p, int64_t ys, int64_t xs, int64_t 
       v += *(const REAL *)(q3 + i * bs);
     }
     v *= m;
-    *(REAL *)(q0 + i * ys) = m == 0 ? 0 : v;
+    *(REAL *)(q0 + i * ys) = FN(activate)(m == 0 ? 0 : v, f, a);
+  }
+}
+
+MT_INLINE void FN(finish_as)(char *const *p, const int64_t *step, int64_t n, bool has_bias, const int32_t f, REAL a) {
+  const int64_t z = sizeof(REAL);
+  const bool near = step[0] == z && step[1] == z && (!has_bias || step[3] == z);
+  if (near && step[2] == 0 && step[4] == 0) {
+    FN(finish_steps)(p, z, z, 0, z, 0, n, has_bias, f, a);
+  } else if (near && step[2] == 0 && step[4] == z) {
+    FN(finish_steps)(p, z, z, 0, z, z, n, has_bias, f, a);
+  } else if (near && step[2] == z && step[4] == z) {
+    FN(finish_steps)(p, z, z, z, z, z, n, has_bias, f, a);
+  } else {
+    FN(finish_steps)(p, step[0], step[1], step[2], step[3], step[4], n, has_bias, f, a);
   }
 }
 
 MT_CLONES static void FN(finish_row)(char *const *p, const int64_t *step, int64_t n, const void *context) {
-  const bool has_bias = *(const bool *)context;
-  const int64_t z = sizeof(REAL);
-  const bool near = step[0] == z && step[1] == z && (!has_bias || step[3] == z);
-  if (near && step[2] == 0 && step[4] == 0) {
-    FN(finish_steps)(p, z, z, 0, z, 0, n, has_bias);
-  } else if (near && step[2] == 0 && step[4] == z) {
-    FN(finish_steps)(p, z, z, 0, z, z, n, has_bias);
-  } else if (near && step[2] == z && step[4] == z) {
-    FN(finish_steps)(p, z, z, z, z, z, n, has_bias);
+  const finish_how *how = context;
+  if (how->activation == MT_ACTIVATION_IDENTITY) {
+    FN(finish_as)(p, step, n, how->has_bias, MT_ACTIVATION_IDENTITY, 0);
+  } else if (how->activation == MT_ACTIVATION_RELU) {
+    FN(finish_as)(p, step, n, how->has_bias, MT_ACTIVATION_RELU, 0);
   } else {
-    FN(finish_steps)(p, step[0], step[1], step[2], step[3], step[4], n, has_bias);
+    FN(finish_as)(p, step, n, how->has_bias, MT_ACTIVATION_LEAKY_RELU, (REAL)how->a);
   }
 }
 
@@ -87,6 +99,13 @@ static double FN(alpha_row)(double sum, char *const *p, const int64_t *step, int
 #include "loop.h"
 #include "masked_conv_check.h"
 #include "row.h"
+
+typedef struct {
+  bool has_bias;
+  int32_t activation;
+  double a;
+} finish_how;
+
 #define MT_SOURCE "masked_conv.c"
 #include "twice.h"
 
@@ -174,11 +193,12 @@ static mt_tensor neutral(const mt_tensor *y, bool one) {
 // t, or ones when it is NULL
 static mt_tensor factor(const mt_tensor *t, const mt_tensor *y) { return t == NULL ? neutral(y, true) : *t; }
 
-int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m) {
-  MT_TRY(mt_masked_conv_check_finish(y, raw, r, b, m));
+int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m,
+                          int32_t activation, double a) {
+  MT_TRY(mt_masked_conv_check_finish(y, raw, r, b, m, activation, a));
   mt_tensor ratios = factor(r, y), gate = factor(m, y), bias = {0};
-  bool has_bias = b != NULL;
-  if (has_bias) {
+  const finish_how how = {b != NULL, activation, a};
+  if (b) {
     bias = constant(b->data, y->dtype, y->ndim);
     bias.shape[1] = b->shape[0];
     bias.stride[1] = b->stride[0];
@@ -186,11 +206,11 @@ int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r
     bias = neutral(y, false);
   }
   return mt_loop_run(5, (const mt_tensor *const[]){y, raw, &ratios, &bias, &gate}, MT_REAL_FN(y->dtype, finish_row),
-                     &has_bias);
+                     &how);
 }
 
 int mt_masked_conv_finish_backward(mt_tensor *draw, const mt_tensor *dy, const mt_tensor *r, const mt_tensor *m) {
-  MT_TRY(mt_masked_conv_check_finish(draw, dy, r, NULL, m));
+  MT_TRY(mt_masked_conv_check_finish(draw, dy, r, NULL, m, MT_ACTIVATION_IDENTITY, 0));
   mt_tensor ratios = factor(r, draw), gate = factor(m, draw);
   return mt_loop_run(4, (const mt_tensor *const[]){draw, dy, &ratios, &gate}, MT_REAL_FN(draw->dtype, finish_backward_row),
                      NULL);

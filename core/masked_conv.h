@@ -54,9 +54,10 @@ int mt_masked_conv_confidence(mt_tensor *out, mt_tensor *q, const mt_tensor *mas
 // r = q^alpha, 0 where q is 0 (nothing valid, whatever alpha is).
 int mt_masked_conv_power(mt_tensor *r, const mt_tensor *q, double alpha);
 
-// y = (raw * r + b) * m', 0 where m' is 0; the first product is 0 where r is 0. r, b, m' may be NULL: 1, 0 and 1.
-// r and m' (1 or N, 1 or O, *S'), b (O). In place (y the same view as raw) is allowed.
-int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m);
+// y = f((raw * r + b) * m'), 0 where m' is 0; the first product is 0 where r is 0. r, b, m' may be NULL: 1, 0 and 1.
+// r and m' (1 or N, 1 or O, *S'), b (O). In place (y the same view as raw) is allowed. f: the activation behind it, as for mt_conv_forward.
+int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m,
+                          int32_t activation, double a);
 // draw = dy * m' * r, 0 where m' or r is 0
 int mt_masked_conv_finish_backward(mt_tensor *draw, const mt_tensor *dy, const mt_tensor *r, const mt_tensor *m);
 // dalpha (1) = sum of dy * m' * raw * r * log(q), where q is not 0: row by row, samples in order, in double precision

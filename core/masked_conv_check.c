@@ -1,6 +1,8 @@
 // masked_conv_check: see masked_conv_check.h.
 #include "masked_conv_check.h"
 
+#include "activation_check.h"
+
 // ---- windows ----------------------------------------------------------------------------------------------------------
 
 static int check_weight(const char *op, const mt_tensor *out, const mt_tensor *mask, const mt_tensor *w, const mt_conv *g) {
@@ -196,7 +198,9 @@ static int check_finish(const mt_tensor *y, const mt_tensor *x) {
   return y->ndim < 2 ? mt_fail(MT_ERROR_ARGUMENT, "masked_conv: input: expected (N, O, *S), got %s", MT_SHAPE(x)) : MT_OK;
 }
 
-int mt_masked_conv_check_finish(const mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m) {
+int mt_masked_conv_check_finish(const mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m,
+                                int32_t activation, double a) {
+  MT_TRY(mt_activation_check_behind("masked_conv", activation, a));
   MT_TRY(check_finish(y, raw));
   MT_TRY(check_factor("ratio", r, y));
   MT_TRY(check_factor("mask", m, y));

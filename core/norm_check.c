@@ -1,15 +1,10 @@
 // norm_check: see norm_check.h.
 #include "norm_check.h"
 
+#include "activation_check.h"
+
 int mt_norm_check_activation(const char *op, int32_t activation, double a) {
-  const bool leaky = activation == MT_ACTIVATION_LEAKY_RELU;
-  if (activation != MT_NORM_IDENTITY && activation != MT_ACTIVATION_RELU && !leaky) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: activation: expected none, relu or leaky_relu, got function %d", op, activation);
-  }
-  if (leaky && !(a >= 0 && a <= 1)) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: activation: expected a slope from 0 to 1, got %g", op, a);
-  }
-  return MT_OK;
+  return mt_activation_check_behind(op, activation, a);
 }
 
 // Each size of the mask is 1 or x's.

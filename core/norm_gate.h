@@ -1,14 +1,7 @@
-// norm_gate: the activation behind a normalisation, once for each type (twice.h): the formulas of activation_rows.h on y in double,
-// before it is rounded. activation is a constant where these are called, so that nothing of the others is left. Internal.
+// norm_gate: the activation behind a normalisation, once for each type (twice.h): activate.h, and its gradient from y in double, before
+// it is rounded. Internal.
 // Read in the typed half of a file, hence no include guard.
-
-// f(y), y rounded.
-MT_INLINE REAL FN(activate)(REAL y, int32_t activation, REAL a) {
-  if (activation == MT_ACTIVATION_RELU) {
-    return y < 0 ? 0 : y;
-  }
-  return activation == MT_ACTIVATION_LEAKY_RELU && !(y > 0) ? y * a : y;
-}
+#include "activate.h"
 
 // Is y above 0 when it has been rounded? What is halfway to the smallest float32 rounds to 0.
 #define NORM_OPEN (REAL_BITS == 32 ? 0x1p-150 : 0.0)

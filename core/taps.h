@@ -1,13 +1,14 @@
 // taps: sums over (tap, channel) of pixels gathered from a channels-last image. Internal: the forward pass and the input
 // gradient of convolution and of linear layers are such sums, their weight gradients are mt_taps_gradient.
 //
-//   y[n, i, o] = (scale[n, i] * sum over taps j, channels c of x[n, i * mul + offset[j], c] * w[j, c, o] + bias[o]) * gate[n, i]
+//   y[n, i, o] = f((scale[n, i] * sum over taps j, channels c of x[n, i * mul + offset[j], c] * w[j, c, o] + bias[o]) * gate[n, i])
 //
 // (per group). i walks over `grid`; where i * mul + offset[j] is outside `size`, or not valid, x is 0; where i is not active, y
-// is 0. One accumulator per output element takes the terms in the order (j, c). All strides count elements; x's channels must
-// be neighbours, unless mt_taps_takes_planes.
+// is 0. f: the activation, if any. One accumulator per output element takes the terms in the order (j, c). All strides count
+// elements; x's channels must be neighbours, unless mt_taps_takes_planes.
 #pragma once
 #include "common.h"
+#include "tile.h"
 
 enum { MT_TAPS_DIMS = 3 };
 
@@ -38,6 +39,7 @@ typedef struct mt_taps {
   const void *bias;                    // groups * outputs neighbours, or NULL
   mt_taps_map valid, active;           // bytes: over the image that is read, over the grid
   mt_taps_map scale, gate;             // reals over the grid
+  const mt_tile_activation *activation;
 } mt_taps;
 
 // One channel and one output per group.
@@ -58,5 +60,6 @@ bool mt_taps_takes_planes(const mt_taps *t);
 
 // w[j, c, o] = sum over n, active i of x[n, i * mul + offset[j], c] * y[n, i, o]: the gradient of w when y holds the gradient
 // of the sums; the outputs of a group must be neighbours. The pixels of one row (the last dim) add up in order from 0, in
-// pieces of 256 from the first active one; then the pieces, rows and samples in order. scale, gate and bias are not looked at.
+// pieces of 256 from the first active one; then the pieces, rows and samples in order. scale, gate, bias and activation are not
+// looked at.
 int mt_taps_gradient(const mt_taps *t);

@@ -5,7 +5,6 @@
 // every tap of every pixel is read there. Where all windows lie inside an image without holes, they are read in place.
 #pragma once
 #include "taps.h"
-#include "tile.h"
 
 enum {
   MT_BAND_PIXELS = 896,         // most pixels of a band

@@ -1,6 +1,7 @@
 // taps_planes: sums over taps with few outputs per group. Panels of outputs would leave most lanes of a vector empty; here the
 // lanes are pixels: the halo holds the channels apart, so that pixels whose windows are neighbours are neighbours in memory.
 #ifdef REAL
+#include "activate.h"
 
 static void FN(pack)(const planes_plan *s) {
   const mt_taps *t = s->p.taps;
@@ -16,8 +17,8 @@ static void FN(pack)(const planes_plan *s) {
 }
 
 // Finishes the sums of one output for a part of a span.
-static void FN(finish)(const planes_plan *s, const mt_span *span, int64_t from, int64_t n, const REAL *acc, const REAL *bias,
-                       REAL *y, int64_t step) {
+MT_INLINE void FN(finish_as)(const int32_t f, REAL a, const planes_plan *s, const mt_span *span, int64_t from, int64_t n,
+                             const REAL *acc, const REAL *bias, REAL *y, int64_t step) {
   const mt_taps_map *scale = &s->p.scale, *gate = &s->p.gate;
   const REAL *r = (const REAL *)scale->data, *m = (const REAL *)gate->data;
   for (int64_t i = 0; i < n; i++) {
@@ -27,7 +28,20 @@ static void FN(finish)(const planes_plan *s, const mt_span *span, int64_t from, 
       sum = factor == 0 ? 0 : sum * factor;
     }
     sum = bias ? sum + *bias : sum;
-    y[i * step] = m ? sum * m[span->gate + (from + i) * gate->step[2]] : sum;
+    sum = m ? sum * m[span->gate + (from + i) * gate->step[2]] : sum;
+    y[i * step] = FN(activate)(sum, f, a);
+  }
+}
+
+static void FN(finish)(const planes_plan *s, const mt_span *span, int64_t from, int64_t n, const REAL *acc, const REAL *bias,
+                       REAL *y, int64_t step) {
+  const mt_tile_activation *f = s->p.taps->activation;
+  if (f == NULL) {
+    FN(finish_as)(MT_ACTIVATION_IDENTITY, 0, s, span, from, n, acc, bias, y, step);
+  } else if (f->function == MT_ACTIVATION_RELU) {
+    FN(finish_as)(MT_ACTIVATION_RELU, 0, s, span, from, n, acc, bias, y, step);
+  } else {
+    FN(finish_as)(MT_ACTIVATION_LEAKY_RELU, (REAL)f->a, s, span, from, n, acc, bias, y, step);
   }
 }
 
@@ -96,6 +110,7 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
 }
 
 #else
+#include "row.h"
 #include "taps_plan.h"
 
 enum { TILE = 24 };   // vectors of sums before they are stored: whole calls of the micro-kernel

@@ -17,14 +17,14 @@ static void FN(sum_tile)(const sum_plan *s, const void *const *a, void *const *y
     s->p.tile->reach[type](acc, a, s->run + k->run, k->runs, w + k->first * lanes, i == 0, rows, lanes);
   }
   if (s->p.taps->y_channel == 1) {
-    s->p.tile->finish[type](y, acc, lanes, bias, scale, gate, rows, used);
+    s->p.tile->finish[type](y, acc, lanes, bias, scale, gate, s->p.taps->activation, rows, used);
     return;
   }
   void *own[TILE_ROWS];
   for (int64_t r = 0; r < rows; r++) {
     own[r] = acc + r * lanes;
   }
-  s->p.tile->finish[type](own, acc, lanes, bias, scale, gate, rows, used);
+  s->p.tile->finish[type](own, acc, lanes, bias, scale, gate, s->p.taps->activation, rows, used);
   for (int64_t o = 0; o < used; o++) {
     for (int64_t r = 0; r < rows; r++) ((REAL *)y[r])[o * s->p.taps->y_channel] = acc[r * lanes + o];
   }
@@ -81,7 +81,7 @@ static void FN(sum_pixel)(void *context, int64_t begin, int64_t end) {
                                                k->terms, 1, lanes);
     }
     s->p.tile->finish[MT_TILE_TYPE(t->dtype)]((void *[]){acc}, acc, lanes, t->bias ? (const REAL *)t->bias + o : NULL, &scale,
-                                              &gate, 1, lanes);
+                                              &gate, t->activation, 1, lanes);
     for (int64_t l = 0; l < lanes; l++) ((REAL *)t->y)[(o + l) * t->y_channel] = acc[l];
   }
 }

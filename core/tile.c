@@ -1,5 +1,6 @@
 // tile: see tile.h. The Makefile builds this file once per instruction set, each with its own flags and TILE_NAME.
 #ifdef REAL
+#include "activate.h"
 
 #if REAL_BITS == 32
 #define FMADD(width) width##_fmadd_ps
@@ -78,20 +79,31 @@ static void FN(reach)(void *acc, const void *const *rows_of, const mt_tile_run *
 }
 
 // A sum of products so small that they vanish may be -0; +0 is added so that terms that are 0 make no difference.
-static void FN(finish)(void *const *y, const void *sums, int64_t ld, const void *bias, const void *scale, const void *gate,
-                       int64_t rows, int64_t lanes) {
+INLINE void FN(finish_as)(const int32_t f, void *const *y, const void *sums, int64_t ld, const void *bias, const void *scale,
+                          const void *gate, REAL a, int64_t rows, int64_t lanes) {
   const REAL *b = bias;
   for (int64_t m = 0; m < rows; m++) {
     const REAL *restrict acc = (const REAL *)sums + m * ld;
     const REAL r = ((const REAL *)scale)[m], g = ((const REAL *)gate)[m];
     REAL *restrict to = y[m];
     if (r == 0) {
-      for (int64_t l = 0; l < lanes; l++) to[l] = (b ? b[l] + (REAL)0 : 0) * g;
+      for (int64_t l = 0; l < lanes; l++) to[l] = FN(activate)((b ? b[l] + (REAL)0 : 0) * g, f, a);
     } else if (b) {
-      for (int64_t l = 0; l < lanes; l++) to[l] = ((acc[l] + (REAL)0) * r + b[l]) * g;
+      for (int64_t l = 0; l < lanes; l++) to[l] = FN(activate)(((acc[l] + (REAL)0) * r + b[l]) * g, f, a);
     } else {
-      for (int64_t l = 0; l < lanes; l++) to[l] = (acc[l] + (REAL)0) * r * g;
+      for (int64_t l = 0; l < lanes; l++) to[l] = FN(activate)((acc[l] + (REAL)0) * r * g, f, a);
     }
+  }
+}
+
+static void FN(finish)(void *const *y, const void *sums, int64_t ld, const void *bias, const void *scale, const void *gate,
+                       const mt_tile_activation *f, int64_t rows, int64_t lanes) {
+  if (f == NULL) {
+    FN(finish_as)(MT_ACTIVATION_IDENTITY, y, sums, ld, bias, scale, gate, 0, rows, lanes);
+  } else if (f->function == MT_ACTIVATION_RELU) {
+    FN(finish_as)(MT_ACTIVATION_RELU, y, sums, ld, bias, scale, gate, 0, rows, lanes);
+  } else {
+    FN(finish_as)(MT_ACTIVATION_LEAKY_RELU, y, sums, ld, bias, scale, gate, (REAL)f->a, rows, lanes);
   }
 }
 
@@ -252,6 +264,7 @@ static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, cons
 #else
 #include "logits.h"
 #include "norm_sums.h"
+#include "row.h"
 #include "tile.h"
 
 #if defined(__FMA__)

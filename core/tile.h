@@ -6,6 +6,7 @@
 // size of the call, nor on the width of the vectors. avx512 and avx2 give the same bits. Long sums come in calls of at most
 // MT_TILE_K terms, which bounds the rounding error.
 #pragma once
+#include "activation.h"
 #include "common.h"
 
 enum {
@@ -41,6 +42,25 @@ typedef struct {
   uint64_t taps;
 } mt_tile_reached;
 
+// The activation behind a sum, MT_ACTIVATION_RELU or _LEAKY_RELU with its slope (activation.h); a NULL pointer: none.
+typedef struct mt_tile_activation {
+  int32_t function;
+  double a;
+} mt_tile_activation;
+
+// v = f(v), lane by lane, by masks: C has no choice between vectors. `function` is a constant.
+#define MT_TILE_ACTIVATE(v, function, a)                                            \
+  do {                                                                              \
+    typedef __typeof__(v) lanes_;                                                   \
+    typedef __typeof__((v) < (v)) bits_;                                            \
+    if ((function) == MT_ACTIVATION_RELU) {                                         \
+      (v) = (lanes_)((bits_)(v) & ~((v) < (lanes_){0}));                            \
+    } else {                                                                        \
+      const bits_ open_ = (v) > (lanes_){0};                                        \
+      (v) = (lanes_)(((bits_)(v) & open_) | ((bits_)((v) * (a)) & ~open_));         \
+    }                                                                               \
+  } while (0)
+
 typedef struct mt_tile {
   const char *isa;
   int32_t rows;       // rows that fill the registers; calls may bring any number
@@ -52,19 +72,19 @@ typedef struct mt_tile {
   // itself summed from 0; the first time, acc is that sum.
   void (*reach[2])(void *acc, const void *const *a, const mt_tile_run *run, int64_t runs, const void *w, bool first,
                    int64_t rows, int64_t lanes);
-  // y[m][l] = ((acc[m * ld + l] + 0) * scale[m] + bias[l]) * gate[m], the first product 0 where scale is 0; bias may be NULL.
+  // y[m][l] = f(((acc[m * ld + l] + 0) * scale[m] + bias[l]) * gate[m]), the first product 0 where scale is 0; bias may be NULL.
   void (*finish[2])(void *const *y, const void *acc, int64_t ld, const void *bias, const void *scale, const void *gate,
-                    int64_t rows, int64_t lanes);
+                    const mt_tile_activation *f, int64_t rows, int64_t lanes);
   // acc[m * ld + l] += sum over i = 0 .. k-1 of a[i * a_step + m] * b[i * b_step + l], itself summed from 0.
   void (*outer[2])(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
                    int64_t rows, int64_t lanes);
   // acc[m * ld + l] = sum over t = 0 .. taps-1 of a[m][at[t] + l] * w[t * w_step + l], for any number of lanes.
   void (*lanewise[2])(void *acc, int64_t ld, const void *const *a, const int64_t *at, const void *w, int64_t w_step,
                       int64_t taps, int64_t rows, int64_t lanes);
-  // y[i * y_step + l] = (sum over t = 0 .. taps-1 of a[i * a_step + at[t] + l] * w[t * w_step + l]) + 0 + bias[l] for i < pixels, any
-  // number of lanes; bias may be NULL.
+  // y[i * y_step + l] = f((sum over t = 0 .. taps-1 of a[i * a_step + at[t] + l] * w[t * w_step + l]) + 0 + bias[l]) for i < pixels,
+  // any number of lanes; bias may be NULL.
   void (*lanewise_span[2])(void *y, int64_t y_step, const void *a, int64_t a_step, const int64_t *at, const void *w,
-                           int64_t w_step, int64_t taps, const void *bias, int64_t pixels, int64_t lanes);
+                           int64_t w_step, int64_t taps, const void *bias, const mt_tile_activation *f, int64_t pixels, int64_t lanes);
   // acc[o * ld + l] (+)= sum over i = 0 .. k-1 of a[at[i] + l] * w[i * outputs + o] for `vectors` whole vectors of lanes, itself
   // summed from 0; the first time, acc is that sum. outputs: 1, 2, 3, 4, 6 or 8.
   void (*planes[2])(void *acc, int64_t ld, const void *a, const int64_t *at, const void *w, int64_t k, bool first,

@@ -248,6 +248,11 @@ MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bi
   if (t->gate.data) {
     sum *= gate;
   }
+  if (t->activation && t->activation->function == MT_ACTIVATION_RELU) {
+    MT_TILE_ACTIVATE(sum, MT_ACTIVATION_RELU, 0);
+  } else if (t->activation) {
+    MT_TILE_ACTIVATE(sum, MT_ACTIVATION_LEAKY_RELU, (float)t->activation->a);
+  }
   if (n == WINO_LANES && t->y_channel == 1) {
     *(wino_lanes *)y = sum;
   } else {

@@ -1,5 +1,6 @@
 // conv: what the files of convolution share: images as operands of a tile's sums. Internal.
 #pragma once
+#include "activate.cuh"
 #include "conv_pixels.cuh"
 
 extern "C" {
@@ -111,13 +112,15 @@ static void mt_conv_source_of(mt_conv_source<E, R> *s, const mt_image *x, int64_
   }
 }
 
-// Results in an image of any strides: (sum * scale + bias) * gate, core/conv.h.
+// Results in an image of any strides: f((sum * scale + bias) * gate), core/conv.h.
 template <typename E> struct mt_conv_place {
   E *y;
   int64_t sample, step[3], channel, outputs;    // outputs of a group
   mt_pixel_walk pixels;
   const E *bias, *scale, *gate;
   int64_t bias_step, scale_sample, scale_step[3], gate_sample, gate_step[3];
+  int32_t activation;
+  double a;
   struct Row {
     E *y;
     E scale, gate;
@@ -144,7 +147,7 @@ template <typename E> struct mt_conv_place {
     if (gate) {
       v = r.gate == 0 ? 0 : v * r.gate;
     }
-    r.y[o * channel] = v;
+    r.y[o * channel] = mt_activate<E>(v, activation, a);
   }
 };
 
@@ -160,6 +163,8 @@ typedef struct mt_conv_sum {
   int64_t w_group, w_channel, w_output;
   const mt_tensor *bias;
   mt_pixel_map active, scale, gate;
+  int32_t activation;
+  double a;
 } mt_conv_sum;
 
 // Where its results go; outputs: of a group, as the one who sums them counts.
@@ -178,6 +183,8 @@ static mt_conv_place<E> mt_conv_place_of(const mt_conv_sum *c, const mt_pixel_wa
   out.gate = (const E *)c->gate.data;
   out.scale_sample = c->scale.sample;
   out.gate_sample = c->gate.sample;
+  out.activation = c->activation;
+  out.a = c->a;
   for (int d = 0; d < 3; d++) {
     out.step[d] = c->y_step[d];
     out.scale_step[d] = c->scale.step[d];

@@ -1,10 +1,11 @@
-// conv_gradient: gradients of a convolution's weights and bias, see core/conv.h.
+// conv_gradient: gradients of a convolution's weights and bias, and what is behind the sums, see core/conv.h.
 //
 // Terms are the active pixels, in groups of 8 that begin anew with every row (conv_pixels.cuh): tensor cores add up a group, groups add
 // up in order within a row, in runs of 32; runs and rows add up in order within a split; the splits are added in order, in double. What a
 // split is depends on the number of samples, the size of the weights and on which rows have active pixels: on nothing that padding
 // changes.
 #include "conv.cuh"
+#include "row.cuh"
 
 // ---- weights ------------------------------------------------------------------------------------------------------------
 
@@ -157,14 +158,18 @@ extern "C" int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const
   return status;
 }
 
-// ---- bias ---------------------------------------------------------------------------------------------------------------
+// ---- epilogue -----------------------------------------------------------------------------------------------------------
+// Two passes: sums of whole rows have too few threads to write the gradient as well.
 
 typedef struct {
-  const void *dy;
-  int64_t sample, step[3], channels, splits;
+  const void *dy, *y;
+  int64_t sample, step[3], y_sample, y_step[3], y_channel, channels, splits;
+  mt_pixel_map m;
   mt_pixel_walk pixels;
   const int64_t *begin, *end;
   double *sums;   // (splits, channels)
+  double a;
+  int32_t activation, unused;
 } bias_plan;
 
 enum { BIAS_SPLITS = 8, BIAS_AHEAD = 4 };
@@ -183,7 +188,18 @@ template <typename T> static __global__ void sum_pixels(const bias_plan p) {
         if (i + k < end) {
           pixel = mt_pixel_at(p.pixels, i + k);
         }
-        v[k] = pixel.n >= 0 && c < p.channels ? ((const T *)p.dy)[mt_pixel_offset(p.sample, p.step, pixel) + c] : 0;
+        v[k] = 0;
+        if (pixel.n >= 0 && c < p.channels) {
+          v[k] = ((const T *)p.dy)[mt_pixel_offset(p.sample, p.step, pixel) + c];
+          if (p.y) {
+            const T result = ((const T *)p.y)[mt_pixel_offset(p.y_sample, p.y_step, pixel) + c * p.y_channel];
+            v[k] = mt_activation_gated<T>(v[k], result, p.activation, p.a);
+          }
+          if (p.m.data) {
+            const T gate = ((const T *)p.m.data)[mt_pixel_offset(p.m.sample, p.m.step, pixel)];
+            v[k] = gate == 0 ? (T)0 : v[k] * gate;
+          }
+        }
       }
 #pragma unroll
       for (int k = 0; k < BIAS_AHEAD; k++) {
@@ -206,43 +222,99 @@ template <typename T> static __global__ void add_bias(T *db, int64_t step, const
   }
 }
 
-extern "C" int mt_conv_backward_bias(mt_tensor *db, const mt_tensor *dy, const mt_tensor *active) {
-  mt_device *device;
+static int sum_bias(mt_device *device, mt_tensor *db, const mt_tensor *dy, const mt_tensor *y, const mt_tensor *active, const mt_tensor *m,
+                    int32_t activation, double a) {
   mt_pixels pixels;
   mt_scratch sums;
-  mt_tensor *rows = NULL;
-  MT_TRY(mt_conv_check_backward_bias(db, dy, active));
-  const mt_tensor *const t[] = {dy, active};
-  MT_TRY(mt_check_together("conv", db, 2, t));
   if (db->numel == 0) {
     return MT_OK;
   }
   if (dy->numel == 0) {
     return mt_tensor_fill(db, 0);
   }
-  MT_TRY(mt_enter(&device, db));
-  MT_TRY(mt_conv_side_by_side(&rows, dy));
-  const mt_image image = mt_image_of(rows, active);
+  const mt_image image = mt_image_of(dy, active);
   const mt_pixel_cut cut = {1, 8, dy->ndim == 3 ? 256 : 0};
-  const auto run = [&]() {
-    MT_TRY(pixels.find(device, image.samples, image.size, &image.valid, MT_TILE_TERMS));
-    MT_TRY(pixels.cut(&cut, MT_TILE_TERMS));
-    bias_plan p = {image.data, image.sample, {image.step[0], image.step[1], image.step[2]}, image.channels, pixels.splits, pixels.walk,
-                   pixels.begin, pixels.end, NULL};
-    MT_TRY(sums.take(device, p.splits * p.channels, sizeof(double)));
-    p.sums = (double *)sums.data;
-    const dim3 grid(mt_grid(device, p.splits, BIAS_SPLITS), (unsigned)((p.channels + MT_WARP - 1) / MT_WARP)), block(MT_WARP, BIAS_SPLITS);
-    const unsigned blocks = mt_grid(device, p.channels);
-    if (dy->dtype == MT_FLOAT32) {
-      MT_LAUNCH(device, sum_pixels<float>, grid, block, 0, p);
-      MT_LAUNCH(device, add_bias<float>, blocks, MT_BLOCK, 0, (float *)db->data, db->stride[0], p.sums, p.channels, p.splits);
-    } else {
-      MT_LAUNCH(device, sum_pixels<double>, grid, block, 0, p);
-      MT_LAUNCH(device, add_bias<double>, blocks, MT_BLOCK, 0, (double *)db->data, db->stride[0], p.sums, p.channels, p.splits);
+  MT_TRY(pixels.find(device, image.samples, image.size, &image.valid, MT_TILE_TERMS));
+  MT_TRY(pixels.cut(&cut, MT_TILE_TERMS));
+  bias_plan p;
+  memset(&p, 0, sizeof p);
+  p.dy = image.data;
+  p.sample = image.sample;
+  p.channels = image.channels;
+  p.splits = pixels.splits;
+  p.m = mt_pixel_map_of(m);
+  p.pixels = pixels.walk;
+  p.begin = pixels.begin;
+  p.end = pixels.end;
+  p.activation = activation;
+  p.a = a;
+  memcpy(p.step, image.step, sizeof p.step);
+  if (y) {
+    const mt_image result = mt_image_of(y, NULL);
+    p.y = result.data;
+    p.y_sample = result.sample;
+    p.y_channel = y->stride[1];
+    memcpy(p.y_step, result.step, sizeof p.y_step);
+  }
+  MT_TRY(sums.take(device, p.splits * p.channels, sizeof(double)));
+  p.sums = (double *)sums.data;
+  const dim3 grid(mt_grid(device, p.splits, BIAS_SPLITS), (unsigned)((p.channels + MT_WARP - 1) / MT_WARP)), block(MT_WARP, BIAS_SPLITS);
+  const unsigned blocks = mt_grid(device, p.channels);
+  if (dy->dtype == MT_FLOAT32) {
+    MT_LAUNCH(device, sum_pixels<float>, grid, block, 0, p);
+    MT_LAUNCH(device, add_bias<float>, blocks, MT_BLOCK, 0, (float *)db->data, db->stride[0], p.sums, p.channels, p.splits);
+  } else {
+    MT_LAUNCH(device, sum_pixels<double>, grid, block, 0, p);
+    MT_LAUNCH(device, add_bias<double>, blocks, MT_BLOCK, 0, (double *)db->data, db->stride[0], p.sums, p.channels, p.splits);
+  }
+  return MT_OK;
+}
+
+// draw, dy, y, r, m; what is given says which of the last three count
+typedef struct {
+  int32_t y, r, m, activation;
+  double a;
+} given_factors;
+
+template <typename T> static __global__ void pull_back(const mt_walk walk, const given_factors has) {
+  MT_EACH(i, walk.numel) {
+    char *p[5];
+    mt_walk_at(p, walk, i);
+    T v = *(const T *)p[1];
+    const T r = has.r ? *(const T *)p[3] : 1, m = has.m ? *(const T *)p[4] : 1;
+    if (has.y) {
+      v = mt_activation_gated<T>(v, *(const T *)p[2], has.activation, has.a);
     }
-    return (int)MT_OK;
-  };
-  const int status = run();
-  mt_tensor_release(rows);
-  return status;
+    *(T *)p[0] = m == 0 || r == 0 ? 0 : v * m * r;
+  }
+}
+
+extern "C" int mt_conv_backward_epilogue(mt_tensor *draw, mt_tensor *db, const mt_tensor *dy, const mt_tensor *y, const mt_tensor *active,
+                                         const mt_tensor *r, const mt_tensor *m, int32_t activation, double a) {
+  mt_device *device;
+  mt_tensor *rows = NULL;
+  MT_TRY(mt_conv_check_backward_epilogue(draw, db, dy, y, active, r, m, activation, a));
+  y = activation == MT_ACTIVATION_IDENTITY ? NULL : y;
+  const mt_tensor *const t[] = {draw, db, y, active, r, m};
+  MT_TRY(mt_check_together("conv", dy, 6, t));
+  MT_TRY(mt_enter(&device, dy));
+  if (db) {  // first: draw may be dy
+    MT_TRY(mt_conv_side_by_side(&rows, dy));
+    const int status = sum_bias(device, db, rows, y, active, m, activation, a);
+    mt_tensor_release(rows);
+    MT_TRY(status);
+  }
+  if (draw == NULL || draw->numel == 0) {
+    return MT_OK;
+  }
+  mt_walk walk;
+  const mt_tensor *const operands[] = {draw, dy, y ? y : dy, r ? r : dy, m ? m : dy};
+  const given_factors has = {y != NULL, r != NULL, m != NULL, activation, a};
+  MT_TRY(mt_walk_plan(&walk, 5, operands));
+  if (dy->dtype == MT_FLOAT32) {
+    MT_LAUNCH(device, pull_back<float>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, has);
+  } else {
+    MT_LAUNCH(device, pull_back<double>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, has);
+  }
+  return MT_OK;
 }

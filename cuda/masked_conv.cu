@@ -1,5 +1,6 @@
 // masked_conv: see core/masked_conv.h. Masks and ratios are in masked_conv_window.cu; here are the rules, the finishing pass and the
 // gradient of alpha.
+#include "activate.cuh"
 #include "masked_conv_window.cuh"
 #include "row.cuh"
 
@@ -93,7 +94,9 @@ extern "C" int mt_masked_conv_power(mt_tensor *r, const mt_tensor *q, double alp
 // ---- the finishing pass -------------------------------------------------------------------------------------------------
 
 typedef struct {
-  int32_t r, b, m, unused;  // which factors there are
+  int32_t r, b, m;     // which factors there are
+  int32_t activation;  // behind them
+  double a;
 } factors;
 
 // y, raw, r, b, m; what is absent is not read.
@@ -113,7 +116,7 @@ template <typename T> static __global__ void finish(const mt_walk walk, const fa
       const T m = *(const T *)p[4];
       v = m == 0 ? 0 : v * m;
     }
-    *(T *)p[0] = v;
+    *(T *)p[0] = mt_activate<T>(v, has.activation, has.a);
   }
 }
 
@@ -130,7 +133,8 @@ template <typename T> static __global__ void finish_backward(const mt_walk walk,
 
 typedef void (*finish_function)(mt_walk, factors);
 
-static int run_finish(mt_tensor *y, const mt_tensor *x, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m, finish_function f) {
+static int run_finish(mt_tensor *y, const mt_tensor *x, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m, int32_t activation,
+                      double a, finish_function f) {
   mt_device *device;
   mt_walk walk;
   mt_tensor bias;
@@ -146,7 +150,7 @@ static int run_finish(mt_tensor *y, const mt_tensor *x, const mt_tensor *r, cons
     bias.stride[1] = b->stride[0];
   }
   const mt_tensor *const given[] = {x, r, b, m}, *const t[] = {y, x, r ? r : x, b ? &bias : x, m ? m : x};
-  const factors has = {r != NULL, b != NULL, m != NULL, 0};
+  const factors has = {r != NULL, b != NULL, m != NULL, activation, a};
   MT_TRY(mt_check_together("masked_conv", y, 4, given));
   MT_TRY(mt_walk_plan(&walk, 5, t));
   if (walk.numel == 0) {
@@ -157,14 +161,15 @@ static int run_finish(mt_tensor *y, const mt_tensor *x, const mt_tensor *r, cons
   return MT_OK;
 }
 
-extern "C" int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m) {
-  MT_TRY(mt_masked_conv_check_finish(y, raw, r, b, m));
-  return run_finish(y, raw, r, b, m, y->dtype == MT_FLOAT32 ? finish<float> : finish<double>);
+extern "C" int mt_masked_conv_finish(mt_tensor *y, const mt_tensor *raw, const mt_tensor *r, const mt_tensor *b, const mt_tensor *m,
+                                     int32_t activation, double a) {
+  MT_TRY(mt_masked_conv_check_finish(y, raw, r, b, m, activation, a));
+  return run_finish(y, raw, r, b, m, activation, a, y->dtype == MT_FLOAT32 ? finish<float> : finish<double>);
 }
 
 extern "C" int mt_masked_conv_finish_backward(mt_tensor *draw, const mt_tensor *dy, const mt_tensor *r, const mt_tensor *m) {
-  MT_TRY(mt_masked_conv_check_finish(draw, dy, r, NULL, m));
-  return run_finish(draw, dy, r, NULL, m, draw->dtype == MT_FLOAT32 ? finish_backward<float> : finish_backward<double>);
+  MT_TRY(mt_masked_conv_check_finish(draw, dy, r, NULL, m, MT_ACTIVATION_IDENTITY, 0));
+  return run_finish(draw, dy, r, NULL, m, MT_ACTIVATION_IDENTITY, 0, draw->dtype == MT_FLOAT32 ? finish_backward<float> : finish_backward<double>);
 }
 
 // ---- the gradient of alpha ------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 // norm: what the files of norm.h share. Internal.
 #pragma once
+#include "activate.cuh"
 #include "sums.cuh"
 
 extern "C" {
@@ -34,13 +35,7 @@ int norm_open(norm_problem *p, const mt_tensor *x, const mt_tensor *mask, int32_
 
 void norm_set_activation(norm_problem *p, int32_t activation, double a);
 
-// The activation behind the norm, as in core/norm_gate.h: f(y), and dy f'(y) of a y that is not rounded yet.
-template <typename T> MT_DEVICE T norm_activate(T y, int32_t activation, double a) {
-  if (activation == MT_ACTIVATION_RELU) {
-    return y < 0 ? (T)0 : y;
-  }
-  return activation == MT_ACTIVATION_LEAKY_RELU && !(y > 0) ? (T)(y * (T)a) : y;
-}
+// The gradient before the activation behind the norm, as in core/norm_gate.h: dy f'(y) of a y that is not rounded yet.
 template <typename T> MT_DEVICE double norm_gated(double dy, double y, int32_t activation, double a) {
   if (activation == MT_NORM_IDENTITY || (T)y > 0) {
     return dy;

@@ -26,7 +26,7 @@ static __global__ void normalise(const mt_walk walk, const norm_inner inner, con
       const double m = how.masked ? (double)AT(MASK, T) : 1, w = how.weight ? (double)AT(WEIGHT, T) : 1;
       const double b = how.bias ? (double)AT(LAST, T) : 0;
       const double y = ((double)x.v[v] - m * cell->mean) * (cell->rstd * w) + m * b;
-      out.v[v] = norm_activate<T>(m == 0 ? (T)0 : (T)y, how.activation, how.a);
+      out.v[v] = mt_activate<T>(m == 0 ? (T)0 : (T)y, how.activation, how.a);
     }
     *(pack<T, V> *)p[OUT] = out;
   }

@@ -26,11 +26,12 @@ local function passes(t, g)
   local n, o, c = t.x:size(1), t.w:size(1), t.x:size(2)
   local opts = { dtype = t.x.dtype, device = t.x.device }
   local size = t.dy:size()
-  local y = run('forward', torch.full(size, 7, opts), t.x, t.w, t.b, g, t.valid, t.active, t.r, t.m)
+  local y = run('forward', torch.full(size, 7, opts), t.x, t.w, t.b, g, t.valid, t.active, t.r, t.m, -1, 0)
   local dx = run('backward_input', torch.full({ n, c, t.x:size(3), t.x:size(4) }, 7, opts), t.dy, t.w, nil, g, t.valid, t.active)
   local reached = run('backward_input', torch.full({ n, c, t.x:size(3), t.x:size(4) }, 7, opts), t.dy, t.w, nil, g, nil, t.active)
   local dw = run('backward_weight', torch.full(t.w:size(), 7, opts), t.dy, t.x, g, t.valid, t.active)
-  local db = run('backward_bias', torch.full({ o }, 7, opts), t.dy, t.active)
+  local db = torch.full({ o }, 7, opts)
+  check(db.K.mt_conv_backward_epilogue(nil, db._c, t.dy._c, nil, t.active and t.active._c, nil, nil, -1, 0))
   return { y, dx, reached, dw, db }
 end
 local names = { 'forward', 'input gradient', 'input gradient where dy reaches', 'weight gradient', 'bias gradient' }

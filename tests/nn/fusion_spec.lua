@@ -1,4 +1,4 @@
--- A norm and the activation behind it in a container: one operation, unless somebody looks.
+-- A convolution or norm and the activation behind it in a container: one operation, unless somebody looks.
 
 local torch = require 'masked_torch'
 local class = require 'masked_torch.class'
@@ -18,12 +18,22 @@ local layers = {
   { 'group_norm', function() return nn.MaskedInstanceNorm1d(4) end, x3 },
   { 'layer_norm', function() return nn.LayerNorm(7) end, x3 }, { 'layer_norm', function() return nn.MaskedLayerNorm(7) end, x3 },
   { 'rms_norm', function() return nn.RMSNorm(7) end, x3 },
+  { 'conv', function() return nn.Conv1d(4, 5, 3) end, x3, 'masked_conv' },
+  { 'conv', function() return nn.Conv2d(4, 5, 3, { padding = 1, padding_mode = 'circular' }) end, x4, 'masked_conv' },
+  { 'conv', function() return nn.Conv3d(4, 5, 2, { bias = false }) end, x5, 'masked_conv' },
+  { 'masked_conv', function() return nn.MaskedConv2d(4, 5, 3, { padding = 1 }) end, x4 },
+  { 'masked_conv', function() return nn.PartialConv2d(4, 5, 3, { padding = 1 }) end, x4 },
+  { 'masked_conv', function() return nn.PartialConv2d(4, 5, 3, { padding = 1, multichannel = true }) end, x4 },
+  { 'masked_conv', function() return nn.HalfConv1d(4, 5, 3, { padding = 'same', learn_alpha = true }) end, x3 },
+  { 'masked_conv', function() return nn.SparseConv1d(4, 5, 3, { padding = 'causal' }) end, x3 },
+  { 'masked_conv', function() return nn.NormalizedConv1d(4, 5, 3) end, x3 },
+  { 'masked_conv', function() return nn.SubmanifoldConv2d(4, 5, 3) end, x4 },
 }
 
 local function randomise(net)
   torch.manual_seed(7)
   torch.no_grad(function()
-    for _, p in ipairs(net:parameters()) do p:add_(torch.randn(p:size())) end
+    for _, p in ipairs(net:parameters()) do p:copy_(torch.randn(p:size()) + 0.5) end
   end)
 end
 
@@ -35,7 +45,7 @@ local function results(net, x, mask)
     net:train(training):zero_grad()
     local z = x:detach():clone():requires_grad_()
     local y = net(z, mask)
-    y:backward((x * x):detach())
+    y:backward((y * y):detach() + 0.5)
     all[#all + 1], all[#all + 2] = y:detach(), z.grad
     for _, p in ipairs(net:parameters()) do all[#all + 1] = p.grad end
     for _, b in ipairs(net:buffers()) do all[#all + 1] = b:clone() end
@@ -50,20 +60,22 @@ describe('nn.Sequential', function()
       local mask = x:dim() > 2 and torch.rand(x:size()):lt(0.8):float() or nil
       for _, m in ipairs { false, mask } do
         for _, activation in ipairs { function() return nn.ReLU() end, function() return nn.LeakyReLU(0.3) end } do
-          local net = nn.Sequential{ layer[2](), activation() }
-          assert.equal(layer[1], operation((net(x, m or nil))))
+          local net, name = nn.Sequential{ layer[2](), activation() }, m and layer[4] or layer[1]
+          assert.equal(name, operation((net(x, m or nil))))
           local here = results(net, x, m or nil)
           -- The same network with somebody who looks.
           local looks, seen = nn.Sequential{ layer[2](), activation() }, 0
           looks[1]:register_forward_hook(function(_, _, outputs) seen = seen + outputs[1]:detach():lt(0):sum():item() end)
-          assert.not_equal(layer[1], operation((looks(x, m or nil))))
+          assert.not_equal(name, operation((looks(x, m or nil))))
           local there = results(looks, x, m or nil)
           assert.is_true(seen > 0)
           assert.equal(#there, #here)
           -- The extra call above moved the running statistics of both alike.
           for k, t in ipairs(there) do assert(Tensor.same_bits(here[k], t), 'result ' .. k) end
           local _, kept = net(x, m or nil)
-          assert.equal(m and true or false, torch.mask.is_mask(kept))
+          local _, also = looks(x, m or nil)
+          assert.equal(torch.mask.is_mask(also), torch.mask.is_mask(kept))
+          assert.is_true(not m or torch.mask.is_mask(kept))
         end
       end
     end)
@@ -99,6 +111,41 @@ describe('nn.Sequential', function()
     assert.equal('batch_norm', last(nn.Sequential{ nn.ReLU(), nn.BatchNorm2d(4) }))
     assert.equal('batch_norm', last(nn.Sequential{ nn.BatchNorm2d(4) }))
     assert.equal('relu', last(nn.Sequential{ nn.BatchNorm2d(4), nn.ReLU(), nn.ReLU() }))
+  end)
+
+  it('takes an activation behind a convolution that is gated by another', function()
+    local net = nn.Sequential{ nn.GatedConv2d(4, 5, 3), nn.ReLU() }
+    local apart = nn.Sequential{ net[1], nn.ReLU() }
+    apart[2]:register_forward_hook(function() end)
+    assert.equal('relu', operation((net(x4))))
+    assert.same_bits((net(x4)), (apart(x4)))
+  end)
+
+  it('runs an unshuffle, a convolution and an activation as one operation', function()
+    local net = nn.Sequential{ nn.Unshuffle1d(2), nn.Conv1d(8, 5, 3), nn.ReLU() }
+    local x = torch.randn(2, 4, 12)
+    local y = net(x)
+    assert.equal('conv', operation(y))
+    local apart = nn.Sequential{ nn.Sequential{ net[1], net[2] }, net[3] }
+    assert.same_bits(y, (apart(x)))
+  end)
+
+  it('frees what lies between convolutions with activations, without a graph', function()
+    local net = nn.Sequential{ nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.LeakyReLU(0.1), nn.MaskedConv2d(4, 4, 1), nn.ReLU() }
+    local expected, seen = net(x4), {}
+    local F = torch.nn.functional
+    local original = F.conv2d
+    F.conv2d = function(x, ...)
+      seen[#seen + 1] = x
+      local y = original(x, ...)
+      return y
+    end
+    local ok, y = pcall(torch.no_grad, function() return (net(x4)) end)
+    F.conv2d = original
+    assert.is_true(ok)
+    assert.same_bits(expected, y)
+    assert.is_false(pcall(function() return seen[2]:size() end))
+    assert.is_true(pcall(function() return x4:size() end))
   end)
 
   it('waits until a lazy norm has its parameters', function()

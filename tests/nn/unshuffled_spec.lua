@@ -191,13 +191,13 @@ describe('unshuffle and convolution in one axis', function()
     assert.is_false(is_fused(own, x))
   end)
 
-  it('refuses a third argument that is no factor', function()
+  it('refuses an argument that is no factor', function()
     local x = torch.randn(1, 2, 4)
     for _, factor in ipairs{ {}, true, 'x', 2.5, 0, 3 } do
-      assert.fails(function() nn.Conv1d(4, 3, 1)(x, nil, factor) end, 'Conv1d: unshuffle')
+      assert.fails(function() nn.Conv1d(4, 3, 1)(x, nil, nil, nil, factor) end, 'Conv1d: unshuffle')
     end
-    assert.fails(function() nn.Conv2d(4, 3, 1)(torch.randn(1, 2, 4, 4), nil, 2) end, 'Conv2d: unshuffle', '(1, 2, 4, 4)')
-    assert.fails(function() nn.MaskedConv1d(4, 4, 1, { groups = 2 })(x, nil, 2) end, 'MaskedConv1d: unshuffle')
+    assert.fails(function() nn.Conv2d(4, 3, 1)(torch.randn(1, 2, 4, 4), nil, nil, nil, 2) end, 'Conv2d: unshuffle', '(1, 2, 4, 4)')
+    assert.fails(function() nn.MaskedConv1d(4, 4, 1, { groups = 2 })(x, nil, nil, nil, 2) end, 'MaskedConv1d: unshuffle')
   end)
 
   it('refuses what the two modules refuse, in their words', function()

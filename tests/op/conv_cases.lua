@@ -113,6 +113,13 @@ local function conv(opts)
       for o = 1, b and ws[1] or 0 do
         each(out, function(p) add(y, { n, o, unpack(p) }, b[o]) end)
       end
+      for o = 1, opts.activation and ws[1] or 0 do
+        each(out, function(p)
+          local v = get(y, { n, o, unpack(p) })
+          local slope = opts.activation == 'relu' and 0 or opts.negative_slope or 0.01
+          if v < 0 then add(y, { n, o, unpack(p) }, v * slope - v) end
+        end)
+      end
     end
     return y
   end
@@ -199,6 +206,17 @@ case('conv', 'asymmetric everything', { 2, 4, 4, 3, 5 }, { 4, 2, 2, 1, 3 }, true
   { stride = { 1, 2, 2 }, padding = { { 1, 0 }, { 0, 0 }, { 2, 1 } }, dilation = { 2, 1, 1 }, groups = 2 })
 case('conv', 'same', { 1, 1, 3, 2, 4 }, { 2, 1, 3, 2, 3 }, true, { padding = 'same' })
 case('conv', 'depthwise', { 1, 3, 3, 3, 2 }, { 3, 1, 2, 3, 1 }, false, { groups = 3, padding = 1 })
+
+-- An activation behind it, in each of the kernels.
+case('conv', 'relu', { 2, 3, 11 }, { 4, 3, 3 }, true, { activation = 'relu' })
+case('conv', 'leaky_relu of slope 0, no bias', { 2, 3, 7 }, { 2, 3, 3 }, false, { activation = 'leaky_relu', negative_slope = 0 })
+case('conv', 'relu, kernel 1', { 3, 2, 5 }, { 17, 2, 1 }, true, { activation = 'relu' })
+case('conv', 'leaky_relu, more than one panel', { 1, 2, 3, 3 }, { 37, 2, 2, 2 }, true, { padding = 1, activation = 'leaky_relu',
+  negative_slope = 0.3 })
+case('conv', 'relu, few outputs', { 2, 3, 5, 6 }, { 3, 3, 3, 3 }, true, { padding = 1, stride = { 1, 2 }, activation = 'relu' })
+case('conv', 'relu, depthwise', { 1, 3, 3, 4 }, { 3, 1, 3, 3 }, true, { groups = 3, padding = 1, activation = 'relu' })
+case('conv', 'leaky_relu of slope 1, three axes', { 1, 4, 3, 3, 2 }, { 4, 2, 2, 3, 1 }, true, { groups = 2, padding = 1,
+  activation = 'leaky_relu', negative_slope = 1 })
 
 case('conv_transpose', 'plain', { 2, 3, 4 }, { 3, 2, 3 }, true, {})
 case('conv_transpose', 'stride 3, output padding 2', { 2, 2, 4 }, { 2, 3, 3 }, true,

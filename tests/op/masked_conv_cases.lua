@@ -4,6 +4,7 @@
 local masked_conv = require 'masked_torch.autograd.op.masked_conv'
 local F = require 'masked_torch.nn.functional'
 
+local behind = require('masked_torch.autograd.activations').behind
 local op, plan_of = masked_conv.masked_conv, masked_conv.plan
 
 -- ---- the definition ------------------------------------------------------------------------------------------------
@@ -150,6 +151,7 @@ local function definition(x, w, b, m, alpha, opts)
         local q = ratio(opts.reweight or 'none', r, C, opts)
         local v = (q == 0 and 0 or r.raw * q ^ alpha) + (b and b[o] or 0)
         if opts.gate ~= 'none' then v = v * new end
+        if opts.activation and v < 0 then v = opts.activation == 'relu' and 0 or v * (opts.negative_slope or 0.01) end
         put(y[n][o], p, v)
         put(mask[n][o], p, new)
       end)
@@ -194,7 +196,7 @@ local function case(name, shape, mask, m_shape, opts, special)
     end,
     fn = function(x, w, b, m, alpha, w_fixed)
       local plan, new = plan_of(x, w_fixed, m, call_options(alpha))
-      local y = op(x, w, not special.no_bias and b or nil, alpha, plan)
+      local y = op(x, w, not special.no_bias and b or nil, alpha, plan, behind('masked_conv', opts))
       local N1, O1 = y:size(1), y:size(2)
       return y, new:expand(N1, O1):tensor(x.dtype)
     end,
@@ -254,6 +256,19 @@ case('causal, centre', { 2, 2, 3, { 4, 5 }, { 2, 3 } }, 'soft', 'nc', { padding 
 case('padding wider than the kernel', { 1, 2, 2, { 3, 3 }, { 3, 3 } }, 'binary', 'n1', { padding = 4, rule = 'grow',
   reweight = 'count' })
 case('kernel 1, stride 2', { 2, 3, 2, { 5 }, { 1 } }, 'soft', 'nc', { stride = 2, rule = 'coverage' })
+
+-- An activation behind it.
+case('relu', shapes[1][1], 'binary', 'n1', { padding = 1, activation = 'relu' })
+case('relu, no bias, re-weighted', shapes[1][1], 'binary', 'n1', { reweight = 'count', border = true, rule = 'grow', padding = 1,
+  activation = 'relu' }, { no_bias = true })
+case('leaky_relu, re-weighted, groups', shapes[2][1], 'soft', 'n1', { reweight = 'count', rule = 'coverage', padding = { 1, 0 },
+  groups = 2, stride = { 2, 1 }, activation = 'leaky_relu', negative_slope = 0.2 })
+case('relu, channels', shapes[3][1], 'soft', 'nc', { reweight = 'l1', rule = 'confidence', padding = 2, dilation = 2, activation = 'relu' })
+case('leaky_relu, channels, no gate', shapes[5][1], 'soft', '1c', { reweight = 'l2', gate = 'none', padding = { 0, 1, 1 },
+  stride = { 1, 2, 1 }, activation = 'leaky_relu', negative_slope = 1 })
+case('learnt exponent, relu', shapes[1][1], 'binary', 'n1', { reweight = 'count', padding = 1, activation = 'relu' }, { learnt = true })
+case('learnt exponent, leaky_relu, channels', shapes[1][1], 'soft', 'nc', { reweight = 'count', padding = 1, activation = 'leaky_relu' },
+  { learnt = true, alpha = 0.5 })
 
 -- The public function: clearing passes the gradient into holes in mode 'values', so x is cleared before; the sigmoid gate.
 cases[#cases + 1] = { op = { 'masked_conv' }, name = 'values, after apply_mask',

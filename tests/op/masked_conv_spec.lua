@@ -487,9 +487,10 @@ describe('the kernels of masks', function()
     refuses({ 'kernel size 3', '(2, 2, 4)' }, C.mt_masked_conv_ratio(c(out), c(m), nil, c(wide), g, v, 1))
     refuses({ '(2, 4, 6)', '(2, 3, 3)' }, C.mt_masked_conv_ratio(c(out), c(m), nil, c(odd), g, v, 1))
     refuses({ 'ratio', '(2, 2, 6)', 'float64' }, C.mt_masked_conv_finish(c(out), c(out),
-      c(Tensor.empty('t', { 2, 2, 6 }, 'float64')), nil, nil))
-    refuses({ 'mask', '(2, 4, 6)' }, C.mt_masked_conv_finish(c(out), c(out), nil, nil, c(m)))
-    refuses({ 'bias', '(3)' }, C.mt_masked_conv_finish(c(out), c(out), nil, c(tensor({ 3 }, { 1, 2, 3 })), nil))
+      c(Tensor.empty('t', { 2, 2, 6 }, 'float64')), nil, nil, -1, 0))
+    refuses({ 'mask', '(2, 4, 6)' }, C.mt_masked_conv_finish(c(out), c(out), nil, nil, c(m), -1, 0))
+    refuses({ 'bias', '(3)' }, C.mt_masked_conv_finish(c(out), c(out), nil, c(tensor({ 3 }, { 1, 2, 3 })), nil, -1, 0))
+    refuses({ 'activation', '4' }, C.mt_masked_conv_finish(c(out), c(out), nil, nil, nil, 4, 0))
     refuses({ 'alpha', '(2, 2, 6)' }, C.mt_masked_conv_alpha_backward(c(out), c(out), c(out), nil, nil, nil))
     refuses({ 'ratio', '(2, 2, 6)', '(2, 4, 6)' }, C.mt_masked_conv_confidence(c(out), c(m), c(m), nil, c(w), g, v))
     v.multiplicity = 0

@@ -35,8 +35,8 @@ end
 -- ---- Sequential ------------------------------------------------------------------------------------------------
 
 --- Sequential{ a, b, ... } or Sequential(a, b, ...): one after the other. Plain and masked modules mix: (x, mask) goes through
--- all of them. A norm with an activation behind it, or an unshuffle in one axis and a convolution, is one operation where nobody
--- looks between them (nn/fusion.lua).
+-- all of them. A convolution or norm with an activation behind it, or an unshuffle in one axis and a convolution, is one operation
+-- where nobody looks between them (nn/fusion.lua).
 local Sequential = class('Sequential', Module)
 
 function Sequential:__init(...)
@@ -56,19 +56,17 @@ function Sequential:forward(x, mask)
     end
     local behind = self[i + 1]
     local activation, slope = fusion.behind(module, behind)
-    if activation then
-      x, mask = module(x, mask, activation, slope)
-      mask = Mask.of(getmetatable(behind).__name, mask, x)
-      i, ours = i + 1, false
+    local before, makes = x, not recorded and fusion.is_maker(module)
+    if activation or factor then
+      x, mask = module(x, mask, activation, slope, factor)
     else
-      local before, makes = x, not recorded and fusion.is_maker(module)
-      if factor then
-        x, mask = module(x, mask, factor)
-      else
-        x, mask = module(x, mask)
-      end
-      if makes and ours and before ~= x then before:release() end
-      ours = makes
+      x, mask = module(x, mask)
+    end
+    if makes and ours and before ~= x then before:release() end
+    ours = makes
+    if activation then
+      mask = Mask.of(getmetatable(behind).__name, mask, x)
+      i = i + 1
     end
     i = i + 1
   end

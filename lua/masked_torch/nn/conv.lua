@@ -166,8 +166,8 @@ function ConvNd:pad_by_mode(x, mask)
   return F.pad(x, amounts, opts), mask
 end
 
---- What forward(x, mask, unshuffle) reads: x and mask unshuffled by the factor r, and the weight, all with their channels in the order
--- of memory (nn/unshuffled.lua). One axis and one group.
+--- What forward reads under its argument unshuffle = r: x and mask unshuffled by that factor, and the weight, all with their channels in
+-- the order of memory (nn/unshuffled.lua). One axis and one group.
 function ConvNd:unshuffled(x, mask, r)
   local name = getmetatable(self).__name
   Tensor.check(name, 'input', x)
@@ -186,7 +186,8 @@ end
 local calls = setmetatable({}, { __mode = 'k' })     -- of each layer the options it calls with: geometry.frame remembers there
 local functions = { 'conv1d', 'conv2d', 'conv3d' }
 
-local function forward(self, x, mask, unshuffle)
+-- activation, negative_slope: what a container found behind the layer (nn/fusion.lua).
+local function forward(self, x, mask, activation, negative_slope, unshuffle)
   local weight = self.weight
   if unshuffle then x, mask, weight = self:unshuffled(x, mask, unshuffle) end
   self:check_input(x)
@@ -197,7 +198,7 @@ local function forward(self, x, mask, unshuffle)
       calls[self] = call
     end
     call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
-    call.padding_mode = self.padding_mode
+    call.padding_mode, call.activation, call.negative_slope = self.padding_mode, activation, negative_slope
     local y = F[functions[self.dims]](x, weight, self.bias, call)
     return y, nil
   end
@@ -206,7 +207,7 @@ local function forward(self, x, mask, unshuffle)
     x, mask = self:pad_by_mode(x, masks.of(getmetatable(self).__name, mask, x))
     opts.padding = 0
   end
-  opts.rule, opts.alpha = 'keep', 0
+  opts.rule, opts.alpha, opts.activation, opts.negative_slope = 'keep', 0, activation, negative_slope
   local y, new_mask = F['masked_conv' .. dims .. 'd'](x, weight, self.bias, mask, opts)
   return y, new_mask
 end
@@ -227,6 +228,7 @@ for dims = 1, 3 do
   end
   Conv.forward = forward
   fusion.maker(Conv)
+  fusion.takes_activation(Conv)
   fusion.reader(Conv)
   classes[name] = Conv
 end

@@ -1,8 +1,9 @@
 --- fusion: which neighbours in a container run as one operation, and what they hand on can be freed. Here, and only here, it is
 -- decided.
 --
--- A norm and the activation behind it (ReLU, or LeakyReLU with a slope from 0 to 1) are one kernel, with the bits of the two: the
--- activation costs nothing and nothing is kept for it. What somebody may look at runs by itself: a module with hooks (and so
+-- A convolution or a norm, and the activation behind it (ReLU, or LeakyReLU with a slope from 0 to 1), are one kernel, with the bits of
+-- the two: the activation costs nothing. Nothing is kept for it but the result of a convolution, whose sign says what passes (as for
+-- F.relu: changing that result in place is an error of backward). What somebody may look at runs by itself: a module with hooks (and so
 -- whatever is described, inspected, counted), everything while a network is exported, and classes and forwards of one's own.
 --
 -- An unshuffle in one axis and the convolution behind it are one operation too: the convolution reads the image where it lies
@@ -14,22 +15,22 @@ local Tensor = require 'masked_torch.tensor'
 local is_watched = require('masked_torch.nn.module').is_watched
 
 local fusion = {}
-local norms, activations = {}, {}
+local takers, activations = {}, {}
 
---- fusion.norm(Class): a layer with forward(x, mask, activation, negative_slope) -> y, mask.
-function fusion.norm(Class) norms[Class] = Class.forward end
+--- fusion.takes_activation(Class): a layer with forward(x, mask, activation, negative_slope) -> y, mask.
+function fusion.takes_activation(Class) takers[Class] = Class.forward end
 
 --- fusion.activation(Class, name): a layer that is F[name], with its negative_slope where it has one.
 function fusion.activation(Class, name) activations[Class] = { name = name, forward = Class.forward } end
 
---- fusion.behind(norm, module) -> activation, negative_slope for norm's forward if both are to run as one; nil if not.
-function fusion.behind(norm, module)
-  local forward = norms[getmetatable(norm)]
+--- fusion.behind(layer, module) -> activation, negative_slope for layer's forward if both are to run as one; nil if not.
+function fusion.behind(layer, module)
+  local forward = takers[getmetatable(layer)]
   if forward == nil or module == nil then return nil end
   local activation = activations[getmetatable(module)]
-  if activation == nil or norm.forward ~= forward or module.forward ~= activation.forward then return nil end
+  if activation == nil or layer.forward ~= forward or module.forward ~= activation.forward then return nil end
   local slope = module.negative_slope
-  if slope and not (slope >= 0 and slope <= 1) or is_watched(norm) or is_watched(module) then return nil end
+  if slope and not (slope >= 0 and slope <= 1) or is_watched(layer) or is_watched(module) then return nil end
   return activation.name, slope
 end
 
@@ -40,8 +41,8 @@ local unshuffles, readers = {}, {}
 --- fusion.unshuffle(Class): a layer that is F.pixel_unshuffle, with its downscale_factor.
 function fusion.unshuffle(Class) unshuffles[Class] = Class.forward end
 
---- fusion.reader(Class): a convolution with forward(x, mask, unshuffle), which unshuffles x and mask by that factor first. Its lazy
--- form is one too: the first call must give the bits of the others.
+--- fusion.reader(Class): a convolution with forward(x, mask, activation, negative_slope, unshuffle), which unshuffles x and mask by that
+-- factor first. Its lazy form is one too: the first call must give the bits of the others.
 function fusion.reader(Class) readers[Class] = Class.forward end
 
 --- fusion.factor(module, behind, x, mask) -> the factor for behind's forward if both are to run as one; nil if not, also where one of

@@ -117,11 +117,11 @@ function lazy.derive(Class)
   end
 
   -- unshuffle: a convolution's, the factor by which it unshuffles x (nn/fusion.lua).
-  function Lazy:forward(x, mask, unshuffle)
+  function Lazy:forward(x, mask, activation, negative_slope, unshuffle)
     Tensor.check(Lazy.__name, 'input', x)
     local size = spec.input(self, x)
     materialise(self, Class, unshuffle and size * unshuffle or size, x)
-    return Class.forward(self, x, mask, unshuffle)
+    return Class.forward(self, x, mask, activation, negative_slope, unshuffle)
   end
 
   --- Called by load_state_dict.

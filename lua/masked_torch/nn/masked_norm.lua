@@ -56,5 +56,5 @@ for _, name in ipairs { 'LayerNorm', 'GroupNorm', 'InstanceNorm1d', 'InstanceNor
 end
 
 --- LazyMaskedBatchNorm1d/2d/3d(options) and the lazy forms of the others: see nn/lazy.lua.
-for _, Layer in pairs(layers) do fusion.norm(Layer) end
+for _, Layer in pairs(layers) do fusion.takes_activation(Layer) end
 return lazy.with_forms(layers)

@@ -348,5 +348,5 @@ end
 
 --- LazyBatchNorm1d/2d/3d(options), LazyInstanceNorm1d/2d/3d(options), LazyGroupNorm(num_groups, options), LazyLayerNorm(options),
 -- LazyRMSNorm(options): see nn/lazy.lua. The last two normalise over the last dim, or over the sizes of the weight of a state.
-for _, Layer in pairs(layers) do fusion.norm(Layer) end
+for _, Layer in pairs(layers) do fusion.takes_activation(Layer) end
 return lazy.with_forms(layers)

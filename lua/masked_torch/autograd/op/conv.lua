@@ -1,5 +1,6 @@
 --- conv: convolution and transposed convolution over 1 to 3 spatial axes. core/conv.h has the formula and the order of sums.
 
+local activations = require 'masked_torch.autograd.activations'
 local autograd = require 'masked_torch.autograd'
 local autocast = require 'masked_torch.autograd.autocast'
 local geometry = require 'masked_torch.nn.geometry'
@@ -9,6 +10,7 @@ local Tensor = require 'masked_torch.tensor'
 local spatial_each = require('masked_torch.autograd.spatial').each
 
 local check, fail = native.check, native.fail
+local IDENTITY = native.cpu.MT_ACTIVATION_IDENTITY
 
 -- A new tensor (N, C, *S) with neighbouring channels.
 local function channels_last(op, x, channels, spatial)
@@ -18,7 +20,7 @@ end
 
 local function bias_gradient(dy)
   local db = Tensor.empty('conv', { dy:size(2) }, dy.dtype, dy.device)
-  check(dy.K.mt_conv_backward_bias(db._c, dy._c, nil))
+  check(dy.K.mt_conv_backward_epilogue(nil, db._c, dy._c, nil, nil, nil, nil, IDENTITY, 0))
   return db
 end
 
@@ -36,22 +38,31 @@ end
 
 local names = { 'conv1d', 'conv2d', 'conv3d' }
 
--- y = conv(x, w) + b; frame: of geometry.frame
+-- y = f(conv(x, w) + b); frame: of geometry.frame; f: activation and a of core/conv.h
 local conv = autograd.op{
   name = 'conv',
   bfloat16 = 'products',
-  forward = function(ctx, x, w, b, frame)
+  forward = function(ctx, x, w, b, frame, activation, a)
     local y = Tensor.empty(names[frame.dims], frame.shape, x.dtype, x.device, frame.strides)
-    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, frame.geometry, nil, nil, nil, nil))
-    ctx:save(x, w)
-    ctx.geometry = frame.geometry
+    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, frame.geometry, nil, nil, nil, nil, activation, a))
+    ctx:save(x, w, activation ~= IDENTITY and y or nil)
+    ctx.geometry, ctx.activation, ctx.a = frame.geometry, activation, a
     return y
   end,
   backward = function(ctx, dy)
-    local x, w = ctx:saved()
-    local g = ctx.geometry
-    return ctx.needs[1] and input_gradient(x, dy, w, g) or nil, ctx.needs[2] and weight_gradient(w, dy, x, g) or nil,
-      ctx.needs[3] and bias_gradient(dy) or nil
+    local x, w, y = ctx:saved()
+    local g, needs = ctx.geometry, ctx.needs
+    local draw, db = dy, nil
+    if y then
+      draw = (needs[1] or needs[2]) and ctx:gradient_like(dy, y) or nil
+      db = needs[3] and Tensor.empty('conv', { w:size(1) }, w.dtype, w.device) or nil
+      check(x.K.mt_conv_backward_epilogue(draw and draw._c, db and db._c, dy._c, y._c, nil, nil, nil, ctx.activation, ctx.a))
+    elseif needs[3] then
+      db = bias_gradient(dy)
+    end
+    local dx, dw = needs[1] and input_gradient(x, draw, w, g) or nil, needs[2] and weight_gradient(w, draw, x, g) or nil
+    if draw and draw ~= dy then draw:release() end
+    return dx, dw, db
   end,
 }
 
@@ -71,7 +82,7 @@ local conv_transpose = autograd.op{
     local g, dx = ctx.geometry, nil
     if ctx.needs[1] then
       dx = channels_last('conv_transpose', x, x:size(2), geometry.spatial(x))
-      check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g, nil, nil, nil, nil))
+      check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g, nil, nil, nil, nil, IDENTITY, 0))
     end
     return dx, ctx.needs[2] and weight_gradient(w, x, dy, g) or nil, ctx.needs[3] and bias_gradient(dy) or nil
   end,
@@ -128,7 +139,7 @@ local function pad_by_mode(x, g, mode)
 end
 
 local conv_defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1,
-  padding_mode = 'zeros' }
+  padding_mode = 'zeros', activation = options.none, negative_slope = 0.01 }
 
 local function expected_plain(x, groups)
   return ('out, %d'):format(x:size(2) / groups) .. (groups > 1 and (' (groups %d)'):format(groups) or '')
@@ -141,6 +152,7 @@ local function convolution(dims)
     if not (options.is_own(opts) and opts.whole) then opts = options.parse(op, conv_defaults, opts) end
     options.choice(op, 'padding_mode', opts.padding_mode, modes)
     native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
+    local activation, a = activations.behind(op, opts)
     Tensor.check(op, 'input', x)
     Tensor.check(op, 'weight', w)
     x, w = autocast.operands(x, w)
@@ -157,7 +169,9 @@ local function convolution(dims)
       x = pad_by_mode(x, g, opts.padding_mode)
       opts = { stride = opts.stride, padding = 0, dilation = opts.dilation, groups = opts.groups }
     end
-    local y = conv(x, w, b, geometry.frame(op, x, w, opts))
+    local fused = x.dtype ~= 'bfloat16'     -- which is rounded before the activation
+    local y = conv(x, w, b, geometry.frame(op, x, w, opts), fused and activation or IDENTITY, a)
+    if not fused then y = activations.apply(y, activation, a) end
     return y
   end
 end
@@ -231,12 +245,14 @@ return {
     end,
   },
   functional = {
-    --- F.conv1d(x, w, b, {stride = 1, padding = 0, dilation = 1, groups = 1, padding_mode = 'zeros'})
+    --- F.conv1d(x, w, b, {stride = 1, padding = 0, dilation = 1, groups = 1, padding_mode = 'zeros', activation = nil,
+    -- negative_slope = 0.01})
     --   y[n, o, p] = b[o] + sum over c, t of x[n, c, p * stride + t * dilation - before] * w[o, c, t]
     -- x (N, C, L), w (O, C / groups, K), b (O) or nil -> (N, O, L'), channels-last in memory.
     -- stride, dilation: a number or one per axis. padding: a number; one per axis; {before, after} per axis; 'same' (an odd
     -- total puts the extra position at the end), 'valid', 'causal' (all before). padding_mode: what lies outside: 'zeros',
-    -- 'reflect', 'replicate', 'circular'.
+    -- 'reflect', 'replicate', 'circular'. activation: 'relu', or 'leaky_relu' with negative_slope (0 to 1): y goes through it before
+    -- it is stored; that is F.relu of the result to the bit, forward and backward, without a pass over memory.
     conv1d = convolution(1),
     --- F.conv2d: x (N, C, H, W), w (O, C / groups, KH, KW); else like conv1d.
     conv2d = convolution(2),

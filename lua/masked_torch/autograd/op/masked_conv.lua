@@ -5,6 +5,7 @@
 -- constants of the differentiation: gradients are exact for the given mask and ratios.
 
 local ffi = require 'ffi'
+local activations = require 'masked_torch.autograd.activations'
 local autograd = require 'masked_torch.autograd'
 local autocast = require 'masked_torch.autograd.autocast'
 local widened = require('masked_torch.autograd.bfloat16').widened
@@ -15,6 +16,7 @@ local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 
 local check, fail = native.check, native.fail
+local IDENTITY = native.cpu.MT_ACTIVATION_IDENTITY
 
 local function handle(t) return t and t._c or nil end
 
@@ -22,7 +24,8 @@ local function same_layout(x)
   return Tensor.empty_like(x)
 end
 
--- y = gate((conv(cleared x, w)) * q^alpha + b); see masked_conv.h. plan, all but the first two optional:
+-- y = f(gate((conv(cleared x, w)) * q^alpha + b)); see masked_conv.h; f: activation and a of core/conv.h. plan, all but the first two
+-- optional:
 --   geometry                mt_conv
 --   shape, strides          of y
 --   valid, active           the pixels of x that count and those of y that are computed (conv.h)
@@ -36,7 +39,7 @@ local function one_channel(t) return not t or t:size(2) == 1 end
 local masked_conv = autograd.op{
   name = 'masked_conv',
   bfloat16 = 'products',
-  forward = function(ctx, x, w, b, alpha, plan)
+  forward = function(ctx, x, w, b, alpha, plan, activation, a)
     local K, g, r, m = x.K, plan.geometry, plan.r, plan.soft and plan.m
     if plan.clear then
       local cleared = same_layout(x)
@@ -51,29 +54,54 @@ local masked_conv = autograd.op{
     local y = Tensor.empty('masked_conv', plan.shape, x.dtype, x.device, plan.strides)
     local raw     -- only the gradient of alpha needs the unfinished result
     if one_channel(r) and one_channel(m) and not (learnt and ctx.needs[4]) then
-      check(K.mt_conv_forward(y._c, x._c, w._c, handle(b), g, handle(plan.valid), handle(plan.active), handle(r), handle(m)))
+      check(K.mt_conv_forward(y._c, x._c, w._c, handle(b), g, handle(plan.valid), handle(plan.active), handle(r), handle(m),
+        activation, a))
     else
       raw = learnt and ctx.needs[4] and same_layout(y) or y
-      check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g, handle(plan.valid), handle(plan.active), nil, nil))
-      check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(plan.m)))
+      check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g, handle(plan.valid), handle(plan.active), nil, nil,
+        IDENTITY, 0))
+      check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(plan.m), activation, a))
     end
-    ctx.plan, ctx.r = plan, r
+    ctx.plan, ctx.r, ctx.activation, ctx.a = plan, r, activation, a
     if plan.clear and not ctx.wanted then x:release() end     -- the cleared copy: its memory is still in the cache
-    ctx:save(x, w, raw ~= y and raw or nil, Tensor.is_tensor(alpha) and alpha or nil)
+    ctx:save(x, w, activation ~= IDENTITY and y or nil, Tensor.is_tensor(alpha) and alpha or nil, raw ~= y and raw or nil)
     return y
   end,
   backward = function(ctx, dy)
-    local x, w, raw, alpha = ctx:saved()
+    local x, w, y, alpha, raw = ctx:saved()
     local plan, r, needs = ctx.plan, ctx.r, ctx.needs
     local K, g, m, valid, active = x.K, plan.geometry, plan.soft and plan.m, handle(plan.valid), handle(plan.active)
-    local function gated(scale)
-      if not scale and not m then return dy end
-      local result = same_layout(dy)
-      check(K.mt_masked_conv_finish_backward(result._c, dy._c, handle(scale), handle(m)))
-      return result
+    local f, a, learnt = ctx.activation, ctx.a, needs[4] and plan.q
+    local draw, dx, dw, db, dalpha = dy, nil, nil, nil, nil
+    if needs[3] then db = Tensor.empty('masked_conv', { w:size(1) }, w.dtype, w.device) end
+    if one_channel(r) and one_channel(m) then
+      -- One pass: the activation, the gate and the ratios, and the sums of the bias, which is not re-weighted.
+      if learnt and y then
+        dy = same_layout(y)
+        check(K.mt_conv_backward_epilogue(dy._c, nil, draw._c, y._c, nil, nil, nil, f, a))
+        draw, y, f = dy, nil, IDENTITY
+      end
+      if y or r or m or db then
+        local changed = (y or r or m) and (needs[1] or needs[2])
+        if changed then draw = learnt and same_layout(dy) or ctx:gradient_like(dy, y or dy) end
+        check(K.mt_conv_backward_epilogue(changed and draw._c or nil, handle(db), dy._c, handle(y), active, handle(r), handle(m), f, a))
+      end
+    else
+      if y then
+        dy = same_layout(y)
+        check(K.mt_conv_backward_epilogue(dy._c, nil, draw._c, y._c, nil, nil, nil, f, a))
+      end
+      local function gated(scale)
+        local result = same_layout(dy)
+        check(K.mt_masked_conv_finish_backward(result._c, dy._c, handle(scale), handle(m)))
+        return result
+      end
+      draw = (needs[1] or needs[2] or needs[3] and not r) and gated(r)
+      if db then
+        local d = r and gated() or draw
+        check(K.mt_conv_backward_epilogue(nil, db._c, d._c, nil, active, nil, nil, IDENTITY, 0))
+      end
     end
-    local draw = (needs[1] or needs[2] or needs[3] and not r) and gated(r)
-    local dx, dw, db, dalpha
     if needs[1] then
       dx = same_layout(x)
       check(K.mt_conv_backward_input(dx._c, draw._c, w._c, nil, g, not plan.pass and valid or nil, active))
@@ -83,10 +111,7 @@ local masked_conv = autograd.op{
       dw = same_layout(w)
       check(K.mt_conv_backward_weight(dw._c, draw._c, x._c, g, valid, active))
     end
-    if needs[3] then
-      db = Tensor.empty('masked_conv', { w:size(1) }, w.dtype, w.device)
-      check(K.mt_conv_backward_bias(db._c, (r and gated() or draw)._c, active))     -- the bias is not re-weighted
-    end
+    if draw and draw ~= dy then draw:release() end     -- its memory is in the cache
     if needs[4] and not plan.q then     -- nothing is re-weighted
       dalpha = same_layout(alpha)
       check(K.mt_tensor_fill(dalpha._c, 0))
@@ -357,7 +382,7 @@ end
 
 local defaults = { stride = options.any(1), padding = options.any(0), dilation = options.any(1), groups = 1, rule = 'keep',
   reweight = 'none', alpha = options.any(1), border = false, gate = 'mask', premask = 'select', multichannel = false, eps = 0,
-  compat = false, gate_weight = options.none, gate_bias = options.none }
+  compat = false, gate_weight = options.none, gate_bias = options.none, activation = options.none, negative_slope = 0.01 }
 
 local function check_parameter(op, name, t, like, shape_text, fits)
   Tensor.check(op, name, t)
@@ -435,6 +460,7 @@ end
 --             holes, as if the caller had cleared them), 'multiply' (soft masks weigh x), 'none' (x is trusted)
 --   multichannel  a one-channel mask counts once per input channel in K and S (matters for soft masks)
 --   eps       added to S and to the denominator of confidences; 0: empty windows are recognised instead
+--   activation  'relu', or 'leaky_relu' with negative_slope (0 to 1; 0.01): y goes through it before it is stored, as for F.conv2d
 --   compat    masked_torch's arithmetic to the letter: no shortcut for full masks, filters of zeros have mask 0
 -- An empty window gives 0, ungated the bias. A full mask equals nil and, unless border is set with re-weighting, the plain
 -- convolution, to the bit; but where padding beyond half a kernel puts a window's centre outside the image, a mask of ones is
@@ -455,8 +481,12 @@ local function public(op, expected_dims)
     mask = masks.of(op, mask, x)
     local plan, result = make_plan(x, widened(w), mask, geometry.frame(op, x, w, opts), opts, opts.alpha)
     x, w = autocast.operands(x, w)     -- what follows from the weights' values does from those in float32
-    local y = masked_conv(x, w, b, opts.alpha, plan)
-    if opts.gate == 'sigmoid' then
+    local activation, a = activations.behind(op, opts)
+    -- bfloat16 is rounded before the activation.
+    local gated = opts.gate == 'sigmoid'
+    local fused = not gated and x.dtype ~= 'bfloat16'
+    local y = masked_conv(x, w, b, opts.alpha, plan, fused and activation or IDENTITY, a)
+    if gated then
       local gw, gb = opts.gate_weight, opts.gate_bias
       check_parameter(op, 'gate_weight', gw, x, Tensor.shape_text(w),
         Tensor.is_tensor(gw) and Tensor.shape_text(gw) == Tensor.shape_text(w))
@@ -467,11 +497,12 @@ local function public(op, expected_dims)
       local gate_plan = { geometry = plan.geometry, shape = plan.shape, strides = plan.strides, valid = plan.valid, clear = plan.clear,
         clear_kernel = plan.clear_kernel, pass = plan.pass }
       gw = select(2, autocast.operands(x, gw))
-      local gate = masked_conv(x, gw, gb, 1, gate_plan)
+      local gate = masked_conv(x, gw, gb, 1, gate_plan, IDENTITY, 0)
       y = y * gate:sigmoid()
     elseif opts.gate_weight or opts.gate_bias then
       fail("%s: gate_weight, gate_bias: only gate = 'sigmoid' has them", op)
     end
+    if not fused then y = activations.apply(y, activation, a) end
     return y, result
   end
 end

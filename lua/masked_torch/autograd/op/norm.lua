@@ -14,6 +14,7 @@
 -- before it is stored. That is F.relu of the result to the bit, forward and backward, without another pass over memory either way.
 
 local autograd = require 'masked_torch.autograd'
+local activation_of = require('masked_torch.autograd.activations').behind
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -22,7 +23,6 @@ local check, fail, is_tensor = native.check, native.fail, Tensor.is_tensor
 local none = options.none
 local BATCH_STATISTICS, COMPAT = native.cpu.MT_NORM_BATCH_STATISTICS, native.cpu.MT_NORM_COMPAT
 local IDENTITY = native.cpu.MT_NORM_IDENTITY
-local activations = { relu = native.cpu.MT_ACTIVATION_RELU, leaky_relu = native.cpu.MT_ACTIVATION_LEAKY_RELU }
 
 local function c(t) return t and t._c or nil end
 
@@ -170,14 +170,6 @@ local function check_input(op, x)
     fail('%s: input: expected float32 or float64, got %s %s', op, Tensor.shape_text(x), x.dtype)
   end
   if x:dim() < 2 then fail('%s: input: expected (N, C, ...), got %s', op, Tensor.shape_text(x)) end
-end
-
--- The function of activation.h behind the norm, and its parameter.
-local function activation_of(op, o)
-  local name = o.activation
-  if name == nil then return IDENTITY, 0 end
-  options.choice(op, 'activation', name, { 'relu', 'leaky_relu' })
-  return activations[name], name == 'leaky_relu' and native.number(op, 'negative_slope', o.negative_slope) or 0
 end
 
 -- The dense mask for a kernel; a mask known to be full is none.

@@ -326,6 +326,13 @@ function Graph:reduce(op, x, dims, keepdim)
   return self:node(op, { x, self:integers(axes) }, attributes, shape)
 end
 
+--- g:activated(y, opts): the activation that an operation took along (autograd/activations.lua), as an operation of its own.
+function Graph:activated(y, opts)
+  if opts.activation == 'relu' then return self.forms.relu(self, y) end
+  if opts.activation == 'leaky_relu' then return self.forms.leaky_relu(self, y, opts.negative_slope) end
+  return y
+end
+
 --- g:is_full(m): is every element of a mask 1? One bool with m's number of dims.
 function Graph:is_full(m)
   local dims = {}

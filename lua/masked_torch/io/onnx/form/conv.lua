@@ -55,7 +55,7 @@ for dims = 1, 3 do
       x = form.pad(g, x, amounts, { mode = opts.padding_mode })
       for d = 1, dims do win.before[d], win.after[d] = 0, 0 end
     end
-    return g:conv(x, w, b and g:tensor(b), win)
+    return g:activated(g:conv(x, w, b and g:tensor(b), win), opts)
   end
 end
 

@@ -276,7 +276,8 @@ for _, dims in ipairs{ '', '1d', '2d', '3d' } do
   form[op] = function(g, x, w, b, mask, opts)
     opts = options.parse(op, defaults, opts)
     if size.is(x.shape[2]) then fail('%s: input: the number of channels must be known at export', op) end
-    return run(g, op, x, w, b, mask, opts)
+    local y, result = run(g, op, x, w, b, mask, opts)
+    return g:activated(y, opts), result
   end
 end
 

@@ -96,22 +96,15 @@ local function batch_norm(g, x, o)
   return masked(g, x, m, dims, eps, weight, bias, true)
 end
 
--- The activation behind a norm, as an operation of its own.
-local function activated(g, y, o)
-  if o.activation == 'relu' then return g.forms.relu(g, y) end
-  if o.activation == 'leaky_relu' then return g.forms.leaky_relu(g, y, o.negative_slope) end
-  return y
-end
-
 function form.batch_norm(g, x, ...)
   local o = operation.named('batch_norm', operation.batch_names, operation.batch_defaults, ...)
-  return activated(g, batch_norm(g, x, o), o)
+  return g:activated(batch_norm(g, x, o), o)
 end
 
 function form.masked_batch_norm(g, x, mask, ...)
   local o = operation.named('masked_batch_norm', operation.batch_names, operation.batch_defaults, ...)
   if mask ~= nil then o.mask = mask end
-  return activated(g, batch_norm(g, x, o), o)
+  return g:activated(batch_norm(g, x, o), o)
 end
 
 -- ---- group and instance norm ---------------------------------------------------------------------------------------------------
@@ -142,15 +135,15 @@ end
 
 function form.group_norm(g, x, groups, ...)
   local o = operation.named('group_norm', operation.group_names, operation.group_defaults, ...)
-  return activated(g, group_norm(g, x, groups, o), o)
+  return g:activated(group_norm(g, x, groups, o), o)
 end
 
 function form.instance_norm(g, x, ...)
   local o = operation.named('instance_norm', operation.instance_names, operation.instance_defaults, ...)
   if not o.use_input_stats then
-    return activated(g, batch_norm(g, x, o), o)
+    return g:activated(batch_norm(g, x, o), o)
   end
-  return activated(g, group_norm(g, x, x.shape[2], o), o)
+  return g:activated(group_norm(g, x, x.shape[2], o), o)
 end
 
 -- ---- layer and RMS norm --------------------------------------------------------------------------------------------------------------
@@ -175,17 +168,17 @@ end
 function form.layer_norm(g, x, normalized_shape, ...)
   local o = operation.named('layer_norm', operation.group_names, operation.layer_defaults, ...)
   local eps, m = o.eps, g:mask(o.mask, x)
-  if not o.channels then return activated(g, along(g, x, m, trailing(x, normalized_shape), o, true, eps), o) end
+  if not o.channels then return g:activated(along(g, x, m, trailing(x, normalized_shape), o, true, eps), o) end
   local order, back, n = { 1 }, { 1, #x.shape }, #x.shape
   for d = 3, n do order[d - 1], back[d] = d, d - 1 end
   order[n] = 2
   local y = along(g, g:transpose(x, order), m and g:transpose(m, order), { n }, o, true, eps)
-  return activated(g, g:transpose(y, back), o)
+  return g:activated(g:transpose(y, back), o)
 end
 
 function form.rms_norm(g, x, normalized_shape, ...)
   local o = operation.named('rms_norm', operation.rms_names, operation.rms_defaults[x.dtype], ...)
-  return activated(g, along(g, x, g:mask(o.mask, x), trailing(x, normalized_shape), o, false, o.eps), o)
+  return g:activated(along(g, x, g:mask(o.mask, x), trailing(x, normalized_shape), o, false, o.eps), o)
 end
 
 return { form = form }
