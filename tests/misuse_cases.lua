@@ -26,7 +26,7 @@ return {
   { 'nine dims', function() return torch.zeros(1, 1, 1, 1, 1, 1, 1, 1, 1) end, 'zeros', '9' },
   { 'a string as size', function() return torch.zeros('3') end, 'zeros' },
   { 'nil as size', function() return torch.zeros(nil) end, 'zeros' },
-  { 'an unknown dtype', function() return torch.zeros(2, { dtype = 'float' }) end, 'zeros', 'float32' },
+  { 'an unknown dtype', function() return torch.zeros(2, { dtype = 'float' }) end, 'zeros', 'float32', 'bfloat16' },
   { 'an unknown device', function() return torch.zeros(2, { device = 'gpu' }) end, 'zeros', 'gpu' },
   { 'an argument too many for a layer', function() return torch.nn.Conv2d(1, 1, 3, {}, { padding = 1 }) end, 'Conv2d',
     'too many' },

@@ -26,6 +26,7 @@ Tensor.__name = 'Tensor'
 local DTYPES = { [0] = 'float32', 'float64', 'int64', 'int32', 'uint8', 'bool', 'bfloat16' }
 local DTYPE_CODE, DTYPE_SIZE = {}, { float32 = 4, float64 = 8, int64 = 8, int32 = 4, uint8 = 1, bool = 1, bfloat16 = 2 }
 for code, name in pairs(DTYPES) do DTYPE_CODE[name] = code end
+local dtype_words = "'" .. table.concat(DTYPES, "', '", 0) .. "'"
 -- Looked up when the first bfloat16 tensor is made: until then no operation asks whether an argument is one.
 Tensor.narrow = { exists = false, autocast = nil }    -- autocast: autograd/autocast.lua
 DTYPES[DTYPE_CODE.bfloat16] = nil
@@ -68,8 +69,6 @@ end
 
 --- Tensors made from now on get this mark (autograd/backward.lua).
 function Tensor.set_born(mark) born = mark end
-
-local dtype_words = "'" .. table.concat(DTYPES, "', '", 0) .. "'"
 
 function Tensor.check_dtype(op, dtype)
   if dtype ~= nil and not DTYPE_CODE[dtype] then fail('%s: dtype: expected one of %s, got %s', op, dtype_words, native.show(dtype)) end
