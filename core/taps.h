@@ -38,6 +38,7 @@ typedef struct mt_taps {
   int64_t w_group, w_channel, w_output;
   const void *bias;                    // groups * outputs neighbours, or NULL
   mt_taps_map valid, active;           // bytes: over the image that is read, over the grid
+  bool leave;                          // outputs that are not active as they are: somebody else's
   mt_taps_map scale, gate;             // reals over the grid
   const mt_tile_activation *activation;
 } mt_taps;

@@ -244,7 +244,7 @@ void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, 
                 .scale = map_at(&p->scale, at) + c * p->scale.step[2], .gate = map_at(&p->gate, at) + c * p->gate.step[2]};
             b->first = MT_MIN(b->first, c);
             b->last = MT_MAX(b->last, end);
-          } else if (clear) {
+          } else if (clear && !p->taps->leave) {
             MT_REAL_CALL(p->taps->dtype, clear, p, (void *)(y + c * p->y_step[2] * size), end - c);
           }
         }

@@ -68,7 +68,8 @@ int64_t mt_taps_block_end(const mt_taps_plan *p, int64_t k0);
 void *mt_taps_halo_take(const mt_taps_plan *p);
 void mt_taps_halo_return(const mt_taps_plan *p, const void *halo);
 
-// Lists the active pixels of a band, and clears the outputs of the others if `clear`. halo: marked for the next call, or NULL.
+// Lists the active pixels of a band, and clears the outputs of the others if `clear`, unless the taps leave them. halo: marked for the
+// next call, or NULL.
 void mt_taps_list(const mt_taps_plan *p, mt_band *b, int64_t index, void *halo, bool clear);
 // Copies what a listed band reads, channels [channel, channel + width), unless that is nothing or read in place.
 void mt_taps_fill_f32(const mt_taps_plan *p, const mt_band *b, void *halo, int64_t channel);

@@ -24,7 +24,6 @@ typedef struct {
   int64_t together;          // points whose channels share a row of MT_TILE_K terms
   int64_t kblock, point[WINO_IN * WINO_IN];  // of a tile's points: between blocks of channels; where they begin
   int64_t block;             // tiles of a block
-  bool cleared;              // outputs that are not active are 0 already
   float *weights;            // [point][block of channels][panel][channel][lane]
   int64_t weights_step;      // between points: an odd number of cache lines
   float *scratch;            // of every slot: pixels' points, then outputs' points
@@ -384,7 +383,7 @@ static int run_group(const wino_plan *plan, const mt_taps *whole, int64_t g) {
   t.bias = whole->bias ? (const float *)whole->bias + g * whole->outputs : NULL;
   wino_plan *s = &group;
   group.taps = &t;
-  if (t.active.data && !s->cleared) {
+  if (t.active.data) {
     const int64_t rows = t.samples * mt_wino_axis(&t, t.grid, 0, 1) * mt_wino_axis(&t, t.grid, 1, 1);
     MT_TRY(mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, t.grid[t.dims - 1] * t.outputs)), clear_inactive, &t));
   }
@@ -443,7 +442,7 @@ static int run(wino_plan *s, const mt_taps *t) {
 
 // worth: the samples that are, NULL: all.
 static int run_samples(const mt_taps *t, const uint8_t *worth) {
-  wino_plan s = {.block = BLOCK, .cleared = worth != NULL};
+  wino_plan s = {.block = BLOCK};
   int status = mt_wino_list_tiles(&s.l, t, worth);
   status = status ? status : run(&s, t);
   mt_free(s.l.tile);
@@ -460,7 +459,7 @@ int mt_winograd_sum(const mt_taps *t, bool forced) {
   } else if (count == 0) {
     status = mt_taps_sum(t);
   } else {
-    // One pass each, so that weights are packed and transformed once. The first clears whatever is not its own.
+    // One pass each, so that weights are packed and transformed once. The second clears what is not active.
     mt_taps others;
     status = mt_wino_others(&others, &active, t, worth);
     status = status ? status : mt_taps_sum(&others);

@@ -206,6 +206,7 @@ int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const ui
   const int64_t rows = mt_wino_axis(t, t->grid, 1, 1), all = rows_of(t, t->grid);
   const int64_t columns = t->grid[t->dims - 1], step = t->active.step[t->dims - 1];
   *others = *t;
+  others->leave = true;
   if ((*active = mt_alloc_array(t->samples * all, columns)) == NULL) {
     return MT_ERROR_MEMORY;
   }

@@ -40,7 +40,8 @@ static inline bool mt_wino_output(const mt_taps *t, const mt_wino_tile *tile, in
 bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced);
 // Which samples are, and how many: *worth, freed by mt_free. Samples without a tile count as they like.
 int mt_wino_choose(uint8_t **worth, int64_t *count, const mt_taps *t, bool forced);
-// The same sums or gradients for the samples that are not: *active, freed by mt_free, holds their active outputs alone.
+// The same sums or gradients for the samples that are not: *active, freed by mt_free, holds their active outputs alone,
+// and the rest is left as it is.
 int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const uint8_t *worth);
 // Of the samples that `worth` marks, NULL: all. Freed by mt_free(s->tile).
 int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t, const uint8_t *worth);
