@@ -47,9 +47,8 @@ MT_CLONES static void FN(backward_line)(const lines *t, char *dx, const char *dy
 #include "norm_problem.h"
 #include "tile.h"
 
-// Rows at a time; elements of a task; bytes of the longest row that is fetched; elements of a result that no cache keeps until somebody
-// reads it.
-enum { ROWS = NORM_SIDE, GRAIN = 65536, FETCHED = 2048, STREAMED = 1 << 21 };
+// Rows at a time; bytes of the longest row that is fetched; elements of a result that no cache keeps until somebody reads it.
+enum { ROWS = NORM_SIDE, FETCHED = 2048, STREAMED = 1 << 21 };
 
 typedef struct {
   const norm_problem *p;
@@ -358,7 +357,7 @@ int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tenso
     t.rms = rms;
     t.sums = rms ? norm_row_power(dtype, false) : norm_row_moments(dtype, false);
     t.squares = rms || dtype == MT_FLOAT32 ? NULL : norm_row_squares(dtype, false);
-    status = mt_parallel(t.rows, MT_MAX(1, GRAIN / t.D), forward_range, &t);
+    status = mt_parallel(t.rows, MT_MAX(1, norm_grain(p->x->numel) / t.D), forward_range, &t);
   }
   mt_free(tables);
   return status;
@@ -367,7 +366,7 @@ int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tenso
 static int run_backward(lines *t, mt_tensor *dweight, mt_tensor *dbias) {
   const bool parameters = dweight != NULL || dbias != NULL;
   const int64_t first = t->rows / t->chains / t->chain, tasks = parameters ? first : t->rows;
-  const int64_t work = t->D * (parameters ? t->chains * t->chain : 1), grain = MT_MAX(1, GRAIN / work);
+  const int64_t work = t->D * (parameters ? t->chains * t->chain : 1), grain = MT_MAX(1, norm_grain(t->rows * t->D) / work);
   backward_task task = {.t = t, .grain = grain};
   task.piece = t->how.activation != MT_NORM_IDENTITY ? ROWS * t->D * t->size : 0;
   task.piece += parameters ? chain_size(t) * (int64_t)sizeof(double) : 0;

@@ -151,8 +151,7 @@ static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end)
 #include "norm_problem.h"
 #include "tile.h"
 
-enum { TOGETHER = 1 << 16,       // elements of a task: threads that take turns at shorter ones are slower than the memory
-       STREAMED = 1 << 21 };     // elements of a result that no cache keeps until somebody reads it
+enum { STREAMED = 1 << 21 };      // elements of a result that no cache keeps until somebody reads it
 
 typedef struct {
   int64_t C, positions, cell_n;   // cell_n: the cells of one sample follow those of the one before, or 0
@@ -255,7 +254,7 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
     t.stream = y->numel >= STREAMED && C % 16 == 0 && (uintptr_t)y->data % 64 == 0;
   }
   *done = true;
-  const int status = mt_parallel(x->shape[0] * t.positions, MT_MAX(1, TOGETHER / C), dy == NULL ? forward_range : backward_range, &t);
+  const int status = mt_parallel(x->shape[0] * t.positions, MT_MAX(1, norm_grain(x->numel) / C), dy == NULL ? forward_range : backward_range, &t);
   mt_free(table);
   return status;
 }

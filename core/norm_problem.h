@@ -69,6 +69,9 @@ int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pas
 // problem's, the gradient before it, and the problem forgets the activation. The cells are filled in.
 int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked);
 
+// Elements of a task: two threads that take turns at shorter pieces of memory are slower than it, and many want enough tasks.
+static inline int64_t norm_grain(int64_t numel) { return MT_MAX(1 << 14, MT_MIN(1 << 16, numel / 32)); }
+
 // Layer and RMS norm over the last dim of dense tensors, all in one (norm_lines.c); *done tells. Weight, bias and activation are the
 // problem's.
 int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tensor *stats, double eps, bool rms);
