@@ -6,14 +6,17 @@ typedef mt_activation_parameters parameters;
 #define MT_SOURCE "activation_rows.h"
 #include "twice.h"
 
-int mt_activation_forward(mt_tensor *y, const mt_tensor *x, int32_t function, double a, double b) {
+static int64_t bridge_of(int32_t function) { return function <= MT_ACTIVATION_LEAKY_RELU ? MT_BRIDGE_CHEAP : MT_BRIDGE; }
+
+int mt_activation_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t function, double a, double b) {
   const parameters p = {a, b};
-  MT_TRY(mt_activation_check_forward(y, x, function, a, b));
-  return mt_loop_run(2, (const mt_tensor *const[]){y, x}, MT_REAL_FN(x->dtype, forward)[function], &p);
+  MT_TRY(mt_activation_check_forward(y, x, mask, function, a, b));
+  return mt_loop_valid(3, (const mt_tensor *const[]){y, x, mask}, MT_REAL_FN(x->dtype, forward)[function], &p, bridge_of(function));
 }
 
-int mt_activation_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t function, double a, double b) {
+int mt_activation_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, const mt_tensor *mask, int32_t function, double a,
+                           double b) {
   const parameters p = {a, b};
-  MT_TRY(mt_activation_check_backward(dx, dy, x, function, a, b));
-  return mt_loop_run(3, (const mt_tensor *const[]){dx, dy, x}, MT_REAL_FN(x->dtype, backward)[function], &p);
+  MT_TRY(mt_activation_check_backward(dx, dy, x, mask, function, a, b));
+  return mt_loop_valid(4, (const mt_tensor *const[]){dx, dy, x, mask}, MT_REAL_FN(x->dtype, backward)[function], &p, bridge_of(function));
 }

@@ -1,6 +1,7 @@
 // activation: y = f(x) elementwise, and dx = dy * f'(x). All tensors have one shape and dtype (float32, float64); in place
 // (y the same view as x, dx the same view as dy) is allowed. float32 is computed in double and rounded once (relu and leaky_relu
 // are exact anyway), so results are within 1 ulp.
+// mask: bool, broadcasts to x, or NULL. Where it is 0 the result is 0 and x and dy are not looked at.
 #pragma once
 #include "tensor.h"
 
@@ -19,8 +20,9 @@ enum {
   MT_ACTIVATION_RELU, MT_ACTIVATION_LEAKY_RELU, MT_ACTIVATION_ELU, MT_ACTIVATION_SOFTPLUS, MT_ACTIVATION_SILU,
   MT_ACTIVATION_GELU, MT_ACTIVATION_GELU_TANH, MT_ACTIVATIONS
 };
-int mt_activation_forward(mt_tensor *y, const mt_tensor *x, int32_t function, double a, double b);
+int mt_activation_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t function, double a, double b);
 // dx = dy * f'(x); at the kinks of RELU, LEAKY_RELU and ELU the derivative from below. RELU may be given y in place of x.
-int mt_activation_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t function, double a, double b);
+int mt_activation_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, const mt_tensor *mask, int32_t function, double a,
+                           double b);
 
 #pragma GCC visibility pop

@@ -1,5 +1,6 @@
 // activation_check: see activation_check.h.
 #include "activation_check.h"
+#include "loop.h"
 
 static const char *const names[MT_ACTIVATIONS] = {"relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "gelu"};
 
@@ -14,7 +15,8 @@ int mt_activation_check_behind(const char *op, int32_t activation, double a) {
   return MT_OK;
 }
 
-int mt_activation_check_forward(const mt_tensor *y, const mt_tensor *x, int32_t function, double a, double b) {
+int mt_activation_check_forward(const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t function, double a,
+                                double b) {
   if (function < 0 || function >= MT_ACTIVATIONS) {
     return mt_fail(MT_ERROR_ARGUMENT, "activation: unknown function %d", function);
   }
@@ -25,12 +27,13 @@ int mt_activation_check_forward(const mt_tensor *y, const mt_tensor *x, int32_t 
   MT_TRY(mt_check_real(op, "input", x));
   MT_TRY(mt_check_like(op, "output", y, x));
   MT_TRY(mt_check_output(op, "output", y));
-  return mt_check_overlap(op, y, x, true);
+  MT_TRY(mt_check_overlap(op, y, x, true));
+  return mt_loop_check_mask(op, mask, y);
 }
 
-int mt_activation_check_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, int32_t function, double a,
-                                 double b) {
-  MT_TRY(mt_activation_check_forward(dx, x, function, a, b));
+int mt_activation_check_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x, const mt_tensor *mask, int32_t function,
+                                 double a, double b) {
+  MT_TRY(mt_activation_check_forward(dx, x, mask, function, a, b));
   MT_TRY(mt_check_like(names[function], "gradient", dy, x));
   return mt_check_overlap(names[function], dx, dy, true);
 }

@@ -1,11 +1,14 @@
 // dropout_check: see dropout_check.h.
 #include "dropout_check.h"
+#include "loop.h"
 
-int mt_dropout_check(int64_t shape[MT_MAX_DIMS], const mt_tensor *y, const mt_tensor *x, double p, int32_t dims) {
+int mt_dropout_check(int64_t shape[MT_MAX_DIMS], const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, double p,
+                     int32_t dims) {
   MT_TRY(mt_check_real("dropout", "input", x));
   MT_TRY(mt_check_like("dropout", "output", y, x));
   MT_TRY(mt_check_output("dropout", "output", y));
   MT_TRY(mt_check_overlap("dropout", y, x, true));
+  MT_TRY(mt_loop_check_mask("dropout", mask, y));
   if (!(p >= 0 && p <= 1)) {
     return mt_fail(MT_ERROR_ARGUMENT, "dropout: p: expected a probability from 0 to 1, got %g", p);
   }

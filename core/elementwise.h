@@ -9,17 +9,18 @@
 int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, double alpha);
 
 // y = op(x), one shape and dtype. float32 and float64; NEG, ABS, SIGN and SQUARE also on int64, int32 and uint8, where they
-// wrap around. SIGN of NaN is NaN; ROUND takes halves to even.
+// wrap around. SIGN of NaN is NaN; ROUND takes halves to even. mask: bool, broadcasts to x, or NULL. Where it is 0 the result is 0 and x
+// (and dy, kept) are not looked at.
 enum {
   MT_UNARY_NEG, MT_UNARY_ABS, MT_UNARY_SIGN, MT_UNARY_SQUARE, MT_UNARY_RECIPROCAL, MT_UNARY_SQRT, MT_UNARY_RSQRT,
   MT_UNARY_EXP, MT_UNARY_EXPM1, MT_UNARY_LOG, MT_UNARY_LOG1P, MT_UNARY_LOG2, MT_UNARY_SIN, MT_UNARY_COS, MT_UNARY_TAN,
   MT_UNARY_ATAN, MT_UNARY_TANH, MT_UNARY_SIGMOID, MT_UNARY_FLOOR, MT_UNARY_CEIL, MT_UNARY_ROUND, MT_UNARY_TRUNC,
   MT_UNARY_OPS
 };
-int mt_elementwise_unary(mt_tensor *y, const mt_tensor *x, int32_t op);
+int mt_elementwise_unary(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t op);
 // dx = dy * op'(x). `kept` is the output y for RECIPROCAL, SQRT, RSQRT, EXP, EXPM1, TAN, TANH, SIGMOID, the input x for the
 // others. The steps (SIGN, FLOOR, ...) have derivative 0; ABS has 0 at 0.
-int mt_elementwise_unary_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *kept, int32_t op);
+int mt_elementwise_unary_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *kept, const mt_tensor *mask, int32_t op);
 
 // y = op(a, b) with broadcasting. All dtypes but bool; DIV and ATAN2 float32 and float64 only; comparisons (EQ to GE), MINIMUM
 // and MAXIMUM also bool. y has the operands' dtype, bool for comparisons.

@@ -1,5 +1,6 @@
 // elementwise_check: see elementwise_check.h.
 #include "elementwise_check.h"
+#include "loop.h"
 
 // ---- one operand ----------------------------------------------------------------------------------------------------
 
@@ -8,7 +9,7 @@ static const char *const unary[MT_UNARY_OPS] = {
   "log2", "sin", "cos", "tan", "atan", "tanh", "sigmoid", "floor", "ceil", "round", "trunc",
 };
 
-int mt_elementwise_check_unary(const mt_tensor *y, const mt_tensor *x, int32_t op) {
+int mt_elementwise_check_unary(const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t op) {
   if (op < 0 || op >= MT_UNARY_OPS) {
     return mt_fail(MT_ERROR_ARGUMENT, "unary: unknown operation %d", op);
   }
@@ -19,10 +20,11 @@ int mt_elementwise_check_unary(const mt_tensor *y, const mt_tensor *x, int32_t o
   if (x->dtype == MT_BOOL || op > MT_UNARY_SQUARE) {
     MT_TRY(mt_check_real(unary[op], "input", x));
   }
-  return MT_OK;
+  return mt_loop_check_mask(unary[op], mask, y);
 }
 
-int mt_elementwise_check_unary_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *kept, int32_t op) {
+int mt_elementwise_check_unary_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *kept, const mt_tensor *mask,
+                                        int32_t op) {
   if (op < 0 || op >= MT_UNARY_OPS) {
     return mt_fail(MT_ERROR_ARGUMENT, "unary: unknown operation %d", op);
   }
@@ -31,7 +33,8 @@ int mt_elementwise_check_unary_backward(const mt_tensor *dx, const mt_tensor *dy
   MT_TRY(mt_check_like(unary[op], "gradient", dy, kept));
   MT_TRY(mt_check_output(unary[op], "output", dx));
   MT_TRY(mt_check_overlap(unary[op], dx, dy, true));
-  return mt_check_overlap(unary[op], dx, kept, true);
+  MT_TRY(mt_check_overlap(unary[op], dx, kept, true));
+  return mt_loop_check_mask(unary[op], mask, dx);
 }
 
 // ---- two operands ---------------------------------------------------------------------------------------------------

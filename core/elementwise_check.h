@@ -2,8 +2,9 @@
 #pragma once
 #include "common.h"
 
-int mt_elementwise_check_unary(const mt_tensor *y, const mt_tensor *x, int32_t op);
-int mt_elementwise_check_unary_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *kept, int32_t op);
+int mt_elementwise_check_unary(const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t op);
+int mt_elementwise_check_unary_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *kept, const mt_tensor *mask,
+                                        int32_t op);
 
 int mt_elementwise_check_binary(const mt_tensor *y, const mt_tensor *a, const mt_tensor *b, int32_t op);
 int mt_elementwise_check_binary_backward(const mt_tensor *d, const mt_tensor *dy, const mt_tensor *a, const mt_tensor *b,

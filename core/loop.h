@@ -27,3 +27,9 @@ int mt_loop_run(int32_t operands, const mt_tensor *const *t, mt_loop_row row, co
 // The same for rows that read nothing but the elements they are given: operands that repeat may come from a buffer. Rows that use
 // an operand as the address of something else (gather) cannot.
 int mt_loop_elements(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context);
+// The same where the last operand is a mask of bool, float32 or float64, or NULL: none. Where it is 0, operand 0 becomes 0 and nothing is
+// computed, but for holes of less than `bridge` elements, which are computed and then cleared: that costs less than another row.
+enum { MT_BRIDGE = 16, MT_BRIDGE_CHEAP = 64 };  // of functions with an exponential; of those that memory limits
+int mt_loop_valid(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context, int64_t bridge);
+// Whether mask, or NULL, is bool, broadcasts to y, and shares no memory with it.
+int mt_loop_check_mask(const char *op, const mt_tensor *mask, const mt_tensor *y);

@@ -52,3 +52,12 @@ int mt_loop_plan(mt_loop *loop, int32_t operands, const mt_tensor *const *t) {
   }
   return MT_OK;
 }
+
+int mt_loop_check_mask(const char *op, const mt_tensor *mask, const mt_tensor *y) {
+  if (mask == NULL) {
+    return MT_OK;
+  }
+  MT_TRY(mt_check_dtype(op, "mask", mask, MT_BOOL));
+  MT_TRY(mt_check_fits(op, "mask", mask, y));
+  return mt_check_overlap(op, y, mask, false);
+}

@@ -27,13 +27,17 @@ static __global__ void drop_blocks(T *y, const T *x, int64_t numel, const mt_dra
   }
 }
 
-// Operands: y, x, and the numbers of the draws as addresses.
+// Operands: y, x, the numbers of the draws as addresses, and the mask where there is one.
 template <typename T> static __global__ void drop(const mt_walk walk, const mt_draw numbers, uint64_t threshold, T scale) {
   const mt_random random = mt_drawn(numbers);
   MT_EACH(i, walk.numel) {
     char *p[3];
     uint32_t words[4];
     mt_walk_at(p, walk, i);
+    if (!mt_walk_valid(walk, i)) {
+      *(T *)p[0] = 0;
+      continue;
+    }
     const uint64_t draw = (uint64_t)random.first + (uint64_t)(uintptr_t)p[2];
     mt_philox_block(words, random.seed, random.call, draw / 4);
     const T product = *(const T *)p[1] * scale;
@@ -42,28 +46,31 @@ template <typename T> static __global__ void drop(const mt_walk walk, const mt_d
 }
 
 template <typename T>
-static int apply(mt_device *device, mt_tensor *y, const mt_tensor *x, const mt_tensor *draws, const mt_random *random, double p) {
+static int apply(mt_device *device, mt_tensor *y, const mt_tensor *x, const mt_tensor *draws, const mt_tensor *mask,
+                 const mt_random *random, double p) {
   const uint64_t threshold = (uint64_t)((1 - p) * 0x1p32);
   const T scale = (T)(1 / (1 - p));
   mt_draw numbers;
   MT_TRY(mt_draw_of(&numbers, "dropout", device, random));
-  if (draws->numel == x->numel && mt_tensor_is_contiguous(x) && mt_tensor_is_contiguous(y)) {
+  if (mask == NULL && draws->numel == x->numel && mt_tensor_is_contiguous(x) && mt_tensor_is_contiguous(y)) {
     const int64_t blocks = (random->first + x->numel - 1) / 4 - random->first / 4 + 1;
     MT_LAUNCH(device, drop_blocks<T>, mt_grid(device, blocks), MT_BLOCK, 0, (T *)y->data, (const T *)x->data, x->numel, numbers, blocks,
               threshold, scale);
     return MT_OK;
   }
   mt_walk walk;
-  const mt_tensor *const t[] = {y, x, draws};
-  MT_TRY(mt_walk_plan(&walk, 3, t));
+  const mt_tensor *const t[] = {y, x, draws, mask};
+  MT_TRY(mt_walk_plan(&walk, mask ? 4 : 3, t));
+  walk.mask = mask ? 3 : 0;
   MT_LAUNCH(device, drop<T>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, numbers, threshold, scale);
   return MT_OK;
 }
 
-extern "C" int mt_dropout_apply(mt_tensor *y, const mt_tensor *x, const mt_random *random, double p, int32_t dims) {
+extern "C" int mt_dropout_apply(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, const mt_random *random, double p,
+                                int32_t dims) {
   mt_device *device;
   int64_t shape[MT_MAX_DIMS];
-  MT_TRY(mt_dropout_check(shape, y, x, p, dims));
+  MT_TRY(mt_dropout_check(shape, y, x, mask, p, dims));
   mt_tensor draws = *x;  // a bool tensor without memory: the address of an element is its row-major number
   memcpy(draws.shape, shape, sizeof(int64_t) * (size_t)x->ndim);
   mt_row_major(draws.stride, x->ndim, shape);
@@ -74,10 +81,11 @@ extern "C" int mt_dropout_apply(mt_tensor *y, const mt_tensor *x, const mt_rando
   }
   MT_TRY(mt_random_check_bernoulli(&draws, random, 1 - p));
   draws.data = NULL;
-  MT_TRY(mt_check_together("dropout", y, 1, &x));
+  const mt_tensor *const others[] = {x, mask};
+  MT_TRY(mt_check_together("dropout", y, 2, others));
   if (x->numel == 0) {
     return MT_OK;
   }
   MT_TRY(mt_enter(&device, y));
-  return MT_REAL_TEMPLATE(x->dtype, apply, device, y, x, &draws, random, p);
+  return MT_REAL_TEMPLATE(x->dtype, apply, device, y, x, &draws, mask, random, p);
 }

@@ -31,7 +31,7 @@ int mt_walk_plan(mt_walk *walk, int32_t operands, const mt_tensor *const *t) {
   return MT_OK;
 }
 
-int mt_loop_launch(int32_t operands, const mt_tensor *const *t, mt_row_function row, const void *context, size_t bytes) {
+static int launch(int32_t operands, const mt_tensor *const *t, mt_row_function row, const void *context, size_t bytes, int32_t mask) {
   mt_device *device;
   mt_walk walk;
   mt_context words;
@@ -41,10 +41,20 @@ int mt_loop_launch(int32_t operands, const mt_tensor *const *t, mt_row_function 
   }
   MT_TRY(mt_check_together("elementwise", t[0], operands, t));
   MT_TRY(mt_walk_plan(&walk, operands, t));
+  walk.mask = mask;
   if (walk.numel == 0) {
     return MT_OK;
   }
   MT_TRY(mt_enter(&device, t[0]));
   MT_LAUNCH(device, row, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, words);
   return MT_OK;
+}
+
+int mt_loop_launch(int32_t operands, const mt_tensor *const *t, mt_row_function row, const void *context, size_t bytes) {
+  return launch(operands, t, row, context, bytes, 0);
+}
+
+int mt_loop_launch_valid(int32_t operands, const mt_tensor *const *t, mt_row_function row, const void *context, size_t bytes) {
+  const int32_t mask = operands - 1;
+  return t[mask] ? launch(operands, t, row, context, bytes, mask) : launch(mask, t, row, context, bytes, 0);
 }

@@ -24,6 +24,7 @@ typedef struct mt_walk {
   int64_t numel;
   int32_t ndim;
   int32_t narrow;                                  // indexes fit in 31 bits
+  int32_t mask;                                    // the operand that is one (bool), or 0: none
   mt_divisor by[MT_MAX_DIMS];
   int64_t shape[MT_MAX_DIMS];
   int64_t step[MT_LOOP_OPERANDS][MT_MAX_DIMS];     // bytes
@@ -41,6 +42,8 @@ int mt_walk_plan(mt_walk *walk, int32_t operands, const mt_tensor *const *t);
 
 // Plans and launches over all elements; `context` is at most sizeof(mt_context) bytes, or NULL. Operands broadcast to the first.
 int mt_loop_launch(int32_t operands, const mt_tensor *const *t, mt_row_function row, const void *context, size_t bytes);
+// The same where the last operand is a mask, or NULL: where it is 0, operand 0 becomes 0 and nothing else is read.
+int mt_loop_launch_valid(int32_t operands, const mt_tensor *const *t, mt_row_function row, const void *context, size_t bytes);
 
 MT_DEVICE uint32_t mt_divide(uint32_t n, mt_divisor by) { return (__umulhi(n, by.factor) + n) >> by.shift; }
 
@@ -74,6 +77,20 @@ template <int OPERANDS> MT_DEVICE void mt_walk_at(char *(&p)[OPERANDS], const mt
   }
 }
 
+// The address of element i of one operand.
+MT_DEVICE char *mt_walk_operand(const mt_walk &w, int k, int64_t i) {
+  char *p = w.base[k];
+  int64_t rest = i;
+  for (int d = 0; d < w.ndim; d++) {
+    const int64_t next = w.narrow ? (int64_t)mt_divide((uint32_t)rest, w.by[d]) : rest / w.shape[d];
+    p += (rest - next * w.shape[d]) * w.step[k][d];
+    rest = next;
+  }
+  return p;
+}
+
+MT_DEVICE bool mt_walk_valid(const mt_walk &w, int64_t i) { return w.mask == 0 || *mt_walk_operand(w, w.mask, i) != 0; }
+
 // ---- kernels from expressions -----------------------------------------------------------------------------------------
 
 #define MT_ROW_1(name, Y, X, ...)                                            \
@@ -84,6 +101,10 @@ template <int OPERANDS> MT_DEVICE void mt_walk_at(char *(&p)[OPERANDS], const mt
   static __global__ void name(const mt_walk walk, const mt_context context) { \
     MT_EACH(i, walk.numel) {                                                 \
       char *p[2];                                                            \
+      if (!mt_walk_valid(walk, i)) {                                         \
+        *(Y *)mt_walk_operand(walk, 0, i) = (Y)0;                            \
+        continue;                                                            \
+      }                                                                      \
       mt_walk_at(p, walk, i);                                                \
       *(Y *)p[0] = MT_PASTE(name, _of)(*(const X *)p[1], &context);          \
     }                                                                        \
@@ -97,6 +118,10 @@ template <int OPERANDS> MT_DEVICE void mt_walk_at(char *(&p)[OPERANDS], const mt
   static __global__ void name(const mt_walk walk, const mt_context context) {                 \
     MT_EACH(i, walk.numel) {                                                                  \
       char *p[3];                                                                             \
+      if (!mt_walk_valid(walk, i)) {                                                          \
+        *(Y *)mt_walk_operand(walk, 0, i) = (Y)0;                                             \
+        continue;                                                                             \
+      }                                                                                       \
       mt_walk_at(p, walk, i);                                                                 \
       *(Y *)p[0] = MT_PASTE(name, _of)(*(const A *)p[1], *(const B *)p[2], &context);         \
     }                                                                                         \
@@ -110,6 +135,10 @@ template <int OPERANDS> MT_DEVICE void mt_walk_at(char *(&p)[OPERANDS], const mt
   static __global__ void name(const mt_walk walk, const mt_context context) {                                    \
     MT_EACH(i, walk.numel) {                                                                                     \
       char *p[4];                                                                                                \
+      if (!mt_walk_valid(walk, i)) {                                                                             \
+        *(Y *)mt_walk_operand(walk, 0, i) = (Y)0;                                                                \
+        continue;                                                                                                \
+      }                                                                                                          \
       mt_walk_at(p, walk, i);                                                                                    \
       *(Y *)p[0] = MT_PASTE(name, _of)(*(const A *)p[1], *(const B *)p[2], *(const C *)p[3], &context);          \
     }                                                                                                            \

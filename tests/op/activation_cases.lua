@@ -26,7 +26,34 @@ local function case(op, name, fn, f, shape)
     reference = map(f) }
 end
 
+-- Under a mask the definition goes on with 0. m: nested tables of x's shape or with sizes 1.
+local function under(f)
+  local function walk(x, m)
+    if type(x) ~= 'table' then return m ~= 0 and m ~= false and f(x) or 0 end
+    local y = {}
+    for i, v in ipairs(x) do y[i] = walk(v, type(m) == 'table' and (m[i] == nil and m[1] or m[i]) or m) end
+    return y
+  end
+  return walk
+end
+
+local function masked(op, name, fn, f, shape, mask_shape, density)
+  return { op = op, name = name, inputs = function(random)
+    return { random:away(shape), random:binary(mask_shape, density or 0.5) }
+  end, fn = fn, reference = under(f) }
+end
+
 return {
+  masked('relu', 'under a mask of one channel', function(x, m) return x:relu{ mask = m } end, function(x) return math.max(x, 0) end,
+    { 2, 3, 5, 9 }, { 2, 1, 5, 9 }),
+  masked('gelu', 'under a mask of its own for every element', function(x, m) return x:gelu{ mask = m } end,
+    function(x) return x * phi(x) end, { 2, 3, 5, 4 }, { 2, 3, 5, 4 }),
+  masked('leaky_relu', 'under a mask of one sample', function(x, m) return x:leaky_relu(0.3, { mask = m }) end,
+    function(x) return x > 0 and x or 0.3 * x end, { 3, 2, 40 }, { 1, 1, 40 }),
+  masked('elu', 'nothing is valid', function(x, m) return x:elu(1.7, { mask = m }) end,
+    function(x) return x > 0 and x or 1.7 * (math.exp(x) - 1) end, { 2, 3, 4 }, { 2, 1, 4 }, 0),
+  masked('softplus', 'under a mask of whole rows', function(x, m) return x:softplus(1, 20, { mask = m }) end,
+    function(x) return math.log(1 + math.exp(x)) end, { 3, 2, 7 }, { 3, 2, 1 }),
   case('relu', 'away from the kink', function(x) return x:relu() end, function(x) return math.max(x, 0) end),
   case('relu', 'in place within a graph', function(x) return (x * 1):relu_() end, function(x) return math.max(x, 0) end),
   case('leaky_relu', 'default', function(x) return x:leaky_relu() end, function(x) return x > 0 and x or 0.01 * x end),

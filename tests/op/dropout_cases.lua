@@ -32,7 +32,31 @@ end
 
 local function options(p, seed) return { p = p, generator = torch.Generator(seed) } end
 
+local function under_mask(seed, p, share)
+  local drop = reference(seed, p, share)
+  return function(x, m)
+    local y = drop(x)
+    for n, sample in ipairs(y) do
+      for c, row in ipairs(sample) do
+        for i = 1, #row do row[i] = m[n][#m[n] == 1 and 1 or c][i] ~= 0 and row[i] or 0 end
+      end
+    end
+    return y
+  end
+end
+
+local function with_mask(opts, m)
+  opts.mask = m
+  return opts
+end
+
 return {
+  { op = 'dropout', name = 'under a mask of one channel', inputs = function(random)
+    return { random:normal{ 3, 5, 7 }, random:binary{ 3, 1, 7 } }
+  end, fn = function(x, m) return F.dropout(x, with_mask(options(0.3, 17), m)) end, reference = under_mask(17, 0.3, 1) },
+  { op = 'dropout', name = 'channels under a mask of every element', inputs = function(random)
+    return { random:normal{ 4, 5, 3 }, random:binary{ 4, 5, 3 } }
+  end, fn = function(x, m) return F.dropout1d(x, with_mask(options(0.5, 18), m)) end, reference = under_mask(18, 0.5, 3) },
   { op = 'dropout', name = 'elements', inputs = function(random) return { random:normal({ 3, 5, 7 }) } end,
     fn = function(x) return F.dropout(x, options(0.3, 17)) end, reference = reference(17, 0.3, 1) },
   { op = 'dropout', name = 'everything', inputs = function(random) return { random:normal({ 1, 5 }) } end,

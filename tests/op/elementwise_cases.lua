@@ -129,6 +129,18 @@ cases[#cases + 1] = { op = 'mul', name = 'numbers and operators',
     end
     return y
   end }
+for name, f in pairs{ tanh = math.tanh, sigmoid = function(x) return 1 / (1 + math.exp(-x)) end } do
+  cases[#cases + 1] = { op = name, name = 'under a mask', inputs = function(random)
+    return { random:normal{ 2, 3, 6 }, random:binary{ 2, 1, 6 } }
+  end, fn = function(x, m) return x[name](x, { mask = m }) end, reference = function(x, m)
+    for n, sample in ipairs(x) do
+      for c, row in ipairs(sample) do
+        for i, v in ipairs(row) do x[n][c][i] = m[n][1][i] ~= 0 and f(v) or 0 end
+      end
+    end
+    return x
+  end }
+end
 cases[#cases + 1] = { op = { 'mul', 'log', 'sigmoid' }, name = 'in place within a graph',
   inputs = function(random) return { random:uniform({ 2, 3 }, 0.5, 2), random:uniform({ 3 }, 0.5, 2) } end,
   fn = function(a, b) return (a * 1):mul_(b):add_(a):log_():sigmoid_():clamp_(0.1, 0.9) end,

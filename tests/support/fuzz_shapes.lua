@@ -298,7 +298,7 @@ end
 
 function recipes.dropout(random)
   local x = any_shape(random)
-  return { x = tensor(x), y = tensor(x), random = { seed = 1, call = 2, first = 0 }, p = 0.5, dims = random(#x + 1) - 1 }
+  return { x = tensor(x), y = tensor(x), mask = tensor(smaller(x, random), BOOL), random = { seed = 1, call = 2, first = 0 }, p = 0.5, dims = random(#x + 1) - 1 }
 end
 
 function recipes.elementwise(random, kernel)
@@ -306,7 +306,7 @@ function recipes.elementwise(random, kernel)
   local bool = kernel:find('binary', 1, true) and random(3) == 1
   local out = { a = tensor(smaller(x, random)), b = tensor(x), y = tensor(x, bool and BOOL or nil), g = tensor(x),
     out = tensor(smaller(x, random)), condition = tensor(smaller(x, random), BOOL), op = random(22) - 1, by_b = random(2) - 1,
-    low = -1, high = 1, alpha = 2, rtol = 0, atol = 0, equal_nan = random(2) - 1 }
+    mask = tensor(smaller(x, random), BOOL), low = -1, high = 1, alpha = 2, rtol = 0, atol = 0, equal_nan = random(2) - 1 }
   if kernel:find('differences', 1, true) then out.a = tensor(x) end
   if kernel:find('binary', 1, true) then out.op = random(16) - 1 end
   for _, name in ipairs { 'x', 'dx', 'dy', 'd', 'kept' } do out[name] = tensor(x) end
@@ -315,7 +315,8 @@ end
 
 function recipes.activation(random)
   local x = any_shape(random)
-  return { x = tensor(x), y = tensor(x), dx = tensor(x), dy = tensor(x), ['function'] = random(7) - 1, a = 0.5, b = 20 }
+  return { x = tensor(x), y = tensor(x), dx = tensor(x), dy = tensor(x), mask = tensor(smaller(x, random), BOOL),
+    ['function'] = random(7) - 1, a = 0.5, b = 20 }
 end
 
 function recipes.tensor(random)

@@ -15,12 +15,16 @@ local function cast(t, dtype)
   return y
 end
 
---- mask_argument(op, mask, x) -> nil, or a tensor of x's dtype (beside bfloat16 float32) and number of dims that broadcasts to x.
-return function(op, mask, x)
+--- mask_argument(op, mask, x, [dtype]) -> nil, or a tensor of x's dtype (beside bfloat16 float32; or of another) and number of dims that
+-- broadcasts to x.
+-- bool: for an operation that only asks what is valid; then a mask that is known to be full is nil, too.
+return function(op, mask, x, dtype)
   if mask == nil then return nil end
   if not Tensor.is_tensor(mask) then
     mask = require('masked_torch.mask').of(op, mask, x)
-    return mask and mask:tensor(x.dtype)
+    if dtype ~= 'bool' then return (mask:tensor(dtype or x.dtype)) end
+    if mask:known_full() then return nil end
+    return (mask:one_channel():compact 'bool')
   end
   Tensor.check(op, 'mask', mask)
   Tensor.check_device_of(op, x, 'mask', mask)
@@ -33,7 +37,7 @@ return function(op, mask, x)
   if not fits then
     native.fail('%s: mask: expected the sizes of the input %s or 1, got %s', op, Tensor.shape_text(x), Tensor.shape_text(mask))
   end
-  mask = cast(mask, Tensor.kernel_type(x.dtype))
+  mask = cast(mask, dtype or Tensor.kernel_type(x.dtype))
   if missing == 0 then return mask end
   local strides = mask:stride()
   for _ = 1, missing do

@@ -1,7 +1,7 @@
 --- nn.activation: activation functions as layers.
 --
--- All take (x, mask) and return (y, mask). A function with f(0) = 0 leaves holes as they are; the others (Sigmoid, Softplus,
--- Softmax, LogSoftmax) put 0 back where the mask is 0.
+-- All take (x, mask) and return (y, mask). Where the mask is 0 results and gradients are 0, whatever stands there; nothing is computed
+-- for it.
 
 local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
@@ -38,8 +38,12 @@ local function define(name, function_name, parameters, opts)
 
   function Activation:forward(x, mask)
     mask = Mask.of(name, mask, x)
-    local y = F[function_name](x, parameters[1] and self[parameters[1][1]], parameters[2] and self[parameters[2][1]])
-    if mask and opts.moves_zero then y = y:select_valid(mask) end
+    local given
+    if mask or parameters[1] then
+      given = options.own{ mask = mask }
+      for i = 1, #parameters do given[parameters[i][1]] = self[parameters[i][1]] end
+    end
+    local y = F[function_name](x, given)
     return y, mask
   end
 
@@ -69,9 +73,9 @@ end })
 --- nn.Tanh()
 define('Tanh', 'tanh', {}, {})
 --- nn.Sigmoid()
-define('Sigmoid', 'sigmoid', {}, { moves_zero = true })
+define('Sigmoid', 'sigmoid', {}, {})
 --- nn.Softplus([beta = 1], [threshold = 20])
-define('Softplus', 'softplus', { { 'beta', 1 }, { 'threshold', 20 } }, { moves_zero = true, check = function(self)
+define('Softplus', 'softplus', { { 'beta', 1 }, { 'threshold', 20 } }, { check = function(self)
   if self.beta <= 0 or self.beta ~= self.beta then native.fail('Softplus: beta: expected a number above 0, got %g', self.beta) end
 end })
 
@@ -90,7 +94,7 @@ local function along_dim(name, function_name)
   function Softmax:forward(x, mask)
     mask = Mask.of(name, mask, x)
     local y = F[function_name](x, self.axis, { mask = mask })
-    if mask then y = y:select_valid(mask) end
+    if mask and function_name == 'log_softmax' then y = y:select_valid(mask) end      -- -Inf there
     return y, mask
   end
 

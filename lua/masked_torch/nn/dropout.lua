@@ -24,7 +24,7 @@ local function define(name, function_name)
 
   function Dropout:forward(x, mask)
     mask = Mask.of(name, mask, x)
-    return F[function_name](x, options.own{ p = self.p, training = self.training, generator = self.generator }), mask
+    return F[function_name](x, options.own{ p = self.p, training = self.training, generator = self.generator, mask = mask }), mask
   end
 
   function Dropout:extra_repr()

@@ -3,7 +3,8 @@
 --
 -- A convolution or a norm, and the activation behind it (ReLU, or LeakyReLU with a slope from 0 to 1), are one kernel, with the bits of
 -- the two: the activation costs nothing. Nothing is kept for it but the result of a convolution, whose sign says what passes (as for
--- F.relu: changing that result in place is an error of backward). What somebody may look at runs by itself: a module with hooks (and so
+-- F.relu: changing that result in place is an error of backward). Not behind layers that leave values under the mask, which an
+-- activation clears: masked_torch's own formulas (compat), results that no mask gates. What somebody may look at runs by itself: a module with hooks (and so
 -- whatever is described, inspected, counted), everything while a network is exported, and classes and forwards of one's own.
 --
 -- An unshuffle in one axis and the convolution behind it are one operation too: the convolution reads the image where it lies
@@ -31,6 +32,8 @@ function fusion.behind(layer, module)
   if activation == nil or layer.forward ~= forward or module.forward ~= activation.forward then return nil end
   local slope = module.negative_slope
   if slope and not (slope >= 0 and slope <= 1) or is_watched(layer) or is_watched(module) then return nil end
+  local preset = layer.preset
+  if layer.compat or layer.gate == 'none' or preset and preset.call and preset.call.gate == 'none' then return nil end
   return activation.name, slope
 end
 

@@ -4,30 +4,31 @@
 
 local ffi = require 'ffi'
 local autograd = require 'masked_torch.autograd'
+local mask_argument = require 'masked_torch.autograd.mask_argument'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
 
 local check, fail = native.check, native.fail
 
-local function drop(x, random, p, dims)
+local function drop(x, random, p, dims, valid)
   local y = Tensor.empty_like(x)
-  check(x.K.mt_dropout_apply(y._c, x._c, random, p, dims))
+  check(x.K.mt_dropout_apply(y._c, x._c, valid and valid._c, random, p, dims))
   return y
 end
 
 local dropout = autograd.op{
   name = 'dropout',
-  forward = function(ctx, x, random, p, dims)
-    ctx.random, ctx.p, ctx.dims = random, p, dims
-    return drop(x, random, p, dims)
+  forward = function(ctx, x, random, p, dims, valid)
+    ctx.random, ctx.p, ctx.dims, ctx.valid = random, p, dims, valid
+    return drop(x, random, p, dims, valid)
   end,
   backward = function(ctx, dy)
-    return drop(dy, ctx.random, ctx.p, ctx.dims)
+    return drop(dy, ctx.random, ctx.p, ctx.dims, ctx.valid)
   end,
 }
 
-local DEFAULTS = { p = 0.5, training = true, generator = options.any(nil) }
+local DEFAULTS = { p = 0.5, training = true, generator = options.any(nil), mask = options.none }
 
 -- dims: how many leading dims draw; nil: all.
 local function define(name, ndim, dims)
@@ -47,16 +48,17 @@ local function define(name, ndim, dims)
     end
     if not training or p == 0 then return x end
     local random = ffi.new('mt_random', Tensor.generator_of(name, opts):next_call())
-    local y = dropout(x, random, p, dims or x:dim())
+    local y = dropout(x, random, p, dims or x:dim(), mask_argument(name, opts.mask, x, 'bool'))
     return y
   end
 end
 
 return { functional = {
-  --- dropout(x, [p = 0.5], [training = true], [{generator =}]): each element is 0 with probability p, else x / (1 - p); x itself
-  -- when not training. Also dropout(x, {p =, training =, generator =}).
+  --- dropout(x, [p = 0.5], [training = true], [{generator =, mask =}]): each element is 0 with probability p, else x / (1 - p);
+  -- x itself when not training. Where the mask is 0, so is the result; the others draw what they draw without one. Also
+  -- dropout(x, {p =, training =, generator =, mask =}).
   dropout = define('dropout'),
-  --- dropout1d(x, {p = 0.5, training = true, generator = nil}), dropout2d(x, options), dropout3d(x, options): drop whole channels of
+  --- dropout1d(x, {p = 0.5, training = true, generator = nil, mask = nil}), dropout2d(x, options), dropout3d(x, options): drop whole channels of
   -- (N, C, L), (N, C, H, W), (N, C, D, H, W) (Tompson et al., 2014).
   dropout1d = define('dropout1d', 3, 2),
   dropout2d = define('dropout2d', 4, 2),

@@ -10,6 +10,7 @@
 
 local autograd = require 'masked_torch.autograd'
 local in_place = require 'masked_torch.autograd.in_place'
+local mask_argument = require 'masked_torch.autograd.mask_argument'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -91,35 +92,40 @@ local function real(dtype) return RANK[dtype] < RANK.bfloat16 and 'float32' or d
 --- x:log2(): the logarithm to base 2.
 --- x:sin(), x:cos(), x:tan(): of radians.
 --- x:atan(): between -pi/2 and pi/2.
---- x:tanh(): the hyperbolic tangent.
---- x:sigmoid(): 1 / (1 + e^-x).
+--- x:tanh({mask = nil}): the hyperbolic tangent; 0 where the mask is 0, whatever x holds there.
+--- x:sigmoid({mask = nil}): 1 / (1 + e^-x); 0 where the mask is 0.
 --- x:floor(), x:ceil(), x:trunc(): down, up, towards zero; gradient 0.
 --- x:round(): to the nearest whole number, halves to the even one; gradient 0.
 
 -- name -> what backward needs: 'x', 'y', or nothing where the derivative is 0. integer: defined on integers too.
+-- masked: has the option mask.
 local unary = {
   neg = { keeps = 'x', integer = true }, abs = { keeps = 'x', integer = true }, square = { keeps = 'x', integer = true },
   sign = { integer = true }, floor = { step = true }, ceil = { step = true }, round = { step = true }, trunc = { step = true },
   reciprocal = { keeps = 'y' }, sqrt = { keeps = 'y' }, rsqrt = { keeps = 'y' }, exp = { keeps = 'y' }, expm1 = { keeps = 'y' },
-  tan = { keeps = 'y' }, tanh = { keeps = 'y' }, sigmoid = { keeps = 'y' },
+  tan = { keeps = 'y' }, tanh = { keeps = 'y', masked = true }, sigmoid = { keeps = 'y', masked = true },
   log = { keeps = 'x' }, log1p = { keeps = 'x' }, log2 = { keeps = 'x' }, sin = { keeps = 'x' }, cos = { keeps = 'x' },
   atan = { keeps = 'x' },
 }
+
+local mask_option = { mask = options.none }
 
 for name, about in pairs(unary) do
   local code = C['MT_UNARY_' .. name:upper()]
   local op = autograd.op{
     name = name,
-    forward = function(ctx, x)
+    forward = function(ctx, x, valid)
       local y = Tensor.empty_like(x)
-      check(x.K.mt_elementwise_unary(y._c, x._c, code))
+      check(x.K.mt_elementwise_unary(y._c, x._c, valid and valid._c, code))
+      ctx.valid = valid
       if about.keeps then ctx:save(about.keeps == 'x' and x or y) end
       return y
     end,
     backward = function(ctx, dy)
       local dx = ctx:gradient_like(dy, dy)
       if about.keeps then
-        check(dy.K.mt_elementwise_unary_backward(dx._c, dy._c, ctx:saved()._c, code))
+        local valid = ctx.valid
+        check(dy.K.mt_elementwise_unary_backward(dx._c, dy._c, ctx:saved()._c, valid and valid._c, code))
       else
         check(dy.K.mt_tensor_fill(dx._c, 0))
       end
@@ -131,15 +137,20 @@ for name, about in pairs(unary) do
     if Tensor.floating[x.dtype] then return x end
     return x:to(about.integer and numbers(x.dtype) or real(x.dtype))
   end
-  method[name] = function(x, extra)
-    none_left(name, extra)
+  method[name] = function(x, opts)
+    local mask
+    if opts ~= nil then
+      if not (about.masked and options.is_plain(opts)) then none_left(name, opts) end
+      mask = options.parse(name, mask_option, opts).mask
+    end
     x = as_tensor(name, 'input', x)
     if about.step and not Tensor.floating[x.dtype] then return x:clone() end   -- whole numbers already
-    local y = op(prepare(x))
+    x = prepare(x)
+    local y = op(x, mask and mask_argument(name, mask, x, 'bool'))
     return y
   end
   local function kernel(x)
-    check(x.K.mt_elementwise_unary(x._c, x._c, code))
+    check(x.K.mt_elementwise_unary(x._c, x._c, nil, code))
   end
   method[name .. '_'] = function(x, extra)
     none_left(name .. '_', extra)

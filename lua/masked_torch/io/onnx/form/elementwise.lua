@@ -11,8 +11,21 @@ local form = {}
 
 for name, op in pairs{ neg = 'Neg', abs = 'Abs', sign = 'Sign', floor = 'Floor', ceil = 'Ceil', round = 'Round',
   reciprocal = 'Reciprocal', sqrt = 'Sqrt', exp = 'Exp', log = 'Log', sin = 'Sin', cos = 'Cos', tan = 'Tan', atan = 'Atan',
-  tanh = 'Tanh', sigmoid = 'Sigmoid', relu = 'Relu', erf = 'Erf' } do
+  erf = 'Erf' } do
   form[name] = function(g, x) return g:node(op, { x }) end
+end
+
+-- The result, 0 where the option mask of the last argument is 0.
+local function cleared(g, y, x, ...)
+  for i = 1, select('#', ...) do
+    local opts = (select(i, ...))
+    if type(opts) == 'table' and opts.mask ~= nil then return g:select(y, g:mask(opts.mask, x)) end
+  end
+  return y
+end
+
+for name, op in pairs{ tanh = 'Tanh', sigmoid = 'Sigmoid', relu = 'Relu' } do
+  form[name] = function(g, x, opts) return cleared(g, g:node(op, { x }), x, opts) end
 end
 
 function form.square(g, x) return g:binary('Mul', x, x) end
@@ -31,16 +44,18 @@ local function argument(value, name, default)
   return value == nil and default or value
 end
 
-function form.leaky_relu(g, x, slope)
-  return g:node('LeakyRelu', { x }, { alpha = { float = argument(slope, 'negative_slope', 0.01) } })
+function form.leaky_relu(g, x, slope, opts)
+  return cleared(g, g:node('LeakyRelu', { x }, { alpha = { float = argument(slope, 'negative_slope', 0.01) } }), x, slope, opts)
 end
 
-function form.elu(g, x, alpha) return g:node('Elu', { x }, { alpha = { float = argument(alpha, 'alpha', 1) } }) end
+function form.elu(g, x, alpha, opts)
+  return cleared(g, g:node('Elu', { x }, { alpha = { float = argument(alpha, 'alpha', 1) } }), x, alpha, opts)
+end
 
-function form.silu(g, x) return g:binary('Mul', x, g:node('Sigmoid', { x })) end
+function form.silu(g, x, opts) return cleared(g, g:binary('Mul', x, g:node('Sigmoid', { x })), x, opts) end
 
 --- x / 2 * (1 + erf(x / sqrt 2)), or the approximation by tanh.
-function form.gelu(g, x, approximate)
+function form.gelu(g, x, approximate, opts)
   local function number(v) return g:number(v, x.dtype) end
   local inner
   if argument(approximate, 'approximate', 'none') == 'tanh' then
@@ -50,16 +65,18 @@ function form.gelu(g, x, approximate)
   else
     inner = g:node('Erf', { g:binary('Mul', x, number(math.sqrt(0.5))) })
   end
-  return g:binary('Mul', g:binary('Mul', x, number(0.5)), g:binary('Add', inner, number(1)))
+  return cleared(g, g:binary('Mul', g:binary('Mul', x, number(0.5)), g:binary('Add', inner, number(1))), x, approximate, opts)
 end
 
-function form.softplus(g, x, beta, threshold)
+function form.softplus(g, x, beta, threshold, opts)
+  opts = type(beta) == 'table' and beta or type(threshold) == 'table' and threshold or opts
+  if type(threshold) == 'table' then threshold = threshold.threshold end
   if type(beta) == 'table' then beta, threshold = beta.beta, beta.threshold end
   beta, threshold = beta or 1, threshold or 20
   local scaled = beta == 1 and x or g:binary('Mul', x, g:number(beta, x.dtype))
   local y = g:node('Softplus', { scaled })
   if beta ~= 1 then y = g:binary('Div', y, g:number(beta, x.dtype)) end
-  return g:where(g:binary('Greater', scaled, g:number(threshold, x.dtype), 'bool'), x, y)
+  return cleared(g, g:where(g:binary('Greater', scaled, g:number(threshold, x.dtype), 'bool'), x, y), x, opts)
 end
 
 function form.clamp(g, x, low, high)
