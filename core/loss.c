@@ -95,13 +95,12 @@ static void FN(gradient_of_line)(const job *j, const place *p, REAL *g, const RE
   }
 }
 
-static void FN(forward_line)(job *j, int64_t o, const REAL *x, REAL *g, const REAL *next) {
-  const place p = FN(place_at)(j, o);
+static void FN(forward_line)(job *j, int64_t o, place p, const REAL *x, REAL *g, const REAL *next) {
   const int64_t n = j->at.x.length;
   double *out = &j->out[3 * o], *state = j->state ? &j->state[2 * o] : NULL;
   out[TERM] = out[WEIGHT] = out[HIT] = 0;
   if (!p.counts) {
-    if (g) memset(g, 0, sizeof(REAL) * (size_t)n);
+    if (g) mt_zero(g, sizeof(REAL) * (size_t)n, j->away);
     return;
   }
   out[WEIGHT] = p.m * p.w;
@@ -138,15 +137,14 @@ static void FN(forward_line)(job *j, int64_t o, const REAL *x, REAL *g, const RE
 
 // ---- backward ----------------------------------------------------------------------------------------------------------
 
-static void FN(backward_line)(job *j, int64_t o, const REAL *x, REAL *g) {
-  const place p = FN(place_at)(j, o);
+static void FN(backward_line)(job *j, int64_t o, place p, const REAL *x, REAL *g) {
   int64_t at = 0, unused;
   if (j->options->reduction == MT_LOSS_NONE) {
     mt_reduction_output(&j->at.dy, o, &at, &unused);
   }
   const double factor = p.m * j->factor * (double)((const REAL *)j->at.dy_data)[at];
   if (!p.counts || factor == 0 || (FN(is_plain)(j, &p) && p.w == 0)) {
-    memset(g, 0, sizeof(REAL) * (size_t)j->at.x.length);
+    mt_zero(g, sizeof(REAL) * (size_t)j->at.x.length, j->away);
   } else if (j->options->logits) {
     FN(gradient_of_line)(j, &p, g, x, j->state[2 * o], j->state[2 * o + 1], factor, false);
   } else {
@@ -171,23 +169,30 @@ static void FN(lines_task)(void *context, int64_t begin, int64_t end) {
     return;
   }
   int64_t in_x[FEW], in_g[FEW] = {0}, unused;
+  place p[FEW];
   for (int64_t o = begin; o < end; o += few) {
     const int64_t count = MT_MIN(few, end - o);
+    bool any = false;
     for (int64_t i = 0; i < count; i++) {
       mt_reduction_output(&j->at.x, o + i, &in_x[i], &unused);
       if (writes) mt_reduction_output(&j->at.gradient, o + i, &in_g[i], &unused);
+      p[i] = few == 1 && o > begin ? p[1] : FN(place_at)(j, o + i);
+      any = any || p[i].counts;
     }
-    for (int64_t c = 0; copies && c < n; c++) {
+    if (few == 1) {  // what the next position says is known early: lines that do not count are not fetched
+      p[1] = o + 1 < end ? FN(place_at)(j, o + 1) : (place){0};
+    }
+    for (int64_t c = 0; copies && any && c < n; c++) {
       for (int64_t i = 0; i < count; i++) tile[i * n + c] = ((const REAL *)j->at.x_data)[in_x[i] + c * j->at.x.stride];
     }
     for (int64_t i = 0; i < count; i++) {
       const REAL *x = copies ? tile + i * n : (const REAL *)j->at.x_data + in_x[i];
-      const REAL *next = !copies && o + i + 1 < end ? x + j->x_next : NULL;
+      const REAL *next = !copies && few == 1 && p[1].counts ? x + j->x_next : NULL;
       REAL *g = copies_back ? back + i * n : writes ? (REAL *)j->at.gradient_data + in_g[i] : NULL;
       if (j->at.dy_data) {
-        FN(backward_line)(j, o + i, x, g);
+        FN(backward_line)(j, o + i, p[i], x, g);
       } else {
-        FN(forward_line)(j, o + i, x, g, next);
+        FN(forward_line)(j, o + i, p[i], x, g, next);
       }
     }
     for (int64_t c = 0; copies_back && c < n; c++) {
@@ -219,6 +224,7 @@ static void FN(scale_row)(char *const *p, const int64_t *step, int64_t n, const 
 #include "loss_check.h"
 #include "tile.h"
 #include "vector_math.h"
+#include "zero.h"
 
 enum {
   FEW = 16,         // positions copied side by side,
@@ -233,6 +239,7 @@ typedef struct {
   bool hits;
   int64_t x_next;             // about where the next position's logits begin
   double factor;              // of all gradients: 1 / total for the mean
+  bool away;                  // the gradient is large
   double *out, *state;        // of every position: term, weight, hit; the largest logit, the sum of exponentials
   int64_t bad;                // the first position with a label out of range
   int status;
@@ -286,6 +293,7 @@ static int run_lines(job *j, int32_t dtype) {
   const int64_t grain = mt_reduction_grain(&j->at.x);
   j->x_next = j->at.x.kept > 0 ? j->at.x.kept_stride[j->at.x.kept - 1] : 0;
   j->logits = mt_tile_get()->logits;
+  j->away = j->at.x.outputs * j->at.x.length * mt_dtype_size(dtype) >= MT_ZERO_AWAY;
   const int status = mt_parallel(j->at.x.outputs, MT_MAX(grain, j->at.x.stride != 1 ? FEW : 4), MT_REAL_FN(dtype, lines_task), j);
   return status != MT_OK ? status : j->status;
 }

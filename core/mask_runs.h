@@ -14,7 +14,18 @@ static inline int64_t mt_mask_next(const char *m, int64_t step, int64_t size, in
       }
     }
     while (i < n && (m[i * step] == 0) != hole) i++;
-  } else if (size == 4) {
+    return i;
+  }
+  if (!hole && step == size) {  // 32 bytes of zeros, of either sign, at a time
+    const uint64_t value = size == 4 ? 0x7FFFFFFF7FFFFFFFu : INT64_MAX;
+    for (uint64_t w[4]; i + 32 / size <= n; i += 32 / size) {
+      memcpy(w, m + i * size, sizeof w);
+      if ((w[0] | w[1] | w[2] | w[3]) & value) {
+        break;
+      }
+    }
+  }
+  if (size == 4) {
     while (i < n && (*(const float *)(m + i * step) == 0) != hole) i++;
   } else {
     while (i < n && (*(const double *)(m + i * step) == 0) != hole) i++;
