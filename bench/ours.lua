@@ -264,17 +264,58 @@ end
 
 function kinds.loss(row)
   local x, target = normal({ row.N, row.V }, 2):requires_grad_(), whole(row.V, { row.N })
-  local function run()
-    x.grad = nil
-    local loss, hits = F.cross_entropy(x, target, { metric = true })
-    hits:item()
-    loss:backward()
-    return loss
+  local mask
+  if row.valid then
+    mask = torch.rand(row.N):lt(row.valid):float()
+    mask[1] = 1
+    mask = mask:to(device)
   end
-  return { inputs = { x = x, target = target }, ours = run, outputs = function()
-    local loss = run()
-    return { loss = loss:detach(), dx = x.grad }
-  end }
+  local function with(m)
+    return function()
+      x.grad = nil
+      local loss, hits = F.cross_entropy(x, target, { metric = true, mask = m })
+      hits:item()
+      loss:backward()
+      return loss
+    end
+  end
+  local run = with(mask)
+  return { inputs = { x = x, target = target, mask = mask }, ours = run, ['ours plain'] = mask and with(nil) or nil,
+    area = mask and mask:mean():item(), outputs = function()
+      local loss = run()
+      return { loss = loss:detach(), dx = x.grad }
+    end }
+end
+
+-- Modules that work on one element at a time, and a loss of elements.
+function kinds.activation(row)
+  local shape = concat(row.N, row.C, row.size)
+  local x, dy, mask = image(shape), image(shape), make_mask(row)
+  if mask.dense then check(x.K.mt_mask_select(x._c, x._c, mask.dense._c)) end
+  x:requires_grad_()
+  local layer, loss = nn[row.module](), row.module == 'MSELoss'
+  local function with(fresh)
+    return function()
+      x.grad = nil
+      local y
+      if loss then
+        y = layer(x, dy, fresh())
+        y:backward()
+      else
+        y = layer(x, fresh())
+        y:backward(dy)
+      end
+      return y
+    end
+  end
+  local run = with(mask.fresh)
+  local result = { inputs = { x = x, dy = dy, mask = mask.dense }, ours = run, area = mask.dense and mask.dense:mean():item() }
+  if mask.dense then result['ours plain'] = with(function() return nil end) end
+  function result.outputs()
+    local y = run()
+    return row.module ~= 'Dropout' and { y = y:detach(), dx = x.grad } or {}
+  end
+  return result
 end
 
 function kinds.adam(row)

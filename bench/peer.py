@@ -280,6 +280,66 @@ def norm(row, t):
     return r
 
 
+# ---- one element at a time ---------------------------------------------------------------------------------------------
+
+class MaskedPlain(nn.Module):
+    """What masked_torch's Masked(module) does; the result multiplied by the mask where the module does not keep 0."""
+
+    def __init__(self, module, clears):
+        super().__init__()
+        self.module, self.clears = module, clears
+
+    def forward(self, x, mask):
+        y = self.module(x)
+        return torch.where(mask != 0, y, 0) if self.clears else y
+
+
+def activation(row, t):
+    r, module, mask = Row(), row["module"], t.get("mask")
+
+    def make(x, dy, m):
+        x = leaf(x)
+        if module == "MSELoss":
+            def value():
+                if m is None:
+                    return F.mse_loss(x, dy)
+                return ((x - dy) ** 2 * m).sum() / m.expand(x.shape).sum()
+        else:
+            layer = getattr(nn, module)()
+            masked = MaskedPlain(layer, module == "Sigmoid")
+
+            def value():
+                return masked(x, m) if m is not None else layer(x)
+
+        def run():
+            x.grad = None
+            y = value()
+            y.backward(*([] if y.dim() == 0 else [dy]))
+            return y
+
+        def outputs():
+            y = run()
+            # Dropout draws its own; under the mask only ours is 0.
+            if module == "Dropout":
+                return {}
+            valid = 1 if m is None else (m != 0)
+            return {"y": y.detach() if y.dim() == 0 else y.detach() * valid, "dx": x.grad * valid}
+        return run, outputs
+
+    r.add("torch", *make(t["x"], t["dy"], None if mask is None else mask))
+    if t["x"].dim() in FORMAT:
+        r.add("torch channels_last", *make(last(t["x"]), last(t["dy"]), mask))
+
+    def expected():
+        if module == "Dropout":
+            return {}
+        _, outputs = make(t["x"].double(), t["dy"].double(), None if mask is None else mask.double())
+        return {name: (whole, value) for name, value in outputs().items()}
+
+    r.expected = expected
+    return r
+
+
 # ---- steps ------------------------------------------------------------------------------------------------------------
 
 def metric(logits, target):
@@ -287,7 +347,10 @@ def metric(logits, target):
 
 
 def loss(row, t):
-    r, x, target = Row(), leaf(t["x"]), t["target"] - 1
+    r, x, target, valid = Row(), leaf(t["x"]), t["target"] - 1, None
+    if "mask" in t:
+        valid = t["mask"] != 0
+        target = torch.where(valid, target, -100)
 
     def run():
         x.grad = None
@@ -297,11 +360,21 @@ def loss(row, t):
         return value
 
     r.add("torch", run, lambda: {"loss": run().detach(), "dx": x.grad})
+    if valid is not None:
+        def select():
+            x.grad = None
+            some = x[valid]
+            value = F.cross_entropy(some, target[valid])
+            metric(some, target[valid])
+            value.backward()
+            return value
+        r.add("torch selected", select, lambda: {"loss": select().detach(), "dx": x.grad})
 
     def expected():
         n = 64
         y = leaf(t["x"][:n].double())
-        (F.cross_entropy(y, target[:n], reduction="sum") / row["N"]).backward()
+        count = row["N"] if valid is None else int(valid.sum())
+        (F.cross_entropy(y, target[:n], reduction="sum") / count).backward()
         return {"dx": (lambda g: g[:n], y.grad)}
 
     r.expected = expected
@@ -529,7 +602,7 @@ def training(row, t):
 
 # ---- the conversation --------------------------------------------------------------------------------------------------
 
-KINDS = {f.__name__: f for f in (gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model,
+KINDS = {f.__name__: f for f in (gemm, linear, conv, layer, norm, activation, loss, adam, layout, figure, classifier, language_model,
                                  training)}
 OPERATIONS = {gemm, linear, conv}  # on tensors of the precision; the other rows convert as autocast does
 

@@ -1,9 +1,10 @@
 --- rows: what is measured. A row is data; ours.lua and peer.py know how to run its `kind`.
 --
 --   name      'conv forward r56'; make bench ROWS='pattern|pattern' selects by it (Lua patterns)
---   kind      gemm, linear, conv, layer, norm, loss, adam, layout, figure, classifier, language_model, training
+--   kind      gemm, linear, conv, layer, norm, activation, loss, adam, layout, figure, classifier, language_model, training
 --   pass      of conv and linear: forward, input, weight
---   mask      of layer and norm: {kind, share of valid positions}
+--   mask      of layer, norm and activation: {kind, share of valid positions}
+--   valid     of loss: the share of positions that count
 --   flops     of one call, as if nothing was masked; 0: not counted
 --   bytes     that an ideal kernel reads and writes, where memory is what limits it
 --   goals     array of {against =, ratio =, device = 'cpu', precision =}: what we want. against: 'torch' (the strongest row of PyTorch),
@@ -150,6 +151,20 @@ local function loss(N, V, more)
 end
 loss(1024, 50257, { goals = { { against = 'torch', ratio = 12 } } })
 loss(256, 8192, { quick = true })
+
+-- A padded batch: a quarter of the positions count.
+loss(1024, 50257, { name = 'loss cross-entropy and metric 1024x50257 valid 0.25', valid = 0.25 })
+loss(256, 8192, { name = 'loss cross-entropy and metric 256x8192 valid 0.25', valid = 0.25 })
+
+-- One element at a time, channels last, forward and backward.
+for _, module in ipairs{ 'ReLU', 'GELU', 'Sigmoid', 'Dropout', 'MSELoss' } do
+  for _, area in ipairs{ false, { 'full' }, { 'rect', 0.5 }, { 'rect', 0.25 }, { 'rect', 0.1 } } do
+    local s, mask = by_name.r28, area or nil
+    add{ name = ('activation %s%s 32x128x28x28'):format(module, mask and ' ' .. mask[1] .. (mask[2] and ' ' .. mask[2] or '') or ''),
+      kind = 'activation', module = module, N = s.N, C = s.C, size = s.size, mask = mask, flops = 0,
+      bytes = 20 * elements(s.N, s.C, unpack(s.size)), goals = mask and { { against = 'ours plain' } } or nil }
+  end
+end
 
 local function adam(name, parameters, more)
   local count = 0

@@ -1,4 +1,4 @@
-// elementwise_binary_rows: the formulas of elementwise.h for two operands, read by the C and by the CUDA file, once for each type (five.h). Internal.
+// elementwise_binary_rows: the formulas of elementwise.h for two operands, for both libraries, once for each type (five.h). Internal.
 // Each function stands beside its derivatives.
 
 MT_ROW_2(FN(eq), uint8_t, NUMBER, NUMBER, a == b)

@@ -1,4 +1,4 @@
-// elementwise_rows: the formulas of add, clamp and the comparison of elementwise.h, read by the C and by the CUDA file, once for each type (five.h). Internal.
+// elementwise_rows: the formulas of add, clamp and the comparison of elementwise.h, for both libraries, once for each type (five.h). Internal.
 
 typedef struct {
   NUMBER low, high;

@@ -1,4 +1,4 @@
-// elementwise_unary_rows: the formulas of elementwise.h for one operand, read by the C and by the CUDA file, once for each type (five.h). Internal.
+// elementwise_unary_rows: the formulas of elementwise.h for one operand, for both libraries, once for each type (five.h). Internal.
 // Each function stands beside its derivative.
 
 #if NUMBER_IS_REAL

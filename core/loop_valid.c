@@ -21,6 +21,7 @@ typedef struct {
   const void *context;
   int64_t unit, step[MT_LOOP_OPERANDS];  // elements under a value; from one to the next in bytes
   int64_t bridge;
+  bool weights;                    // a row reads the mask where several elements share a value: its run has one value
   bool joined, away;               // the elements of neighbouring values are one row; the result is large
 } valid_plan;
 
@@ -83,7 +84,8 @@ static void compute(const valid_plan *v, char *const *p, const int64_t *step, in
 static void fetch(const valid_state *s, char *const *p, const int64_t *step, int64_t r) {
   const mt_loop *l = &s->plan->loop;
   for (int32_t k = 0; k < l->operands - 1; k++) {
-    const uintptr_t next = (uintptr_t)p[k] + (uintptr_t)(r + 1 < s->runs ? s->run[r + 1].from * step[k] : s->run[0].from * step[k] + l->step[k][1]);
+    const int64_t to = r + 1 < s->runs ? s->run[r + 1].from * step[k] : s->run[0].from * step[k] + l->step[k][1];
+    const uintptr_t next = (uintptr_t)p[k] + (uintptr_t)to;
     for (uintptr_t i = 0; i < FETCHED; i += 64) __builtin_prefetch((const void *)(next + i));
   }
 }
@@ -97,6 +99,11 @@ static int64_t find_runs(valid_state *s, const char *mask, int64_t step, int64_t
       return n;
     }
     at = mt_mask_next(mask, step, size, from, n, true);
+    if (s->plan->weights) {
+      int64_t end = from + 1;
+      while (end < at && memcmp(mask + end * step, mask + from * step, (size_t)size) == 0) end++;
+      at = end;
+    }
     s->run[s->runs].from = from;
     s->run[s->runs++].to = at;
   }
@@ -107,7 +114,7 @@ static void valid_row(char *const *p, const int64_t *step, int64_t n, const void
   valid_state *s = (valid_state *)(uintptr_t)context;
   const valid_plan *v = s->plan;
   const int32_t m = v->loop.operands - 1;
-  const int64_t bridge = v->joined ? v->bridge / v->unit : 0;
+  const int64_t bridge = v->joined && !v->weights ? v->bridge / v->unit : 0;
   for (int64_t at = 0; at < n;) {
     const int64_t begin = at;
     if (s->mask == p[m] && s->n == n) {
@@ -161,6 +168,7 @@ int mt_loop_valid(int32_t operands, const mt_tensor *const *t, mt_loop_row row, 
     }
     l->ndim = MT_MAX(l->ndim - 1, 1);
   }
+  v.weights = v.unit > 1 && l->size[m] > 1;
   v.away = t[0]->numel * l->size[0] >= MT_ZERO_AWAY;
   return mt_parallel(l->numel, MT_MAX(1, 32768 / MT_MAX(v.unit, 1)), run_range, &v);
 }

@@ -97,7 +97,8 @@ int mt_optim_adan(int64_t count, mt_tensor *const *parameters, mt_tensor *const 
     numbers[i] = (adan_numbers){.beta1 = beta1, .beta2 = beta2, .beta3 = beta3, .rest1 = 1 - beta1, .rest2 = 1 - beta2,
       .rest3 = 1 - beta3, .size1 = lr / (1 - pow(beta1, step[i])), .size2 = lr * beta2 / (1 - pow(beta2, step[i])),
       .root = 1 / sqrt(1 - pow(beta3, step[i])), .eps = eps, .shrink = no_prox ? 1 - lr * weight_decay : 1,
-      .factor = no_prox ? 1 : 1 / (1 + lr * weight_decay), .sign = sign_of(maximize), .after = step[i] > 1};  // a factor: a choice would not vectorise
+      .factor = no_prox ? 1 : 1 / (1 + lr * weight_decay), .sign = sign_of(maximize),
+      .after = step[i] > 1};  // a factor: a choice would not vectorise
   }
   const int status = mt_optim_rows(&list, MT_OPTIM_ADAN, numbers, sizeof(adan_numbers));
   mt_free(numbers);

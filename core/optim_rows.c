@@ -9,7 +9,7 @@
                                   int64_t n, const name##_numbers *c) {                                                     \
     char *const q0 = at[0], *const q1 = at[MT_MIN(1, last)], *const q2 = at[MT_MIN(2, last)], *const q3 = at[MT_MIN(3, last)],            \
                 *const q4 = at[MT_MIN(4, last)], *const q5 = at[MT_MIN(5, last)];                                           \
-    (void)q1, (void)q2, (void)q3, (void)q4, (void)q5, (void)s1, (void)s2, (void)s3, (void)s4, (void)s5;                                         \
+    (void)q1, (void)q2, (void)q3, (void)q4, (void)q5, (void)s1, (void)s2, (void)s3, (void)s4, (void)s5;                     \
     constants _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) __VA_ARGS__                                              \
   }                                                                                                                         \
   MT_CLONES static void FN(name)(char *const *at, const int64_t *step, int64_t n, const void *context) {                    \

@@ -18,7 +18,8 @@ extern "C" int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_ten
   const mt_tensor *const t[] = {y, a, b};
   MT_TRY(mt_elementwise_check_add(y, a, b));
   const bool is_single = y->dtype != MT_FLOAT64;
-  return mt_loop_launch(3, t, y->dtype == MT_BFLOAT16 ? add_row_bf16 : MT_REAL_FN(y->dtype, add_row), is_single ? (const void *)&single : &alpha, is_single ? 4 : 8);
+  const mt_row_function row = y->dtype == MT_BFLOAT16 ? add_row_bf16 : MT_REAL_FN(y->dtype, add_row);
+  return mt_loop_launch(3, t, row, is_single ? (const void *)&single : &alpha, is_single ? 4 : 8);
 }
 
 // ---- clamp ------------------------------------------------------------------------------------------------------------

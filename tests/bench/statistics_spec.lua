@@ -113,7 +113,7 @@ end)
 
 describe('bench rows', function()
   local kinds = { gemm = true, linear = true, conv = true, layer = true, norm = true, loss = true, adam = true, layout = true,
-    figure = true, classifier = true, language_model = true, training = true }
+    figure = true, classifier = true, language_model = true, training = true, activation = true }
 
   it('have names of their own, a known kind, and goals that name a contender', function()
     local seen = {}

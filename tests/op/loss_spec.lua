@@ -159,6 +159,107 @@ describe('cross_entropy', function()
     assert.fails(function() F.nll_loss(x, t, { metric = true }) end, 'metric')
   end)
 
+  it('finds NaN among many classes, where lines are looked through by vectors', function()
+    torch.manual_seed(6)
+    for _, dtype in ipairs { 'float32', 'float64' } do
+      local x, t = torch.randn(40, 300, { dtype = dtype }), torch.full({ 40 }, 5, { dtype = 'int64' })
+      for n = 1, 20 do x[{ n, 5 }] = nan end           -- argmax is the first NaN
+      for n = 11, 20 do t[n] = 9 end
+      for n = 31, 40 do t[n] = 300 end
+      for n = 21, 25 do x[{ n, 5 }] = 50 end
+      local right = x:argmax(2):eq(t):to { dtype = 'int64' }:sum():item()
+      assert.are.equal(15, right)
+      assert.are.equal(right, (select(2, F.cross_entropy(x, t, { metric = true }))):item())
+      assert.are.equal(10, (select(2, F.cross_entropy(x:narrow(1, 1, 20), t:narrow(1, 1, 20), { metric = true }))):item())
+    end
+  end)
+
+  -- Loss and gradient with a mask and without the lines or elements that it hides, which hold NaN.
+  it('does not look at masked positions, in any layout, one line or many', function()
+    for _, shape in ipairs { { 3, 7, 40 }, { 2, 21, 9, 33 }, { 30, 5000 }, { 50, 1, 3 } } do
+      for _, share in ipairs { 0.1, 0.5 } do
+        torch.manual_seed(shape[2])
+        local positions = { unpack(shape) }
+        table.remove(positions, 2)
+        local one = { unpack(shape) }
+        one[2] = 1
+        local t, valid = torch.randint(1, shape[2], positions), torch.rand(positions):lt(share)
+        local target = t:masked_fill(valid:logical_not(), -5)        -- no label
+        for _, dtype in ipairs { 'float32', 'float64' } do
+          local clean = torch.randn(shape, { dtype = dtype })
+          for _, x in ipairs { clean, clean:dim() > 2 and clean:channels_last() or clean:t():contiguous():t() } do
+            local hidden = valid:view(unpack(one)):logical_not():expand(unpack(shape))
+            for _, opts in ipairs { {}, { reduction = 'sum', label_smoothing = 0.1 }, { metric = true }, { inplace = true } } do
+              local function run(from, labels, more)
+                local leaf = from:clone():requires_grad_()
+                local given = {}
+                for _, o in ipairs { opts, more } do
+                  for key, value in pairs(o) do given[key] = value end
+                end
+                local loss, hits = F.cross_entropy(leaf * 1, labels, given)
+                loss:backward()
+                return loss:detach(), leaf.grad, hits
+              end
+              local spoilt = x:masked_fill(hidden, nan)
+              local a, da, hit_a = run(x, target, { ignore_index = -5 })
+              local b, db, hit_b = run(spoilt, t, { mask = valid })
+              local _, dc = run(spoilt, target, { ignore_index = -5 })
+              assert.same_bits(a, b)
+              assert.same_bits(da, db)
+              assert.same_bits(da, dc)
+              assert.same_bits(torch.zeros(shape, { dtype = dtype }), db:masked_fill(hidden:logical_not(), 0))
+              if hit_a then assert.are.equal(hit_a:item(), hit_b:item()) end
+            end
+          end
+        end
+      end
+    end
+  end)
+
+  it('does not look at masked elements, in any layout, for runs of any length', function()
+    local losses = { mse_loss = {}, l1_loss = {}, smooth_l1_loss = { beta = 0.5 }, huber_loss = { delta = 0.5 },
+      binary_cross_entropy_with_logits = {}, kl_div = { log_target = true } }
+    for _, shape in ipairs { { 3, 4, 40 }, { 2, 3, 9, 33 }, { 1, 2, 1400 } } do
+      local one = { unpack(shape) }
+      one[2] = 1
+      torch.manual_seed(shape[3])
+      for _, mask in ipairs { torch.rand(one):lt(0.2), torch.rand(shape):lt(0.6), torch.rand(one) * torch.rand(one):lt(0.5):float(),
+        torch.zeros(one), torch.ones(one) } do
+        local hidden = mask:eq(0):expand(unpack(shape))
+        for _, dtype in ipairs { 'float32', 'float64' } do
+          local x, t = torch.randn(shape, { dtype = dtype }), torch.rand(shape, { dtype = dtype })
+          for name, more in pairs(losses) do
+            for _, reduction in ipairs { 'mean', 'sum', 'none' } do
+              local function run(a, b, m)
+                local leaf, other = a:clone():requires_grad_(), b:clone():requires_grad_()
+                local given = { mask = m, reduction = reduction }
+                for key, value in pairs(more) do given[key] = value end
+                local loss = F[name](leaf, other, given)
+                loss:backward(torch.ones_like(loss) * 3)
+                return loss:detach(), leaf.grad, other.grad
+              end
+              local y, dx, dt = run(x, t, mask)
+              for _, layout in ipairs { 'row-major', 'channels last' } do
+                local a, b = x:masked_fill(hidden, nan), t:masked_fill(hidden, -1 / 0)
+                if layout == 'channels last' then a, b = a:channels_last(), b:channels_last() end
+                local z, dz, dw = run(a, b, mask)
+                assert.same_bits(y, z)
+                assert(torch.Tensor.same_bits(dx, dz), name .. reduction .. layout .. tostring(mask:float():mean():item()) .. dtype)
+                assert(torch.Tensor.same_bits(dt, dw), name .. reduction .. layout .. tostring(mask:float():mean():item()))
+              end
+              if mask:to { dtype = 'float64' }:sum():item() == mask:numel() then
+                local z, dz, dw = run(x, t, nil)
+                assert.same_bits(y, z)
+                assert.same_bits(dx, dz)
+                assert.same_bits(dt, dw)
+              end
+            end
+          end
+        end
+      end
+    end
+  end)
+
   it('is exact for many classes, in any layout', function()
     for _, shape in ipairs { { 5, 5000 }, { 3, 70, 6, 11 }, { 40, 17 }, { 2, 1, 3 } } do
       torch.manual_seed(shape[2])
