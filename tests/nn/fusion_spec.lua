@@ -24,8 +24,6 @@ local layers = {
   { 'masked_conv', function() return nn.PartialConv2d(4, 5, 3, { padding = 1 }) end, x4 },
   { 'masked_conv', function() return nn.PartialConv2d(4, 5, 3, { padding = 1, multichannel = true }) end, x4 },
   { 'masked_conv', function() return nn.HalfConv1d(4, 5, 3, { padding = 'same', learn_alpha = true }) end, x3 },
-  { 'masked_conv', function() return nn.SparseConv1d(4, 5, 3, { padding = 'causal' }) end, x3 },
-  { 'masked_conv', function() return nn.NormalizedConv1d(4, 5, 3) end, x3 },
   { 'masked_conv', function() return nn.SubmanifoldConv2d(4, 5, 3) end, x4 },
 }
 
@@ -58,6 +56,17 @@ describe('nn.Sequential', function()
     local y = net(x4:clone():requires_grad_(), mask)
     assert.equal('relu', operation(y))
     assert.same_bits(torch.zeros(3, 4, 5, 6), y:detach():masked_fill(mask:bool(), 0))
+  end)
+
+  it('runs an activation by itself behind a convolution whose result no mask gates', function()
+    local mask = torch.mask.lengths({ 7, 2, 1 }, 7)
+    for _, layer in ipairs{ nn.SparseConv1d(4, 5, 3, { padding = 1 }), nn.NormalizedConv1d(4, 5, 3, { padding = 1 }),
+      nn.MaskConv1d(4, 5, 3, { padding = 1, gate = 'none' }) } do
+      layer.bias:detach():fill_(1)
+      local y, kept = nn.Sequential{ layer, nn.ReLU() }(x3, mask)
+      assert.equal('relu', operation(y))
+      assert.same_bits(torch.zeros(y:size()), y:detach():masked_fill(kept:bool():expand(unpack(y:size())), 0))
+    end
   end)
 
   for i, layer in ipairs(layers) do

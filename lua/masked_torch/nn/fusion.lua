@@ -33,7 +33,7 @@ function fusion.behind(layer, module)
   local slope = module.negative_slope
   if slope and not (slope >= 0 and slope <= 1) or is_watched(layer) or is_watched(module) then return nil end
   local preset = layer.preset
-  if layer.compat or layer.gate == 'none' or preset and preset.call and preset.call.gate == 'none' then return nil end
+  if layer.compat or layer.gate == 'none' or preset and preset.call and preset.call.gate then return nil end
   return activation.name, slope
 end
 
