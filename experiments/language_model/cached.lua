@@ -13,7 +13,7 @@ local ffi = require 'ffi'
 local torch = require 'masked_torch'
 local class = require 'masked_torch.class'
 local native = require 'masked_torch.native'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local Tensor = torch.Tensor
 local check, C = native.check, native.cpu
 

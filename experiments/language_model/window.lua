@@ -57,8 +57,7 @@ function Window:forward(tokens, lengths)
     lengths = lengths or torch.full({ tokens:size(1) }, tokens:size(2), { dtype = 'int64', device = tokens.device })
     tokens = torch.cat({ torch.ones(tokens:size(1), missing, { dtype = 'int64', device = tokens.device }), tokens }, 2)
   end
-  local x = self.embedding(tokens)
-  return self:predict(x:add_(self:positions(x:size(2))), lengths)
+  return self:run((self.embedding(tokens)), lengths)
 end
 
 --- The same from the embedded tokens (N, L, width), L a multiple of factor^depth.

@@ -1,6 +1,6 @@
 --- Convolution on a device: maps, factors, and the promises that a table of cases cannot hold: padding, holes, NaN, precision.
 local torch = require 'masked_torch'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local native = require 'masked_torch.native'
 local devices = require 'support.device'
 

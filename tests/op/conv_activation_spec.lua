@@ -1,7 +1,7 @@
 -- A convolution with an activation behind it in one kernel: the bits of the two operations one after the other, both ways.
 
 local torch = require 'masked_torch'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local native = require 'masked_torch.native'
 local both = require 'support.conv_both'
 local F, Tensor = torch.nn.functional, torch.Tensor

@@ -2,7 +2,7 @@
 -- a larger batch, whose weights are packed.
 
 local torch = require 'masked_torch'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'
 

@@ -2,7 +2,7 @@
 -- rows stay exact; small and wide shapes, which go other ways, are right.
 local torch = require 'masked_torch'
 local native = require 'masked_torch.native'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local Tensor = torch.Tensor
 
 local names = { 'conv1d', 'conv2d', 'conv3d' }

@@ -204,7 +204,7 @@ describe('convolution', function()
 
   it('without memory: an error, and nothing is kept', function()
     local C, random = native.cpu, Random.new(8)
-    local g = require('masked_torch.nn.geometry').conv('conv2d', 2, { 3, 3 }, { padding = 1 })
+    local g = require('masked_torch.autograd.geometry').conv('conv2d', 2, { 3, 3 }, { padding = 1 })
     local x, w, b = normal(random, { 40, 5, 6, 7 }), normal(random, { 3, 5, 3, 3 }), normal(random, { 3 })
     local y = normal(random, { 40, 3, 6, 7 })
     local dx, dw = Tensor.empty_like(x), Tensor.empty_like(w)
@@ -341,7 +341,7 @@ describe('however the work is cut', function()
   local function geometry_of(dims, kernel, opts)
     local list = {}
     for d = 1, dims do list[d] = kernel end
-    return require('masked_torch.nn.geometry').conv('test', dims, list, { stride = opts.stride or 1, padding = opts.padding or 1,
+    return require('masked_torch.autograd.geometry').conv('test', dims, list, { stride = opts.stride or 1, padding = opts.padding or 1,
       dilation = opts.dilation or 1, groups = opts.groups or 1 })
   end
   local function map(random, n, spatial, share)
@@ -377,7 +377,7 @@ describe('however the work is cut', function()
       for _, dtype in ipairs{ 'float32', 'float64' } do
         local random = Random.new(5)
         local g = geometry_of(#spatial, kernel, opts)
-        local out = require('masked_torch.nn.geometry').output_size('test', g, spatial)
+        local out = require('masked_torch.autograd.geometry').output_size('test', g, spatial)
         local x = normal(random, { n, channels, unpack(spatial) }, dtype)
         local taps = {}
         for d = 1, #spatial do taps[d] = kernel end

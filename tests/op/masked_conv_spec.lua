@@ -381,7 +381,7 @@ describe('the kernels of masks', function()
     local native = require 'masked_torch.native'
     local ffi = require 'ffi'
     local C, random = native.cpu, Random.new(8)
-    local g = require('masked_torch.nn.geometry').conv('masked_conv', 1, { 3 }, { padding = 1, groups = 2 })
+    local g = require('masked_torch.autograd.geometry').conv('masked_conv', 1, { 3 }, { padding = 1, groups = 2 })
     local v = ffi.new('mt_window', { border = 1, strict = 0, multiplicity = 1, eps = 0, centre = { 1 } })
     local m, w = normal(random, { 2, 4, 6 }):gt(0):float(), tensor({ 2, 2, 3 }, { 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6 })
     local out, alpha = Tensor.empty('test', { 2, 2, 6 }, 'float32'), tensor({ 1 }, { 1 })
@@ -421,7 +421,7 @@ describe('the kernels of masks', function()
     local C, random = native.cpu, Random.new(9)
     for _, border in ipairs{ 0, 1 } do
       for _, groups in ipairs{ 1, 2 } do
-        local g = require('masked_torch.nn.geometry').conv('masked_conv', 2, { 3, 2 }, { padding = 1, groups = groups })
+        local g = require('masked_torch.autograd.geometry').conv('masked_conv', 2, { 3, 2 }, { padding = 1, groups = groups })
         local v = ffi.new('mt_window', { border = border, strict = 0, multiplicity = 1, eps = 1e-8, centre = { 1, 1 } })
         for _, soft in ipairs{ false, true } do
           local m, w = normal(random, { 2, 4, 7, 6 }), normal(random, { 6, 4 / groups, 3, 2 })
@@ -469,7 +469,7 @@ describe('the kernels of masks', function()
     local native = require 'masked_torch.native'
     local ffi = require 'ffi'
     local C = native.cpu
-    local g = require('masked_torch.nn.geometry').conv('masked_conv', 1, { 3 }, { padding = 1, groups = 2 })
+    local g = require('masked_torch.autograd.geometry').conv('masked_conv', 1, { 3 }, { padding = 1, groups = 2 })
     local v = ffi.new('mt_window', { border = 1, strict = 0, multiplicity = 1, eps = 0, centre = { 1 } })
     local m, w = normal(Random.new(1), { 2, 4, 6 }), normal(Random.new(1), { 2, 2, 3 })
     local wide, odd = normal(Random.new(1), { 2, 2, 4 }), normal(Random.new(1), { 2, 3, 3 })

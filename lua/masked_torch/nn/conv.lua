@@ -5,7 +5,7 @@
 local class = require 'masked_torch.class'
 local F = require 'masked_torch.nn.functional'
 local fusion = require 'masked_torch.nn.fusion'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local init = require 'masked_torch.nn.initialise'
 local lazy = require 'masked_torch.nn.lazy'
 local masks = require 'masked_torch.mask'

@@ -3,7 +3,7 @@
 local activations = require 'masked_torch.autograd.activations'
 local autograd = require 'masked_torch.autograd'
 local autocast = require 'masked_torch.autograd.autocast'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'

@@ -9,7 +9,7 @@ local activations = require 'masked_torch.autograd.activations'
 local autograd = require 'masked_torch.autograd'
 local autocast = require 'masked_torch.autograd.autocast'
 local widened = require('masked_torch.autograd.bfloat16').widened
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local masks = require 'masked_torch.mask'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -130,7 +130,7 @@ local rule_weighs = { confidence = true, centre = true }
 local norms = { count = 0, l1 = 1, l2 = 2 }
 local clear_kernels = { select = 'mt_mask_select', values = 'mt_mask_select', multiply = 'mt_mask_apply' }
 
--- ---- what follows from sizes and options: kept in their frame (nn/geometry.lua) --------------------------------------
+-- ---- what follows from sizes and options: kept in their frame (autograd/geometry.lua) --------------------------------------
 
 local function geometry_key(g)
   local list = { g.groups }

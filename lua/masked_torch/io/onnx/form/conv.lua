@@ -2,7 +2,7 @@
 
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
-local geometry = require 'masked_torch.nn.geometry'
+local geometry = require 'masked_torch.autograd.geometry'
 local size = require 'masked_torch.io.onnx.size'
 local Graph = require 'masked_torch.io.onnx.graph'
 local each = require('masked_torch.autograd.spatial').each
