@@ -61,16 +61,10 @@ function Window:forward(tokens, lengths)
 end
 
 --- The same from the embedded tokens (N, L, width), L a multiple of factor^depth.
-function Window:run(x, lengths) return self:predict(x + self:positions(x:size(2)), lengths) end
-
--- The last columns of the table as rows (L, width): columns would be read from a page of memory per element.
-function Window:positions(length)
-  return self.pe:narrow(2, self.context - length + 1, length):transpose(1, 2):contiguous()
-end
-
-function Window:predict(x, lengths)
+function Window:run(x, lengths)
   local n, length = x:size(1), x:size(2)
-  x = x:transpose(2, 3)
+  -- Positions are laid out like x first: adding their columns in place would read each element from a page of its own.
+  x = (x + self.pe:narrow(2, self.context - length + 1, length):transpose(1, 2):contiguous()):transpose(2, 3)
   local mask = lengths and torch.mask.lengths(lengths, length, { align = 'right' })
   if self.opts.compat then mask = (mask or torch.mask.full({ n, 1, length }, { device = x.device })):expand(n, x:size(2)) end
   local features = self.sequential(x, mask)
