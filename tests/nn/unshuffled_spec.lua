@@ -195,6 +195,7 @@ describe('unshuffle and convolution in one axis', function()
     local x = torch.randn(1, 2, 4)
     for _, factor in ipairs{ {}, true, 'x', 2.5, 0, 3 } do
       assert.fails(function() nn.Conv1d(4, 3, 1)(x, nil, nil, nil, factor) end, 'Conv1d: unshuffle')
+      assert.fails(function() nn.LazyPartialConv1d(3, 1)(x, nil, nil, nil, factor) end, 'PartialConv1d: unshuffle')
     end
     assert.fails(function() nn.Conv2d(4, 3, 1)(torch.randn(1, 2, 4, 4), nil, nil, nil, 2) end, 'Conv2d: unshuffle', '(1, 2, 4, 4)')
     assert.fails(function() nn.MaskedConv1d(4, 4, 1, { groups = 2 })(x, nil, nil, nil, 2) end, 'MaskedConv1d: unshuffle')

@@ -77,11 +77,12 @@ function ConvNd:materialise()
 end
 
 -- Lazy layers (nn/lazy.lua): the channels of an input (N, C, *S), or of a weight.
-local function channels_of_input(self, x)
+local function channels_of_input(self, x, unshuffle)
   if x:dim() ~= self.dims + 2 then
     fail('%s: input: expected %d dimensions, got %s', getmetatable(self).__name, self.dims + 2, Tensor.shape_text(x))
   end
-  return native.integer(getmetatable(self).__name, 'in_channels', x:size(2), 1)
+  local r = unshuffle and native.integer(getmetatable(self).__name, 'unshuffle', unshuffle, 1) or 1
+  return native.integer(getmetatable(self).__name, 'in_channels', x:size(2) * r, 1)
 end
 
 local function channels_of_weight(self, weight)

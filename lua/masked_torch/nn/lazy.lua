@@ -95,7 +95,7 @@ end
 
 --- lazy.derive(Class) -> LazyClass. Class has
 --   lazy_size = { position =, field =,          the constructor's argument that is not known, and the field that holds it
---     input = function(self, x),                the size from an input (checked here), and
+--     input = function(self, x, unshuffle),     the size from an input (checked here) and, for a convolution, that factor, and
 --     state = { name = function(self, t) } }    from a tensor of the state, nil where that does not fit
 --   lazy_names(self)                            names of the parameters and buffers it will have
 --   materialise(self)                           allocates and draws them, with self.dtype and self.device
@@ -119,8 +119,7 @@ function lazy.derive(Class)
   -- unshuffle: a convolution's, the factor by which it unshuffles x (nn/fusion.lua).
   function Lazy:forward(x, mask, activation, negative_slope, unshuffle)
     Tensor.check(Lazy.__name, 'input', x)
-    local size = spec.input(self, x)
-    materialise(self, Class, unshuffle and size * unshuffle or size, x)
+    materialise(self, Class, spec.input(self, x, unshuffle), x)
     return Class.forward(self, x, mask, activation, negative_slope, unshuffle)
   end
 
