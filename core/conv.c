@@ -48,9 +48,14 @@ int mt_conv_algorithm_set(int32_t wanted) {
 
 int32_t mt_conv_algorithm_get(void) { return algorithm; }
 
-static int sum(const mt_taps *t) {
+// One sum, or those of all phases (winograd.h).
+static int sum(const mt_taps *t, int32_t sums) {
   const bool forced = algorithm == MT_CONV_WINOGRAD;
-  return algorithm != MT_CONV_DIRECT && mt_winograd_suits(t, forced) ? mt_winograd_sum(t, forced) : mt_taps_sum(t);
+  if (algorithm != MT_CONV_DIRECT && mt_winograd_suits(t, sums, forced)) {
+    return mt_winograd_sum(t, sums, forced);
+  }
+  for (int32_t k = 0; k < sums; k++) MT_TRY(mt_taps_sum(&t[k]));
+  return MT_OK;
 }
 
 // ---- forward ------------------------------------------------------------------------------------------------------------
@@ -80,7 +85,7 @@ static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, con
   }
   mt_conv_taps_forward(list, g, w->stride + 2);
   set_taps(&t, list);
-  return sum(&t);
+  return sum(&t, 1);
 }
 
 // An image whose rows are planes' need not be turned where the sums are made from planes.
@@ -114,7 +119,8 @@ int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const 
 
 // ---- input gradient -----------------------------------------------------------------------------------------------------
 
-// One sum per phase: the pixels of dx that share their remainder modulo the stride share their taps.
+// One sum per phase: the pixels of dx that share their remainder modulo the stride share their taps. A few sums are handed over
+// together, with one list after the other.
 static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                               const maps *m, mt_conv_taps *list) {
   mt_taps t = taps_over(dy, w, g);
@@ -135,6 +141,9 @@ static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tenso
     t.mul[d] = 1;
     phases *= MT_MIN(g->stride[d], dx->shape[d + 2]);
   }
+  mt_taps together[MT_WINOGRAD_SUMS];
+  mt_conv_taps part = *list;
+  const bool few = phases > 0 && phases <= MT_WINOGRAD_SUMS;
   for (int64_t k = 0; k < phases; k++) {
     int64_t phase[MT_TAPS_DIMS], rest = k, start = 0, pixel = 0;
     for (int32_t d = g->dims - 1; d >= 0; d--) {
@@ -147,11 +156,17 @@ static int run_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tenso
     }
     t.y = (char *)dx->data + start * mt_dtype_size(dx->dtype);
     t.active.data = m->valid.data ? (const uint8_t *)m->valid.data + pixel : NULL;
-    mt_conv_taps_adjoint(list, g, w->stride + 2, phase);
-    set_taps(&t, list);
-    MT_TRY(sum(&t));
+    mt_conv_taps_adjoint(&part, g, w->stride + 2, phase);
+    set_taps(&t, &part);
+    if (few) {
+      together[k] = t;
+      part.offset += part.count;
+      part.w += part.count;
+    } else {
+      MT_TRY(sum(&t, 1));
+    }
   }
-  return MT_OK;
+  return few ? sum(together, (int32_t)phases) : MT_OK;
 }
 
 // Where no pixel of dx is named, those that some active dy reaches: the others are 0. (N or 1, 1, *S), bool; a little too

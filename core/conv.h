@@ -33,10 +33,12 @@ typedef struct mt_conv {
 } mt_conv;
 
 // How sums are computed, for the whole process: AUTO takes what is fastest, DIRECT the order of sums above, WINOGRAD the
-// transform of winograd.h wherever it is possible (float32, kernels of 3 or 5, 3 x 3 or 5 x 5, or 3 x 3 x 3 over a multiple of 16
-// channels, with stride and dilation 1). AUTO takes the transform from 32 channels and outputs (for kernels of 5 in one axis from
-// 128) and a valid extent of 5 pixels on: by the sample alone, so that neither its batch nor its padding changes a bit. Its error is
-// about 1e-6 of the largest output; float64 is always direct, and so are GPUs.
+// transform of winograd.h wherever it is possible (float32, dilation 1, one or two axes with kernels of 2, 3 or 5 and stride 1 or of
+// 3 to 5 and stride 2, or 3 x 3 x 3 with stride 1; over a multiple of 16 channels in three axes and with stride 2). AUTO takes the
+// transform from 32 channels and outputs (for kernels of 2 and 5 in one axis from 128) and a valid extent of 5 pixels on; with
+// stride 2 in two axes only, from an extent of 48 on, and for the gradient of 3 x 3 weights not at all. That is decided by the
+// sample alone, so that neither its batch nor its padding changes a bit. Its error is about 1e-6 of the largest output; float64
+// is always direct, and so are GPUs.
 enum { MT_CONV_AUTO = 0, MT_CONV_DIRECT = 1, MT_CONV_WINOGRAD = 2, MT_CONV_ALGORITHMS = 3 };
 int mt_conv_algorithm_set(int32_t algorithm);
 int32_t mt_conv_algorithm_get(void);

@@ -250,16 +250,18 @@ void mt_conv_taps_forward(mt_conv_taps *list, const mt_conv *g, const int64_t *s
 void mt_conv_taps_adjoint(mt_conv_taps *list, const mt_conv *g, const int64_t *step, const int64_t phase[MT_CONV_DIMS]) {
   list->count = 0;
   for (int64_t tap = 0; tap < mt_conv_kernel_taps(g); tap++) {
-    int64_t at[MT_CONV_DIMS], *offset = list->offset[list->count];
+    int64_t at[MT_CONV_DIMS], offset[MT_CONV_DIMS], weight = 0;
     bool whole = true;
     tap_position(at, g, tap);
-    list->w[list->count] = 0;
     for (int32_t d = 0; d < g->dims; d++) {
       const int64_t distance = phase[d] + g->pad_before[d] - at[d] * g->dilation[d];
       whole = whole && distance % g->stride[d] == 0;
       offset[d] = distance / g->stride[d];
-      list->w[list->count] += at[d] * step[d];
+      weight += at[d] * step[d];
     }
-    list->count += whole;
+    if (whole) {
+      memcpy(list->offset[list->count], offset, sizeof offset[0] * (size_t)g->dims);
+      list->w[list->count++] = weight;
+    }
   }
 }

@@ -10,21 +10,27 @@ enum {
   BLOCK = 42,                // tiles of a block at most, a multiple of the rows of the micro-kernels
   BLOCK_LEAST = 14,
   FEW_BLOCKS = 16,           // up to so many are made as large as each other
+  SMALL_WEIGHTS = 1 << 21,   // of all phases, which a block of few tiles may read once more: then it stays in the nearer cache
+  ABREAST = 4,               // vectors of channels that are transformed together: what is read and written is longer
   PACK_CHANNELS = 16,        // channels of one task that transforms weights
+  NOTHING = WINO_OUT * WINO_OUT,  // the place of a 0 behind a tile's outputs
   LITTLE = 500000,           // multiplications that are not worth a second thread
 };
 
 typedef struct {
-  const mt_taps *taps;       // of one group
+  const mt_wino_form *form;
+  const mt_taps *sum;        // of one group
   const mt_tile *kernel;
   mt_wino_list l;
-  int64_t channels;          // of all slices of the kernel
+  int64_t channels;          // of all slices
+  int64_t terms[WINO_IN * WINO_IN];          // of those that have a point
+  int8_t slot[WINO_PHASES][WINO_IN * WINO_IN];  // which of them a slice is; -1: it has no such point
   int64_t padded;            // lanes of all panels of outputs
   int64_t lanes;             // padded, up to whole vectors of the transforms
   int64_t together;          // points whose channels share a row of MT_TILE_K terms
   int64_t kblock, point[WINO_IN * WINO_IN];  // of a tile's points: between blocks of channels; where they begin
   int64_t block;             // tiles of a block
-  float *weights;            // [point][block of channels][panel][channel][lane]
+  float *weights;            // [sum][point][block of channels][panel][channel][lane]
   int64_t weights_step;      // between points: an odd number of cache lines
   float *scratch;            // of every slot: pixels' points, then outputs' points
   int64_t pixels_size, slot_size;
@@ -34,24 +40,23 @@ typedef struct {
 
 // ---- weights --------------------------------------------------------------------------------------------------------------
 
-static int64_t block_length(const wino_plan *s, int64_t c0) { return MT_MIN(MT_TILE_K, s->channels - c0); }
+// Of the block of a point's channels that begins at c0.
+static int64_t block_length(const wino_plan *s, int64_t p, int64_t c0) { return MT_MIN(MT_TILE_K, s->terms[p] - c0); }
 
-// The weights of some channels and one vector of outputs, to[c * taps + tap]: turned square by square where channels are
-// neighbours or the taps of a channel.
+// The weights of a window for some channels and one vector of outputs, to[c * window + tap]: turned square by square where channels
+// are neighbours or the taps of a channel.
 static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, const int64_t *tap, int64_t channels, int64_t outputs) {
-  const mt_taps *t = s->taps;
-  const int64_t taps = t->taps / s->l.slices;
+  const mt_taps *t = s->sum;
+  const int64_t taps = s->form->window;
   void *row[PACK_CHANNELS * WINO_TAPS * WINO_TAPS];
   int64_t first = tap[0];
   bool neighbours = true;
-  for (int64_t j = 1; j < taps; j++) {
-    first = MT_MIN(first, tap[j]);
-    neighbours = neighbours && (tap[j] - tap[j - 1] == 1 || tap[j] - tap[j - 1] == -1);
-  }
+  for (int64_t j = 1; j < taps; j++) first = MT_MIN(first, tap[j]);
+  for (int64_t j = 0; j < taps; j++) neighbours = neighbours && tap[j] - first < taps;
   if (outputs < WINO_LANES) {
     memset(to, 0, sizeof *to * (size_t)(channels * taps));
   }
-  for (int64_t j = 0; j < t->taps && t->w_channel == 1; j++) {  // channels are neighbours
+  for (int64_t j = 0; j < taps && t->w_channel == 1; j++) {  // channels are neighbours
     for (int64_t c = 0; c < channels; c++) {
       row[c] = &to[c * taps + j];
     }
@@ -80,69 +85,91 @@ static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, con
   }
 }
 
-MT_VECTOR void transform_weight(wino_lanes *u, const wino_lanes *w, int64_t rows, int across) {
-  wino_lanes half[WINO_IN * WINO_TAPS];
+MT_VECTOR void transform_weight(wino_lanes *u, const wino_lanes *w, int64_t rows, int down, int across) {
+  wino_lanes half[WINO_IN * WINO_TAPS] = {{0}};
   if (rows == 1) {
     wino_weight(u, 1, w, 1, across);
     return;
   }
-  for (int k = 0; k < across; k++) wino_weight(half + k, across, w + k, across, across);  // down the columns
+  for (int k = 0; k < across; k++) wino_weight(half + k, across, w + k, across, down);  // down the columns
   for (int r = 0; r < WINO_IN; r++) wino_weight(u + r * WINO_IN, 1, half + across * r, 1, across);
 }
 
-// Transforms the weights of some channels for one vector of outputs.
+// A vector of outputs may lie in several panels, as they may be narrower or wider.
+typedef struct {
+  int64_t panel, lanes, at, first, count;
+} wino_piece;
+
+static int cut_vector(const wino_plan *s, int64_t o0, wino_piece *piece) {
+  int pieces = 0;
+  for (int64_t l = 0, left = MT_MIN(WINO_LANES, s->padded - o0); l < left; l += piece[pieces++].count) {
+    const int64_t panel = (o0 + l) / s->kernel->lanes[0] * s->kernel->lanes[0];
+    const int64_t lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - panel);
+    piece[pieces] = (wino_piece){panel, lanes, o0 + l - panel, l, MT_MIN(left - l, panel + lanes - o0 - l)};
+  }
+  return pieces;
+}
+
+// The points of channel `all` of the slices, for phase i.
+MT_VECTOR void store_weight(const wino_plan *s, int32_t i, int64_t all, const wino_lanes *u, const wino_piece *piece, int pieces) {
+  const mt_taps *t = s->sum;
+  const bool apart = s->form->sums > 1;
+  const int64_t slice = s->form->depth > 1 ? all / t->channels : apart ? 0 : i, c = all % t->channels;
+  float *weights = s->weights + (apart ? i * s->form->points * s->weights_step : 0);
+  for (int64_t p = 0; p < s->form->points; p++) {
+    if (!s->form->has[i][p]) {
+      continue;
+    }
+    const int64_t term = s->slot[slice][p] * t->channels + c, c0 = term - term % MT_TILE_K, kn = block_length(s, p, c0);
+    float *block = weights + p * s->weights_step + c0 * s->padded;
+    for (int k = 0; k < pieces; k++) {
+      float *to = block + kn * piece[k].panel + (term - c0) * piece[k].lanes + piece[k].at;
+      __builtin_prefetch(to + 2 * piece[k].lanes, 1);
+      if (pieces == 1 && piece[k].count == WINO_LANES) {
+        *(wino_lanes *)to = u[p];
+      } else {
+        memcpy(to, (const float *)&u[p] + piece[k].first, sizeof(float) * (size_t)piece[k].count);
+      }
+    }
+  }
+}
+
+// Transforms the weights of some channels for one vector of outputs, in all phases.
 static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end) {
   const wino_plan *s = context;
-  const mt_taps *t = s->taps;
-  const int64_t chunks = (s->channels + PACK_CHANNELS - 1) / PACK_CHANNELS, taps = t->taps / s->l.slices;
-  const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
-  const int32_t across = s->l.taps;
-  wino_lanes all[PACK_CHANNELS * WINO_TAPS * WINO_TAPS];
+  const mt_wino_form *f = s->form;
+  const mt_taps *t = s->sum;
+  const int64_t channels = f->depth * t->channels, chunks = (channels + PACK_CHANNELS - 1) / PACK_CHANNELS, window = f->window;
+  const int down = f->taps[0], across = f->taps[1];
+  wino_lanes all[PACK_CHANNELS * WINO_WINDOW];
   for (int64_t task = begin; task < end; task++) {
-    const int64_t o0 = task / chunks * WINO_LANES, n = MT_MIN(WINO_LANES, t->outputs - o0);
-    const int64_t left = MT_MIN(WINO_LANES, s->padded - o0), c1 = task % chunks * PACK_CHANNELS;
-    const int64_t after = MT_MIN(c1 + PACK_CHANNELS, s->channels), slice = c1 / t->channels;
-    // Panels may be narrower or wider than a vector.
-    struct {
-      int64_t panel, lanes, at, first, count;
-    } piece[WINO_LANES];
-    int pieces = 0;
-    for (int64_t l = 0; l < left; l += piece[pieces++].count) {
-      const int64_t panel = (o0 + l) / s->kernel->lanes[0] * s->kernel->lanes[0];
-      const int64_t lanes = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - panel);
-      piece[pieces].panel = panel;
-      piece[pieces].lanes = lanes;
-      piece[pieces].at = o0 + l - panel;
-      piece[pieces].first = l;
-      piece[pieces].count = MT_MIN(left - l, panel + lanes - o0 - l);
-    }
+    const int64_t o0 = task / chunks * WINO_LANES, n = MT_MIN(WINO_LANES, t->outputs - o0), c1 = task % chunks * PACK_CHANNELS;
+    const int64_t after = MT_MIN(c1 + PACK_CHANNELS, channels), slice = c1 / t->channels;
+    wino_piece piece[WINO_LANES];
+    const int pieces = cut_vector(s, o0, piece);
     if (n > 0) {
-      load_weights(s, all, (const float *)t->w + c1 % t->channels * t->w_channel + o0 * t->w_output, t->w_tap + slice * taps,
+      load_weights(s, all, (const float *)t->w + c1 % t->channels * t->w_channel + o0 * t->w_output, f->w_tap + slice * window,
                    after - c1, n);
     } else {
       memset(all, 0, sizeof all);
     }
     for (int64_t c = c1; c < after; c++) {
-      wino_lanes w[WINO_TAPS * WINO_TAPS], u[WINO_IN * WINO_IN];
-      for (int64_t j = 0; j < taps; j++) {
-        w[j] = all[(c - c1) * taps + (reversed ? taps - 1 - j : j)];
-      }
-      if (across == 3) {
-        transform_weight(u, w, s->l.rows, 3);
-      } else {
-        transform_weight(u, w, s->l.rows, 5);
-      }
-      const int64_t c0 = c - c % MT_TILE_K, kn = block_length(s, c0);
-      for (int64_t p = 0; p < s->l.points; p++) {
-        float *block = s->weights + p * s->weights_step + c0 * s->padded;
-        for (int k = 0; k < pieces; k++) {
-          float *to = block + kn * piece[k].panel + (c - c0) * piece[k].lanes + piece[k].at;
-          if (pieces == 1 && left == WINO_LANES) {
-            *(wino_lanes *)to = u[p];
-          } else {
-            memcpy(to, (const float *)&u[p] + piece[k].first, sizeof(float) * (size_t)piece[k].count);
+      for (int32_t i = 0; i < f->phases; i++) {
+        wino_lanes w[WINO_WINDOW], u[WINO_IN * WINO_IN];
+        for (int j = 0; j < down * across; j++) {
+          w[j] = (wino_lanes){0};
+          if (f->pick[i][j] >= 0) {
+            w[j] = all[(c - c1) * window + f->pick[i][j]];
           }
         }
+        if (across == 3 && down == 3) {
+          transform_weight(u, w, f->rows, 3, 3);
+        } else if (across == 2 && down == 2) {
+          transform_weight(u, w, f->rows, 2, 2);
+        } else {
+          transform_weight(u, w, f->rows, down, across);
+        }
+        store_weight(s, i, c, u, piece, pieces);
       }
     }
   }
@@ -157,73 +184,93 @@ typedef struct {
   int16_t row[BLOCK][WINO_IN * WINO_IN];
 } wino_block;
 
-// Where point p of row i of a block begins, channels from c0 on.
-static inline int64_t pixel_point(const wino_plan *s, int64_t c0, int64_t p, int64_t i) {
-  return c0 / MT_TILE_K * s->kblock + s->point[p] + i * MT_TILE_STEP(float);
-}
-
-// One tile of down x across points.
-MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, int64_t slice, const int16_t *row, float *to, int down,
-                           int across) {
-  const mt_taps *t = s->taps;
-  const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
-  for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
-    const int64_t n = MT_MIN(WINO_LANES, t->channels - c), all = slice * t->channels + c, c0 = all - all % MT_TILE_K;
-    wino_lanes d[WINO_IN * WINO_IN];
+// One tile of down x across points; `ahead`: pixels that are read next.
+MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const float *const *ahead, int64_t slice, const int16_t *row,
+                           float *to, int down, int across) {
+  const int64_t channels = s->sum->channels;
+  const int8_t *down_point = wino_points[down], *across_point = wino_points[across], *slot = s->slot[slice];
+  for (int64_t c = 0; c < channels; c += ABREAST * WINO_LANES) {
+    const int64_t left = MT_MIN(ABREAST * WINO_LANES, channels - c), whole = left / WINO_LANES, vectors = (left + WINO_LANES - 1) / WINO_LANES;
+    wino_lanes d[ABREAST][WINO_IN * WINO_IN];
+    int64_t at[WINO_PHASES][ABREAST];
+    for (int64_t k = 0; k <= slice; k++) {  // in the rows of a block, as the slice's number among those that have a point
+      for (int64_t v = 0; v < vectors; v++) {
+        const int64_t term = k * channels + c + v * WINO_LANES;
+        at[k][v] = term / MT_TILE_K * s->kblock + term % MT_TILE_K;
+      }
+    }
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = r * WINO_IN + k;
-        if (pixel[p] == NULL) {
-          d[p] = (wino_lanes){0};
-        } else if (n == WINO_LANES) {
-          __builtin_prefetch(pixel[p] + c + 2 * WINO_LANES);
-          d[p] = *(const wino_lanes *)(pixel[p] + c);
-        } else {
-          for (int64_t l = 0; l < WINO_LANES; l++) d[p][l] = l < n ? pixel[p][c + l] : 0;
+        for (int64_t v = 0; v < vectors; v++) {
+          __builtin_prefetch(ahead[p] + c + v * WINO_LANES);
+          if (pixel[p] == NULL) {
+            d[v][p] = (wino_lanes){0};
+          } else if (v < whole) {
+            d[v][p] = *(const wino_lanes *)(pixel[p] + c + v * WINO_LANES);
+          } else {
+            for (int64_t l = 0; l < WINO_LANES; l++) d[v][p][l] = v * WINO_LANES + l < left ? pixel[p][c + v * WINO_LANES + l] : 0;
+          }
         }
       }
-      wino_input(d + r * WINO_IN, 1, across);
+      for (int64_t v = 0; v < vectors; v++) wino_input(d[v] + r * WINO_IN, 1, across);
     }
-    for (int k = 0; k < across && down > 1; k++) wino_input(d + across_point[k], WINO_IN, down);
+    for (int64_t v = 0; v < vectors && down > 1; v++) {
+      for (int k = 0; k < across; k++) wino_input(d[v] + across_point[k], WINO_IN, down);
+    }
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        float *point = to + pixel_point(s, c0, p, row[p]) + (all - c0);
-        if (n == WINO_LANES) {
-          *(wino_lanes *)point = d[p];
-        } else {
-          memcpy(point, &d[p], sizeof(float) * (size_t)n);
+        if (slot[p] < 0) {
+          continue;
+        }
+        float *point = to + s->point[p] + row[p] * MT_TILE_STEP(float);
+        for (int64_t v = 0; v < vectors; v++) {
+          if (v < whole) {
+            *(wino_lanes *)(point + at[slot[p]][v]) = d[v][p];
+          } else {
+            memcpy(point + at[slot[p]][v], &d[v][p], sizeof(float) * (size_t)(left - v * WINO_LANES));
+          }
         }
       }
     }
   }
 }
 
-static WINO_CLONES void transform_pixels(const wino_plan *s, const wino_block *b, int64_t i, float *to) {
-  const float *pixel[WINO_IN * WINO_IN];
-  const int down = b->tile[i].points[0], across = b->tile[i].points[1];
-  for (int32_t slice = 0; slice < s->l.slices; slice++) {
-    mt_wino_pixels(&s->l, s->taps, &b->tile[i], slice, pixel);
+static WINO_CLONES void transform_pixels(const wino_plan *s, const wino_block *b, float *to) {
+  const float *pixel[WINO_IN * WINO_IN], *ahead[WINO_IN * WINO_IN];
+  const int32_t slices = mt_wino_slices(s->form);
+  mt_wino_pixels(s->form, s->sum, b->tile, 0, ahead);
+  for (int64_t k = 0; k < b->tiles * slices; k++) {
+    const int64_t i = k / slices, slice = k % slices, next = MT_MIN(k + 1, b->tiles * slices - 1);
+    const int down = b->tile[i].points[0], across = b->tile[i].points[1];
+    memcpy(pixel, ahead, sizeof pixel);
+    mt_wino_pixels(s->form, s->sum, &b->tile[next / slices], (int32_t)(next % slices), ahead);
     if (down == 1 && across == WINO_IN) {
-      tile_pixels(s, pixel, slice, b->row[i], to, 1, WINO_IN);
+      tile_pixels(s, pixel, ahead, slice, b->row[i], to, 1, WINO_IN);
     } else if (down == WINO_IN && across == WINO_IN) {
-      tile_pixels(s, pixel, slice, b->row[i], to, WINO_IN, WINO_IN);
+      tile_pixels(s, pixel, ahead, slice, b->row[i], to, WINO_IN, WINO_IN);
     } else {
-      tile_pixels(s, pixel, slice, b->row[i], to, down, across);
+      tile_pixels(s, pixel, ahead, slice, b->row[i], to, down, across);
     }
   }
 }
 
-static void multiply(const wino_plan *s, const wino_block *b, const float *pixels, float *outputs) {
-  for (int64_t p = 0; p < s->l.points; p++) {
+static void multiply(const wino_plan *s, const wino_block *b, int32_t phase, const float *pixels, float *outputs) {
+  const mt_wino_form *f = s->form;
+  const float *weights = s->weights + phase * f->points * s->weights_step;
+  for (int64_t p = 0; p < f->points; p++) {
     float *to = outputs + p * s->block * s->lanes;
+    if (f->sums > 1 && !f->has[phase][p]) {
+      continue;
+    }
     memset(to, 0, sizeof(float) * (size_t)(b->count[p] * s->lanes));
-    for (int64_t c0 = 0; c0 < s->channels; c0 += MT_TILE_K) {
-      const int64_t kn = block_length(s, c0);
-      const float *w = s->weights + p * s->weights_step + c0 * s->padded;
+    for (int64_t c0 = 0; c0 < s->terms[p]; c0 += MT_TILE_K) {
+      const int64_t kn = block_length(s, p, c0);
+      const float *w = weights + p * s->weights_step + c0 * s->padded, *x = pixels + c0 / MT_TILE_K * s->kblock + s->point[p];
       for (int64_t o = 0, width; o < s->padded; o += width) {
         width = mt_tile_panel(s->kernel, MT_FLOAT32, s->padded - o);
-        s->kernel->chain[0](to + o, s->lanes, pixels + pixel_point(s, c0, p, 0), w + kn * o, kn, b->count[p], width);
+        s->kernel->chain[0](to + o, s->lanes, x, w + kn * o, kn, b->count[p], width);
       }
     }
   }
@@ -265,8 +312,8 @@ typedef struct {
   float *y, scale, gate;
 } wino_output_pixel;
 
-static int64_t find_outputs(const wino_plan *s, const mt_wino_tile *tile, wino_output_pixel *pixel) {
-  const mt_taps *t = s->taps;
+static int64_t find_outputs(const wino_plan *s, int32_t phase, const mt_wino_tile *tile, wino_output_pixel *pixel) {
+  const mt_taps *t = &s->sum[phase];
   int64_t count = 0;
   for (int64_t r = 0; r < tile->outputs[0]; r++) {
     for (int64_t k = 0; k < tile->outputs[1]; k++) {
@@ -278,7 +325,7 @@ static int64_t find_outputs(const wino_plan *s, const mt_wino_tile *tile, wino_o
       int64_t offset = tile->sample * t->y_sample;
       for (int32_t d = 0; d < t->dims; d++) offset += at[d] * t->y_step[d];
       pixel[count++] = (wino_output_pixel){
-          r * WINO_OUT + k, (float *)t->y + offset,
+          mt_wino_reaches(s->form, phase, at) ? r * WINO_OUT + k : NOTHING, (float *)t->y + offset,
           t->scale.data ? ((const float *)t->scale.data)[mt_taps_at(t, &t->scale, tile->sample, at)] : 1,
           t->gate.data ? ((const float *)t->gate.data)[mt_taps_at(t, &t->gate, tile->sample, at)] : 1};
     }
@@ -287,21 +334,26 @@ static int64_t find_outputs(const wino_plan *s, const mt_wino_tile *tile, wino_o
 }
 
 // One tile of down x across points.
-MT_VECTOR void tile_outputs(const wino_plan *s, const mt_wino_tile *tile, const int16_t *row, const float *from, int down, int across) {
-  const mt_taps *t = s->taps;
+MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_tile *tile, const int16_t *row, const float *from,
+                            int down, int across) {
+  const mt_taps *t = &s->sum[phase];
+  const bool *has = s->form->has[phase], every = s->form->sums == 1;
   const int rows = tile->outputs[0], columns = tile->outputs[1];
   const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
   wino_output_pixel pixel[WINO_OUT * WINO_OUT];
-  const int64_t pixels = find_outputs(s, tile, pixel);
+  const int64_t pixels = find_outputs(s, phase, tile, pixel);
   wino_lanes m[WINO_IN * WINO_IN] = {{0}};
   for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
     const int64_t n = MT_MIN(WINO_LANES, t->outputs - o);
     for (int64_t k = 0; k < pixels; k++) __builtin_prefetch(pixel[k].y + (o + 2 * WINO_LANES) * t->y_channel, 1);
-    wino_lanes half[WINO_OUT * WINO_IN], y[WINO_OUT * WINO_OUT];
+    wino_lanes half[WINO_OUT * WINO_IN], y[NOTHING + 1];
+    y[NOTHING] = (wino_lanes){0};
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        m[p] = *(const wino_lanes *)(from + (p * s->block + row[p]) * s->lanes + o);
+        if (every || has[p]) {
+          m[p] = *(const wino_lanes *)(from + (p * s->block + row[p]) * s->lanes + o);
+        }
       }
     }
     if (down == 1) {
@@ -317,14 +369,14 @@ MT_VECTOR void tile_outputs(const wino_plan *s, const mt_wino_tile *tile, const 
   }
 }
 
-static WINO_CLONES void transform_outputs(const wino_plan *s, const wino_block *b, int64_t i, const float *from) {
+static WINO_CLONES void transform_outputs(const wino_plan *s, int32_t phase, const wino_block *b, int64_t i, const float *from) {
   const mt_wino_tile *tile = &b->tile[i];
   if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
-    tile_outputs(s, tile, b->row[i], from, 1, WINO_IN);
+    tile_outputs(s, phase, tile, b->row[i], from, 1, WINO_IN);
   } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
-    tile_outputs(s, tile, b->row[i], from, WINO_IN, WINO_IN);
+    tile_outputs(s, phase, tile, b->row[i], from, WINO_IN, WINO_IN);
   } else {
-    tile_outputs(s, tile, b->row[i], from, tile->points[0], tile->points[1]);
+    tile_outputs(s, phase, tile, b->row[i], from, tile->points[0], tile->points[1]);
   }
 }
 
@@ -335,9 +387,11 @@ static void blocks_range(void *context, int64_t begin, int64_t end) {
   for (int64_t k = begin; k < end; k++) {
     wino_block b = {.tile = s->l.tile + k * s->block, .tiles = MT_MIN(s->block, s->l.count - k * s->block)};
     mt_wino_rows(b.tile, b.tiles, b.row[0], b.count);
-    for (int64_t i = 0; i < b.tiles; i++) transform_pixels(s, &b, i, pixels);
-    multiply(s, &b, pixels, outputs);
-    for (int64_t i = 0; i < b.tiles; i++) transform_outputs(s, &b, i, outputs);
+    transform_pixels(s, &b, pixels);
+    for (int32_t phase = 0; phase < s->form->sums; phase++) {
+      multiply(s, &b, phase, pixels, outputs);
+      for (int64_t i = 0; i < b.tiles; i++) transform_outputs(s, phase, &b, i, outputs);
+    }
   }
   mt_slot_return(s->taken, slot);
 }
@@ -367,39 +421,49 @@ static void clear_inactive(void *context, int64_t begin, int64_t end) {
         continue;
       }
       for (int64_t k = c; k < after; k++) {
+        if (t->y_channel == 1) {
+          mt_zero(y + k * t->y_step[last], sizeof(float) * (size_t)t->outputs, away);
+          continue;
+        }
         for (int64_t o = 0; o < t->outputs; o++) y[k * t->y_step[last] + o * t->y_channel] = 0;
       }
     }
   }
 }
 
-static int run_group(const wino_plan *plan, const mt_taps *whole, int64_t g) {
-  wino_plan group = *plan;
-  mt_taps t = *whole;
-  t.groups = 1;
-  t.x = (const float *)whole->x + g * whole->channels;
-  t.y = (float *)whole->y + g * whole->y_group;
-  t.w = (const float *)whole->w + g * whole->w_group;
-  t.bias = whole->bias ? (const float *)whole->bias + g * whole->outputs : NULL;
-  wino_plan *s = &group;
-  group.taps = &t;
-  if (t.active.data) {
-    const int64_t rows = t.samples * mt_wino_axis(&t, t.grid, 0, 1) * mt_wino_axis(&t, t.grid, 1, 1);
-    MT_TRY(mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, t.grid[t.dims - 1] * t.outputs)), clear_inactive, &t));
+static int run_group(const wino_plan *plan, int64_t g) {
+  wino_plan group = *plan, *s = &group;
+  mt_taps sum[MT_WINOGRAD_SUMS];
+  for (int32_t k = 0; k < s->form->sums; k++) {
+    const mt_taps *whole = &s->form->sum[k];
+    mt_taps *t = &sum[k];
+    *t = *whole;
+    t->groups = 1;
+    t->x = (const float *)whole->x + g * whole->channels;
+    t->y = (float *)whole->y + g * whole->y_group;
+    t->w = (const float *)whole->w + g * whole->w_group;
+    t->bias = whole->bias ? (const float *)whole->bias + g * whole->outputs : NULL;
+    if (t->active.data) {
+      const int64_t rows = t->samples * mt_wino_axis(t, t->grid, 0, 1) * mt_wino_axis(t, t->grid, 1, 1);
+      MT_TRY(mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, t->grid[t->dims - 1] * t->outputs)), clear_inactive, t));
+    }
   }
+  s->sum = sum;
   if (s->l.count == 0) {
     return MT_OK;
   }
-  const int64_t vectors = (s->padded + WINO_LANES - 1) / WINO_LANES * ((s->channels + PACK_CHANNELS - 1) / PACK_CHANNELS);
-  const int64_t blocks = (s->l.count + s->block - 1) / s->block;
-  const bool little = (double)s->l.count * (double)(s->l.points * s->channels) * (double)s->padded < LITTLE;
+  const int64_t chunks = (s->form->depth * sum->channels + PACK_CHANNELS - 1) / PACK_CHANNELS;
+  const int64_t vectors = (s->padded + WINO_LANES - 1) / WINO_LANES * chunks, blocks = (s->l.count + s->block - 1) / s->block;
+  const bool little = (double)s->l.count * (double)(s->form->points * s->channels) * (double)s->padded < LITTLE;
   MT_TRY(mt_parallel(vectors, little ? vectors : 1, weights_range, s));
   return mt_parallel(blocks, little ? blocks : 1, blocks_range, s);
 }
 
-static int run(wino_plan *s, const mt_taps *t) {
+static int run(wino_plan *s) {
+  const mt_wino_form *f = s->form;
+  const mt_taps *t = f->sum;
   s->kernel = mt_tile_get();
-  s->channels = s->l.slices * t->channels;
+  s->channels = mt_wino_slices(f) * t->channels;
   s->padded = mt_tile_padded(s->kernel, MT_FLOAT32, t->outputs);
   s->lanes = (s->padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s->together = MT_MAX(1, MT_TILE_K / s->channels);
@@ -407,21 +471,25 @@ static int run(wino_plan *s, const mt_taps *t) {
     s->block -= BLOCK_LEAST;
   }
   int64_t blocks = (s->l.count + s->block - 1) / s->block;
-  if (blocks > 1 && blocks < FEW_BLOCKS) {  // an even number of them, for two threads, of an odd size: points then lie in different parts of a cache
+  if (f->phases > 1 && f->points * f->phases * t->channels * s->padded <= SMALL_WEIGHTS) {
+    s->block = BLOCK_LEAST;
+  } else if (blocks > 1 && blocks < FEW_BLOCKS) {  // an even number of them, for two threads, of an odd size: points then lie in different parts of a cache
     blocks += blocks % 2;
     s->block = MT_MIN(BLOCK, ((s->l.count + blocks - 1) / blocks) | 1);
   }
-  const int64_t groups = (s->l.points + s->together - 1) / s->together, kblocks = (s->channels + MT_TILE_K - 1) / MT_TILE_K;
+  const int64_t groups = (f->points + s->together - 1) / s->together, kblocks = (s->channels + MT_TILE_K - 1) / MT_TILE_K;
   s->kblock = groups * s->block * MT_TILE_STEP(float);
-  for (int64_t p = 0; p < s->l.points; p++) {
+  for (int64_t p = 0; p < f->points; p++) {
     s->point[p] = p / s->together * s->block * MT_TILE_STEP(float) + p % s->together * s->channels;
+    s->terms[p] = mt_wino_slots(f, p) * t->channels;
+    for (int32_t k = 0; k < mt_wino_slices(f); k++) s->slot[k][p] = (int8_t)mt_wino_slot(f, k, p);
   }
   s->pixels_size = kblocks * s->kblock;
-  s->slot_size = s->pixels_size + s->l.points * s->block * s->lanes;
+  s->slot_size = s->pixels_size + f->points * s->block * s->lanes;
   s->slots = mt_threads_get();
   int64_t weights;
   s->weights_step = (s->channels * s->padded / 16 | 1) * 16 + 16 * (s->channels * s->padded / 16 % 2);
-  if (!mt_mul(&weights, s->weights_step, s->l.points)) {
+  if (!mt_mul(&weights, s->weights_step, f->points * f->sums)) {
     return mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
   s->weights = mt_alloc_array(weights, (int64_t)sizeof(float));
@@ -432,7 +500,7 @@ static int run(wino_plan *s, const mt_taps *t) {
     memset(s->taken, 0, sizeof *s->taken * (size_t)s->slots);
   }
   for (int64_t g = 0; g < t->groups && status == MT_OK; g++) {
-    status = run_group(s, t, g);
+    status = run_group(s, g);
   }
   mt_free(s->taken);
   mt_free(s->scratch);
@@ -441,31 +509,44 @@ static int run(wino_plan *s, const mt_taps *t) {
 }
 
 // worth: the samples that are, NULL: all.
-static int run_samples(const mt_taps *t, const uint8_t *worth) {
-  wino_plan s = {.block = BLOCK};
-  int status = mt_wino_list_tiles(&s.l, t, worth);
-  status = status ? status : run(&s, t);
+static int run_samples(const mt_wino_form *f, const uint8_t *worth) {
+  wino_plan s = {.form = f, .block = BLOCK};
+  int status = mt_wino_list_tiles(&s.l, f, worth);
+  status = status ? status : run(&s);
   mt_free(s.l.tile);
   return status;
 }
 
-int mt_winograd_sum(const mt_taps *t, bool forced) {
-  uint8_t *worth, *active = NULL;
+static int sum_directly(const mt_taps *sum, const uint8_t *worth) {
+  mt_taps others;
+  uint8_t *active = NULL;
+  int status = mt_wino_others(&others, &active, sum, worth);
+  status = status ? status : mt_taps_sum(&others);
+  mt_free(active);
+  return status;
+}
+
+bool mt_winograd_suits(const mt_taps *sum, int32_t sums, bool forced) {
+  mt_wino_form f;
+  return mt_wino_form_of(&f, sum, sums) && mt_wino_form_suits(&f, forced);
+}
+
+int mt_winograd_sum(const mt_taps *sum, int32_t sums, bool forced) {
+  mt_wino_form f;
+  uint8_t *worth;
   int64_t count;
-  MT_TRY(mt_wino_choose(&worth, &count, t, forced));
+  mt_wino_form_of(&f, sum, sums);
+  MT_TRY(mt_wino_choose(&worth, &count, &f, forced));
   int status = MT_OK;
-  if (count == t->samples) {
-    status = run_samples(t, NULL);
+  if (count == sum->samples) {
+    status = run_samples(&f, NULL);
   } else if (count == 0) {
-    status = mt_taps_sum(t);
+    for (int32_t s = 0; s < sums && status == MT_OK; s++) status = mt_taps_sum(&sum[s]);
   } else {
     // One pass each, so that weights are packed and transformed once. The second clears what is not active.
-    mt_taps others;
-    status = mt_wino_others(&others, &active, t, worth);
-    status = status ? status : mt_taps_sum(&others);
-    status = status ? status : run_samples(t, worth);
+    for (int32_t s = 0; s < sums && status == MT_OK; s++) status = sum_directly(&sum[s], worth);
+    status = status ? status : run_samples(&f, worth);
   }
-  mt_free(active);
   mt_free(worth);
   return status;
 }

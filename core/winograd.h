@@ -1,6 +1,7 @@
 // winograd: convolution with kernels of 3 or 5 (1-D), 3 x 3 or 5 x 5 in fewer multiplications: 6 instead of 12 for 4 outputs of a row,
 // 36 instead of 144 for a tile of 4 x 4; under kernels of 5 and 5 x 5, 6 instead of 10 for 2 outputs, 36 instead of 100 for 2 x 2.
-// A cube of 3 is the sum of its slices: as many times the channels.
+// A cube of 3 is the sum of its slices: as many times the channels. With stride 2 a kernel of 3 is the sum of one of 2 over the even
+// pixels and one of 1 over the odd ones, 11 products instead of 15 for 5 outputs (winograd_tiles.h).
 // Internal; conv.c chooses between this and taps.h.
 //
 //   Y = A' [ (G w G') * (B' d B) ] A        d: the 6 x 6 pixels that a tile reads, * element by element
@@ -20,12 +21,16 @@
 #pragma once
 #include "taps.h"
 
-// float32, a kernel of 3 or 5 with stride and dilation 1 in one or two axes, or of 3 in three axes over a multiple of 16 channels.
-// `forced`: however few channels there are.
-bool mt_winograd_suits(const mt_taps *t, bool forced);
+// A problem is one sum, or several that share everything but their taps and where they write: those of the pixels that share
+// their remainder modulo the stride, in the gradient of a strided convolution's input.
+enum { MT_WINOGRAD_SUMS = 4 };
+
+// float32; windows of 2, 3 or 5 with stride 1 or of 3 to 5 with stride 2, each axis its own, in one or two axes, or of 3 x 3 x 3 with
+// stride 1; dilation 1. A multiple of 16 channels in three axes and for one sum with stride 2. `forced`: however few channels there are.
+bool mt_winograd_suits(const mt_taps *sum, int32_t sums, bool forced);
 
 // The sums of taps.h, for every sample this way or, where it is small, directly.
-int mt_winograd_sum(const mt_taps *t, bool forced);
+int mt_winograd_sum(const mt_taps *sum, int32_t sums, bool forced);
 
 // Likewise for mt_taps_gradient: the samples that are worth it must have enough tiles. The others' gradients are added up first.
 bool mt_winograd_gradient_suits(const mt_taps *t, bool forced);

@@ -9,14 +9,18 @@ enum {
   SHORT_BLOCK = 56,         // so many where that keeps all but the sums in the caches, which are read and written once per block:
   SHORT_SUMS = 24576,       // up to so many weights of a point
   CHANNELS = 56,            // of one task of a product, a multiple of the rows of the micro-kernels
+  MIN_TILES = 16,           // of all samples: below, writing the weights is most of the work
+  LITTLE_WINDOW = 9,        // with phases: of so few weights; their points are read and written more slowly than multiplied
   LITTLE = 500000,          // multiplications that are not worth a second thread
 };
 
 typedef struct {
+  const mt_wino_form *form;
   const mt_taps *taps;      // of one group
   const mt_tile *kernel;
   const mt_wino_list *l;
-  int64_t channels;         // of all slices of the kernel
+  int64_t channels;         // of all slices
+  int64_t terms[WINO_IN * WINO_IN];  // of those that have a point
   int64_t padded;           // lanes of all panels of outputs
   int64_t x_step, y_step;   // between the points of one tile and the next: an odd number of cache lines
   int64_t room;             // for tiles, no more than there are: small parts stay in the caches; odd, as x_step
@@ -39,18 +43,21 @@ static void load(wino_lanes *to, const float *from, int64_t n) {
   }
 }
 
-// One tile of down x across points.
-MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, int64_t slice, const int16_t *row, int down, int across) {
+// One tile of down x across points; `ahead`: pixels that are read next.
+MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, const float *const *ahead, int64_t slice,
+                           const int16_t *row, int down, int across) {
   const mt_taps *t = s->taps;
   const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
+  int64_t at[WINO_IN * WINO_IN];
+  for (int p = 0; p < WINO_IN * WINO_IN; p++) at[p] = mt_wino_slot(s->form, (int32_t)slice, p) * t->channels;
   for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
     wino_lanes d[WINO_IN * WINO_IN];
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = r * WINO_IN + k;
         d[p] = (wino_lanes){0};
+        __builtin_prefetch(ahead[p] + c);
         if (pixel[p]) {
-          __builtin_prefetch(pixel[p] + c + 2 * WINO_LANES);
           load(&d[p], pixel[p] + c, t->channels - c);
         }
       }
@@ -60,24 +67,33 @@ MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, in
     for (int r = 0; r < down; r++) {
       for (int k = 0; k < across; k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
-        *(wino_lanes *)(s->pixels + (p * s->room + row[p]) * s->x_step + slice * t->channels + c) = d[p];
+        if (at[p] >= 0) {
+          float *to = s->pixels + (p * s->room + row[p]) * s->x_step + at[p] + c;
+          __builtin_prefetch(to + s->x_step, 1);
+          *(wino_lanes *)to = d[p];
+        }
       }
     }
   }
 }
 
-static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t i) {
-  const mt_wino_tile *tile = &s->l->tile[s->first + i];
-  const int16_t *row = s->row + i * WINO_IN * WINO_IN;
-  const float *pixel[WINO_IN * WINO_IN];
-  for (int32_t slice = 0; slice < s->l->slices; slice++) {
-    mt_wino_pixels(s->l, s->taps, tile, slice, pixel);
-    if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
-      tile_pixels(s, pixel, slice, row, 1, WINO_IN);
-    } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
-      tile_pixels(s, pixel, slice, row, WINO_IN, WINO_IN);
+// Tiles [begin, end) of the block.
+static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t begin, int64_t end) {
+  const float *pixel[WINO_IN * WINO_IN], *ahead[WINO_IN * WINO_IN];
+  const mt_wino_tile *tile = s->l->tile + s->first;
+  const int32_t slices = mt_wino_slices(s->form);
+  mt_wino_pixels(s->form, s->taps, &tile[begin], 0, ahead);
+  for (int64_t k = begin * slices; k < end * slices; k++) {
+    const int64_t i = k / slices, slice = k % slices, next = MT_MIN(k + 1, end * slices - 1);
+    const int16_t *row = s->row + i * WINO_IN * WINO_IN;
+    memcpy(pixel, ahead, sizeof pixel);
+    mt_wino_pixels(s->form, s->taps, &tile[next / slices], (int32_t)(next % slices), ahead);
+    if (tile[i].points[0] == 1 && tile[i].points[1] == WINO_IN) {
+      tile_pixels(s, pixel, ahead, slice, row, 1, WINO_IN);
+    } else if (tile[i].points[0] == WINO_IN && tile[i].points[1] == WINO_IN) {
+      tile_pixels(s, pixel, ahead, slice, row, WINO_IN, WINO_IN);
     } else {
-      tile_pixels(s, pixel, slice, row, tile->points[0], tile->points[1]);
+      tile_pixels(s, pixel, ahead, slice, row, tile[i].points[0], tile[i].points[1]);
     }
   }
 }
@@ -145,17 +161,18 @@ static WINO_CLONES void transform_gradients(const wino_gradient *s, int64_t i) {
 }
 
 static void transform_range(void *context, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; i++) {
-    transform_pixels(context, i);
-    transform_gradients(context, i);
-  }
+  transform_pixels(context, begin, end);
+  for (int64_t i = begin; i < end; i++) transform_gradients(context, i);
 }
 
 // One task: a point and some channels, all outputs.
 static void product_range(void *context, int64_t begin, int64_t end) {
   const wino_gradient *s = context;
   for (int64_t task = begin; task < end; task++) {
-    const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, s->channels - c);
+    const int64_t p = task / s->chunks, c = task % s->chunks * CHANNELS, rows = MT_MIN(CHANNELS, s->terms[p] - c);
+    if (rows <= 0) {
+      continue;
+    }
     const float *a = s->pixels + p * s->room * s->x_step + c, *b = s->gradients + p * s->room * s->y_step;
     float *sums = s->sums + p * s->sums_step + c * s->padded;
     if (s->first == 0) {
@@ -168,37 +185,49 @@ static void product_range(void *context, int64_t begin, int64_t end) {
   }
 }
 
-MT_VECTOR void weight_of(wino_lanes *w, const wino_lanes *u, int64_t rows, int across) {
+MT_VECTOR void weight_of(wino_lanes *w, const wino_lanes *u, int64_t rows, int down, int across) {
   wino_lanes half[WINO_TAPS * WINO_IN];
   if (rows == 1) {
     wino_weight_adjoint(w, 1, u, 1, across);
     return;
   }
-  for (int k = 0; k < WINO_IN; k++) wino_weight_adjoint(half + k, WINO_IN, u + k, WINO_IN, across);
-  for (int r = 0; r < across; r++) wino_weight_adjoint(w + across * r, 1, half + r * WINO_IN, 1, across);
+  for (int k = 0; k < WINO_IN; k++) wino_weight_adjoint(half + k, WINO_IN, u + k, WINO_IN, down);
+  for (int r = 0; r < down; r++) wino_weight_adjoint(w + across * r, 1, half + r * WINO_IN, 1, across);
 }
 
-// The weights of some channels.
+// The weights of some channels, in all phases.
 static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end) {
   const wino_gradient *s = context;
+  const mt_wino_form *f = s->form;
   const mt_taps *t = s->taps;
-  const bool reversed = t->offset[t->taps - 1][t->dims - 1] < t->offset[0][t->dims - 1];
-  const int64_t taps = t->taps / s->l->slices;
-  for (int64_t c = begin; c < end; c++) {
-    const int64_t *tap = t->w_tap + c / t->channels * taps;
+  const int down = f->taps[0], across = f->taps[1];
+  for (int64_t task = begin; task < end; task++) {
+    const int64_t slice = task / t->channels, c = task % t->channels;
+    const int32_t phase = f->depth > 1 ? 0 : (int32_t)slice;
+    const int64_t *tap = f->w_tap + (f->depth > 1 ? slice * f->window : 0);
     for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
-      wino_lanes u[WINO_IN * WINO_IN], w[WINO_TAPS * WINO_TAPS];
-      for (int64_t p = 0; p < s->l->points; p++) load(&u[p], s->sums + p * s->sums_step + c * s->padded + o, s->padded - o);
-      if (s->l->taps == 3) {
-        weight_of(w, u, s->l->rows, 3);
-      } else {
-        weight_of(w, u, s->l->rows, 5);
+      wino_lanes u[WINO_IN * WINO_IN], w[WINO_WINDOW];
+      for (int64_t p = 0; p < f->points; p++) {
+        const int64_t slot = mt_wino_slot(f, (int32_t)slice, p);
+        u[p] = (wino_lanes){0};
+        if (slot >= 0) {
+          load(&u[p], s->sums + p * s->sums_step + (slot * t->channels + c) * s->padded + o, s->padded - o);
+        }
       }
-      float *to = (float *)(uintptr_t)t->w + c % t->channels * t->w_channel + o * t->w_output;
+      if (down == 3 && across == 3) {
+        weight_of(w, u, f->rows, 3, 3);
+      } else if (down == 2 && across == 2) {
+        weight_of(w, u, f->rows, 2, 2);
+      } else {
+        weight_of(w, u, f->rows, down, across);
+      }
+      float *to = (float *)(uintptr_t)t->w + c * t->w_channel + o * t->w_output;
       for (int64_t l = 0; l < MT_MIN(WINO_LANES, t->outputs - o); l++) {
-        for (int64_t j = 0; j < taps; j++) {
-          float *weight = to + l * t->w_output + tap[reversed ? taps - 1 - j : j];
-          *weight = s->add ? *weight + w[j][l] : w[j][l];
+        for (int64_t j = 0; j < down * across; j++) {
+          if (f->pick[phase][j] >= 0) {
+            float *weight = to + l * t->w_output + tap[f->pick[phase][j]];
+            *weight = s->add ? *weight + w[j][l] : w[j][l];
+          }
         }
       }
     }
@@ -214,13 +243,13 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
   t.w = (const float *)whole->w + g * whole->w_group;
   s->taps = &t;
   if (s->l->count == 0) {
-    memset(s->sums, 0, sizeof(float) * (size_t)(s->l->points * s->sums_step));
+    memset(s->sums, 0, sizeof(float) * (size_t)(s->form->points * s->sums_step));
   }
   for (s->first = 0; s->first < s->l->count; s->first += s->block) {
     s->tiles = MT_MIN(s->block, s->l->count - s->first);
     mt_wino_rows(s->l->tile + s->first, s->tiles, s->row, s->count);
-    const int64_t tasks = s->l->points * s->chunks;
-    const bool little = (double)s->tiles * (double)(s->l->points * s->channels) * (double)s->padded < LITTLE;
+    const int64_t tasks = s->form->points * s->chunks;
+    const bool little = (double)s->tiles * (double)(s->form->points * s->channels) * (double)s->padded < LITTLE;
     MT_TRY(mt_parallel(s->tiles, little ? s->tiles : 4, transform_range, s));
     MT_TRY(mt_parallel(tasks, little ? tasks : 1, product_range, s));
   }
@@ -228,13 +257,14 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
 }
 
 // worth: the samples whose gradients are added up, NULL: all; add: to what the weights are.
-static int run(const mt_taps *t, const uint8_t *worth, bool add) {
+static int run(const mt_wino_form *f, const uint8_t *worth, bool add) {
+  const mt_taps *t = f->sum;
   mt_wino_list l;
   int64_t count[WINO_IN * WINO_IN];
   int16_t row[BLOCK * WINO_IN * WINO_IN];
-  wino_gradient s = {.add = add, .kernel = mt_tile_get(), .l = &l, .count = count, .row = row};
-  int status = mt_wino_list_tiles(&l, t, worth);
-  s.channels = l.slices * t->channels;
+  wino_gradient s = {.add = add, .form = f, .kernel = mt_tile_get(), .l = &l, .count = count, .row = row};
+  int status = mt_wino_list_tiles(&l, f, worth);
+  s.channels = mt_wino_slices(f) * t->channels;
   s.chunks = (s.channels + CHANNELS - 1) / CHANNELS;
   s.block = s.channels * t->outputs <= SHORT_SUMS ? SHORT_BLOCK : BLOCK;
   s.room = MT_MIN(s.block, l.count) | 1;
@@ -243,14 +273,15 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   s.y_step = (s.padded + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
   s.x_step += s.x_step / WINO_LANES % 2 == 0 ? WINO_LANES : 0;
   s.y_step += WINO_LANES;
+  for (int64_t p = 0; p < f->points; p++) s.terms[p] = mt_wino_slots(f, p) * t->channels;
   int64_t sums;
   s.sums_step = ((s.channels * s.padded / 16 + 1) | 1) * 16;
-  if (status == MT_OK && !mt_mul(&sums, l.points, s.sums_step)) {
+  if (status == MT_OK && !mt_mul(&sums, f->points, s.sums_step)) {
     status = mt_fail(MT_ERROR_MEMORY, "out of memory: the weights of a convolution do not fit in 64 bits");
   }
   if (status == MT_OK) {
-    s.pixels = mt_alloc_array(l.points * s.room * s.x_step, (int64_t)sizeof(float));
-    s.gradients = s.pixels ? mt_alloc_array(l.points * s.room * s.y_step, (int64_t)sizeof(float)) : NULL;
+    s.pixels = mt_alloc_array(f->points * s.room * s.x_step, (int64_t)sizeof(float));
+    s.gradients = s.pixels ? mt_alloc_array(f->points * s.room * s.y_step, (int64_t)sizeof(float)) : NULL;
     s.sums = s.gradients ? mt_alloc_array(sums, (int64_t)sizeof(float)) : NULL;
     status = s.sums ? MT_OK : MT_ERROR_MEMORY;
   }
@@ -264,17 +295,27 @@ static int run(const mt_taps *t, const uint8_t *worth, bool add) {
   return status;
 }
 
+bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
+  mt_wino_form f;
+  if (!mt_wino_form_of(&f, t, 1) || !mt_wino_form_suits(&f, forced)) {
+    return false;
+  }
+  return forced || ((f.phases == 1 || f.window > LITTLE_WINDOW) && mt_wino_has_tiles(&f, MIN_TILES, forced));
+}
+
 int mt_winograd_gradient(const mt_taps *t, bool forced) {
+  mt_wino_form f;
   uint8_t *worth, *active = NULL;
   int64_t count;
-  MT_TRY(mt_wino_choose(&worth, &count, t, forced));
+  mt_wino_form_of(&f, t, 1);
+  MT_TRY(mt_wino_choose(&worth, &count, &f, forced));
   int status = MT_OK;
   if (count < t->samples) {
     mt_taps others;
     status = mt_wino_others(&others, &active, t, worth);
     status = status ? status : mt_taps_gradient(&others);
   }
-  status = status ? status : run(t, worth, count < t->samples);
+  status = status ? status : run(&f, worth, count < t->samples);
   mt_free(active);
   mt_free(worth);
   return status;

@@ -12,11 +12,11 @@
 #define WINO_CLONES
 #endif
 
-enum { WINO_IN = 6, WINO_OUT = 4, WINO_TAPS = 5, WINO_LANES = 16 };
+enum { WINO_IN = 6, WINO_OUT = 5, WINO_TAPS = 5, WINO_LANES = 16, WINO_ZERO = 0, WINO_INFINITY = 5 };
 
 // The points that n values need.
 static const int8_t wino_points[WINO_IN + 1][WINO_IN] = {
-    [1] = {0}, [3] = {1, 2, 5}, [4] = {0, 1, 2, 5}, [5] = {1, 2, 3, 4, 5}, [6] = {0, 1, 2, 3, 4, 5}};
+    [1] = {0}, [2] = {0, 5}, [3] = {1, 2, 5}, [4] = {0, 1, 2, 5}, [5] = {1, 2, 3, 4, 5}, [6] = {0, 1, 2, 3, 4, 5}};
 
 typedef float wino_lanes __attribute__((vector_size(4 * WINO_LANES), aligned(4), may_alias));
 
@@ -29,7 +29,13 @@ typedef float wino_lanes __attribute__((vector_size(4 * WINO_LANES), aligned(4),
 // M(x) / (x - p) and, for infinity, of M itself, where M is the product of x - p over the n - 1 finite points; a row of fewer than
 // six points is multiplied by what M lacks at p.
 MT_VECTOR void wino_input(wino_lanes *d, int step, int n) {
-  const wino_lanes d0 = d[0], d1 = d[step], d2 = d[2 * step];
+  const wino_lanes d0 = d[0], d1 = d[step];
+  if (n == 2) {
+    d[0] = (WINO_A2 * WINO_B2) * d0;
+    d[5 * step] = d1;
+    return;
+  }
+  const wino_lanes d2 = d[2 * step];
   if (n == 3) {
     const wino_lanes even = ((WINO_A2 - WINO_B2) * WINO_A2) * d0, odd = ((WINO_A2 - WINO_B2) * WINO_A) * d1;
     d[step] = even + odd;
@@ -69,41 +75,46 @@ MT_VECTOR void wino_input(wino_lanes *d, int step, int n) {
 // `outputs` values y, `y_step` apart, = A' m over the points of n values, `step` apart: column p of A' holds the powers of point p,
 // that of infinity a 1 at the end.
 MT_VECTOR void wino_output(wino_lanes *y, int y_step, const wino_lanes *m, int step, int n, int outputs) {
-  const wino_lanes sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step], last = m[5 * step];
-  if (n == 3) {
-    y[0] = sum_a + last;
+  const wino_lanes last = m[5 * step];
+  if (n == 2) {
+    y[0] = m[0] + last;
     return;
   }
-  if (n == 4) {
-    y[0] = m[0] + sum_a;
-    y[y_step] = WINO_A * difference_a + last;
-    return;
+  const wino_lanes sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step];
+  wino_lanes sum_b = {0}, difference_b = {0};
+  if (n >= 5) {
+    sum_b = m[3 * step] + m[4 * step];
+    difference_b = m[3 * step] - m[4 * step];
   }
-  const wino_lanes sum_b = m[3 * step] + m[4 * step], difference_b = m[3 * step] - m[4 * step];
-  y[0] = n == 6 ? m[0] + (sum_a + sum_b) : sum_a + sum_b;
-  if (outputs == 1) {
-    y[0] += last;
-    return;
+  y[0] = sum_a + sum_b;
+  if (n % 2 == 0) {
+    y[0] += m[0];
   }
-  y[y_step] = WINO_A * difference_a + WINO_B * difference_b;
-  if (outputs == 2) {
-    y[y_step] += last;
-    return;
+  if (outputs >= 2) {
+    y[y_step] = WINO_A * difference_a + WINO_B * difference_b;
   }
-  y[2 * y_step] = WINO_A2 * sum_a + WINO_B2 * sum_b;
-  if (outputs == 3) {
-    y[2 * y_step] += last;
-    return;
+  if (outputs >= 3) {
+    y[2 * y_step] = WINO_A2 * sum_a + WINO_B2 * sum_b;
   }
-  y[3 * y_step] = (WINO_A * WINO_A2 * difference_a + WINO_B * WINO_B2 * difference_b) + last;
+  if (outputs >= 4) {
+    y[3 * y_step] = WINO_A * WINO_A2 * difference_a + WINO_B * WINO_B2 * difference_b;
+  }
+  if (outputs >= 5) {
+    y[4 * y_step] = WINO_A2 * WINO_A2 * sum_a + WINO_B2 * WINO_B2 * sum_b;
+  }
+  y[(outputs - 1) * y_step] += last;
 }
 
-// 6 values u, `u_step` apart, = G w over 3 or 5 values `step` apart: row p of G is (1, p, p^2 ...) / product of (p - other points).
+// 6 values u, `u_step` apart, = G w over 2, 3 or 5 values `step` apart: row p of G is (1, p, p^2 ...) / product of (p - other points).
 MT_VECTOR void wino_weight(wino_lanes *u, int u_step, const wino_lanes *w, int step, int taps) {
   const float zero = 1 / (WINO_A2 * WINO_B2);
   const float na = (float)(1 / (2.0 * WINO_A2 * (WINO_A2 - WINO_B2))), nb = (float)(1 / (2.0 * WINO_B2 * (WINO_B2 - WINO_A2)));
-  const wino_lanes w0 = w[0], w2 = w[2 * step];
-  wino_lanes w1 = w[step], high_a = WINO_A2 * w2, high_b = WINO_B2 * w2, odd_a = w1, odd_b = w1;
+  const wino_lanes w0 = w[0], w1 = w[step];
+  wino_lanes high_a = {0}, high_b = {0}, odd_a = w1, odd_b = w1;
+  if (taps >= 3) {
+    high_a = WINO_A2 * w[2 * step];
+    high_b = WINO_B2 * w[2 * step];
+  }
   if (taps == 5) {
     high_a += (WINO_A2 * WINO_A2) * w[4 * step];
     high_b += (WINO_B2 * WINO_B2) * w[4 * step];
@@ -121,7 +132,7 @@ MT_VECTOR void wino_weight(wino_lanes *u, int u_step, const wino_lanes *w, int s
   u[5 * u_step] = w[(taps - 1) * step];
 }
 
-// The adjoints. 6 values z, `z_step` apart, = A y over 1 to 4 values `step` apart; those at points that the tile does not have are
+// The adjoints. 6 values z, `z_step` apart, = A y over 1 to 5 values `step` apart; those at points that the tile does not have are
 // of no use.
 MT_VECTOR void wino_output_adjoint(wino_lanes *z, int z_step, const wino_lanes *y, int step, int outputs) {
   wino_lanes even_a = y[0], even_b = y[0], odd_a = {0}, odd_b = {0};
@@ -133,9 +144,13 @@ MT_VECTOR void wino_output_adjoint(wino_lanes *z, int z_step, const wino_lanes *
     even_a += WINO_A2 * y[2 * step];
     even_b += WINO_B2 * y[2 * step];
   }
-  if (outputs == 4) {
+  if (outputs >= 4) {
     odd_a += (WINO_A * WINO_A2) * y[3 * step];
     odd_b += (WINO_B * WINO_B2) * y[3 * step];
+  }
+  if (outputs >= 5) {
+    even_a += (WINO_A2 * WINO_A2) * y[4 * step];
+    even_b += (WINO_B2 * WINO_B2) * y[4 * step];
   }
   z[0] = y[0];
   z[z_step] = even_a + odd_a;
@@ -145,7 +160,7 @@ MT_VECTOR void wino_output_adjoint(wino_lanes *z, int z_step, const wino_lanes *
   z[5 * z_step] = y[(outputs - 1) * step];
 }
 
-// 3 or 5 values w, `w_step` apart, = G' u over 6 values `step` apart.
+// 2, 3 or 5 values w, `w_step` apart, = G' u over 6 values `step` apart.
 MT_VECTOR void wino_weight_adjoint(wino_lanes *w, int w_step, const wino_lanes *u, int step, int taps) {
   const float zero = 1 / (WINO_A2 * WINO_B2);
   const float na = (float)(1 / (2.0 * WINO_A2 * (WINO_A2 - WINO_B2))), nb = (float)(1 / (2.0 * WINO_B2 * (WINO_B2 - WINO_A2)));
@@ -153,7 +168,9 @@ MT_VECTOR void wino_weight_adjoint(wino_lanes *w, int w_step, const wino_lanes *
   const wino_lanes sum_b = nb * (u[3 * step] + u[4 * step]), difference_b = nb * (u[3 * step] - u[4 * step]);
   w[0] = zero * u[0] + (sum_a + sum_b);
   w[w_step] = WINO_A * difference_a + WINO_B * difference_b;
-  w[2 * w_step] = WINO_A2 * sum_a + WINO_B2 * sum_b;
+  if (taps >= 3) {
+    w[2 * w_step] = WINO_A2 * sum_a + WINO_B2 * sum_b;
+  }
   if (taps == 5) {
     w[3 * w_step] = (WINO_A * WINO_A2) * difference_a + (WINO_B * WINO_B2) * difference_b;
     w[4 * w_step] = (WINO_A2 * WINO_A2) * sum_a + (WINO_B2 * WINO_B2) * sum_b;

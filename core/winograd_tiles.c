@@ -2,53 +2,140 @@
 #include "winograd_tiles.h"
 
 #include "flags.h"
-#include "winograd_points.h"
 
 enum {
   MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save;
-  MIN_CHANNELS_FIVE = 128,   // likewise under kernels of 5 in one axis, which save less
-  MIN_EXTENT = 5,            // likewise a sample's valid part
-  MIN_TILES = 16,            // of all samples, for a gradient: below, writing the weights is most of the work
-  MAX_WEIGHTS = 1 << 19,     // channels * outputs of a group: their transform has 36 values for each
+  MIN_CHANNELS_ONE = 128,    // likewise under kernels of 2 and 5 in one axis, which save less
+  MIN_EXTENT = 5,            // likewise a sample's valid part;
+  MIN_EXTENT_PHASES = 24,    // likewise with stride 2, in outputs: there are three times as many weights to transform
+  MAX_WEIGHTS = 36 << 19,    // transformed ones of a group
 };
 
 // ---- which ------------------------------------------------------------------------------------------------------------
 
-// Along rows and columns; 0: neither 3 nor 5.
-static int32_t taps_of(const mt_taps *t) {
-  static const int32_t three[] = {3, 9, 27}, five[] = {5, 25};
-  return t->taps == three[t->dims - 1] ? 3 : t->dims < 3 && t->taps == five[t->dims - 1] ? 5 : 0;
+// A transform has so many taps along an axis.
+static bool has_taps(int64_t n) { return n == 2 || n == 3 || n == 5; }
+
+// Least and largest offset of a sum's taps along an axis.
+static void offsets_of(const mt_taps *t, int32_t d, int64_t *low, int64_t *high) {
+  *low = *high = t->offset[0][d];
+  for (int64_t j = 1; j < t->taps; j++) {
+    *low = MT_MIN(*low, t->offset[j][d]);
+    *high = MT_MAX(*high, t->offset[j][d]);
+  }
 }
 
-static int32_t slices_of(const mt_taps *t) { return t->dims == 3 ? 3 : 1; }
-
-// The taps are the cells of a window of 3 or 5, a square of it, or a cube of 3, in raster order or its reverse.
-static bool is_window(const mt_taps *t) {
-  const int64_t across = taps_of(t), taps = t->taps;
-  if (across == 0) {
-    return false;
+// The taps are the cells of a box, slice by slice of a cube of 3, and its rows and columns are all there.
+static bool is_window(const mt_wino_form *f, const mt_taps *t) {
+  int64_t low, high, cells = f->depth;
+  for (int32_t d = t->dims == 3; d < t->dims; d++) {
+    offsets_of(t, d, &low, &high);
+    cells *= high - low + 1;
   }
-  const int64_t way = t->offset[taps - 1][t->dims - 1] > t->offset[0][t->dims - 1] ? 1 : -1;
-  for (int64_t j = 0; j < taps; j++) {
-    int64_t rest = j;
-    for (int32_t d = t->dims - 1; d >= 0; d--, rest /= across) {
-      if (t->mul[d] != 1 || t->offset[j][d] != t->offset[0][d] + way * (rest % across)) {
-        return false;
-      }
+  const int64_t slice = t->taps / f->depth, way = t->offset[t->taps - 1][0] > t->offset[0][0] ? 1 : -1;
+  for (int64_t j = 0; j < t->taps && t->dims == 3; j++) {
+    if (t->offset[j][0] != t->offset[0][0] + way * (j / slice)) {
+      return false;
     }
   }
+  return cells == t->taps;
+}
+
+// The places of the weights in the transforms of their phases, and the points that they need.
+static void set_picks(mt_wino_form *f) {
+  int32_t all = 0;
+  memset(f->pick, -1, sizeof f->pick);
+  for (int32_t s = 0; s < f->sums; s++) {
+    const mt_taps *t = &f->sum[s];
+    for (int64_t j = 0; j < t->taps; j++, all++) {
+      int64_t part = 0, place = 0;
+      for (int32_t k = t->dims == 1; k < 2; k++) {
+        const int64_t at = t->offset[j][t->dims - 2 + k] - f->low[k];
+        part = part * f->stride[k] + at % f->stride[k];
+        place = place * f->taps[k] + at / f->stride[k];
+      }
+      f->w_tap[all] = t->w_tap[j];
+      f->pick[f->sums > 1 ? s : part][place] = (int8_t)(f->sums > 1 ? all : j % f->window);
+    }
+  }
+  for (int32_t i = 0; i < f->phases; i++) {
+    bool used[2][WINO_TAPS] = {{false}};
+    for (int32_t j = 0; j < f->taps[0] * f->taps[1]; j++) {
+      used[0][j / f->taps[1]] |= f->pick[i][j] >= 0;
+      used[1][j % f->taps[1]] |= f->pick[i][j] >= 0;
+    }
+    for (int64_t p = 0; p < f->points; p++) {
+      const int64_t at[2] = {p / WINO_IN, p % WINO_IN};
+      f->has[i][p] = true;
+      for (int32_t k = f->rows == 1; k < 2; k++) {
+        f->has[i][p] = f->has[i][p] && !(at[k] == WINO_ZERO && !used[k][0]) && !(at[k] == WINO_INFINITY && !used[k][f->taps[k] - 1]);
+      }
+    }
+    for (int32_t k = 0; k < 2; k++) f->ends[i][k] = !used[k][f->taps[k] - 1];
+  }
+}
+
+bool mt_wino_form_of(mt_wino_form *f, const mt_taps *sum, int32_t sums) {
+  const int32_t dims = sum->dims;
+  int64_t taps = 0;
+  *f = (mt_wino_form){.sum = sum, .sums = sums, .phases = sums, .depth = dims == 3 ? 3 : 1, .taps = {1, 1}, .extent = {1, 1},
+                      .stride = {1, 1}, .rows = dims > 1 ? WINO_IN : 1, .points = dims > 1 ? WINO_IN * WINO_IN : WINO_IN};
+  for (int32_t s = 0; s < sums; s++) {
+    taps += sum[s].taps;
+    if (sum[s].taps == 0) {
+      return false;
+    }
+  }
+  if (sums > WINO_PHASES || taps > f->depth * WINO_WINDOW || taps % f->depth != 0 || (dims == 3 && (sums > 1 || sum->mul[0] != 1))) {
+    return false;
+  }
+  f->window = (int32_t)(taps / f->depth);
+  for (int32_t k = dims == 1; k < 2; k++) {
+    const int32_t d = dims - 2 + k;
+    int64_t high;
+    offsets_of(sum, d, &f->low[k], &high);
+    for (int32_t s = 0; s < MT_MIN(sums, WINO_PHASES); s++) {
+      offsets_of(&sum[s], d, &f->reach[s][k][0], &f->reach[s][k][1]);
+      f->low[k] = MT_MIN(f->low[k], f->reach[s][k][0]);
+      high = MT_MAX(high, f->reach[s][k][1]);
+    }
+    const int64_t extent = high - f->low[k] + 1;
+    if (extent > WINO_TAPS || sum->mul[d] > (dims == 3 ? 1 : 2) || !has_taps((extent - 1) / sum->mul[d] + 1) ||
+        (dims == 3 && extent != 3)) {
+      return false;
+    }
+    f->extent[k] = (int32_t)extent;
+    f->stride[k] = (int32_t)sum->mul[d];
+    f->taps[k] = (f->extent[k] - 1) / f->stride[k] + 1;
+    f->phases *= f->stride[k];
+  }
+  for (int32_t s = 0; s < sums; s++) {
+    if (!is_window(f, &sum[s])) {
+      return false;
+    }
+  }
+  set_picks(f);
   return true;
 }
 
-static bool are_enough(const mt_taps *t) {
-  const int64_t least = taps_of(t) == 5 && t->dims == 1 ? MIN_CHANNELS_FIVE : MIN_CHANNELS;
-  return t->channels >= least && t->outputs >= least && slices_of(t) * t->channels * t->outputs <= MAX_WEIGHTS;
+static bool are_enough(const mt_wino_form *f) {
+  const mt_taps *t = f->sum;
+  const int64_t least = f->taps[1] != 3 && t->dims == 1 ? MIN_CHANNELS_ONE : MIN_CHANNELS;
+  if (f->phases > 1 && t->dims == 1) {
+    return false;  // 11 products instead of 15 do not pay for the transforms
+  }
+  int64_t points = 0;
+  for (int32_t i = 0; i < f->phases; i++) {
+    for (int64_t p = 0; p < f->points; p++) points += f->has[i][p];
+  }
+  return t->channels >= least && t->outputs >= least && f->depth * points * t->channels * t->outputs <= MAX_WEIGHTS;
 }
 
 // Slices of channels must be whole vectors.
-bool mt_winograd_suits(const mt_taps *t, bool forced) {
-  return t->dtype == MT_FLOAT32 && is_window(t) && t->channels > 0 && (t->dims < 3 || t->channels % WINO_LANES == 0) &&
-         (forced || are_enough(t));
+bool mt_wino_form_suits(const mt_wino_form *f, bool forced) {
+  const mt_taps *t = f->sum;
+  return t->dtype == MT_FLOAT32 && t->channels > 0 && (mt_wino_slices(f) == 1 || t->channels % WINO_LANES == 0) &&
+         (forced || are_enough(f));
 }
 
 // ---- samples ------------------------------------------------------------------------------------------------------------
@@ -108,14 +195,41 @@ typedef struct {
   int64_t before[3], after[3];  // the rim's width, a tile's at most
 } outline;
 
-static outline outline_of(const mt_taps *t, int64_t sample) {
+static int64_t floor_of(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+// With phases the output grid does not tell how wide the padding is: sizes of either parity may have the same. So a sample's own
+// outputs are those that it would have with as much padding behind as before it.
+static outline outline_of_phases(const mt_wino_form *f, int64_t sample) {
+  const mt_taps *t = f->sum;
+  const box b = box_of(t, &t->valid, t->size, sample);
+  outline o = {.outputs = {0, 0, 0}};
+  for (int32_t k = t->dims == 1; k < 2 && b.after[2] > 0; k++) {
+    const int64_t s = f->stride[k], first = b.first[k + 1], after = b.after[k + 1], n = after - first, most = WINO_IN - f->taps[k] + 1;
+    const int64_t begin = (first + s - 1) / s, last = floor_of(after - 2 * f->low[k] - f->extent[k], s);
+    const int64_t own = MT_MAX(0, f->sums > 1 ? n - 2 * (f->low[k] + (f->taps[k] - 1) / 2) : last + 1 - begin);
+    o.begin[k + 1] = begin;
+    o.size[k + 1] = n / s;
+    o.outputs[k + 1] = own;
+    // The first and the last output that see the sample.
+    const int64_t from = -floor_of(f->low[k] + f->extent[k] - 1 - first, s), to = floor_of(after - 1 - f->low[k], s);
+    o.before[k + 1] = MT_MAX(0, MT_MIN(most, begin - from));
+    o.after[k + 1] = MT_MAX(0, MT_MIN(most, to + 1 - begin - own));
+  }
+  return o;
+}
+
+static outline outline_of(const mt_wino_form *f, int64_t sample) {
+  const mt_taps *t = f->sum;
+  if (f->phases > 1) {
+    return outline_of_phases(f, sample);
+  }
   const bool by_active = t->valid.data == NULL && t->active.data != NULL;
   const box b = by_active ? box_of(t, &t->active, t->grid, sample) : box_of(t, &t->valid, t->size, sample);
-  const int64_t most = WINO_IN - taps_of(t) + 1;
   outline o = {.outputs = {0, 0, 0}};
   for (int k = 0; k < 3 && b.after[2] > 0; k++) {
     const int64_t less = mt_wino_axis(t, t->size, k, 1) - mt_wino_axis(t, t->grid, k, 1), n = b.after[k] - b.first[k];
     const int64_t one = mt_wino_axis(t, t->offset[0], k, 0), other = mt_wino_axis(t, t->offset[t->taps - 1], k, 0);
+    const int64_t most = WINO_IN - f->taps[MT_MAX(k, 1) - 1] + 1;
     o.before[k] = MT_MAX(0, MT_MIN(most, MT_MAX(one, other)));
     o.after[k] = MT_MAX(0, MT_MIN(most, less - MT_MIN(one, other)));
     o.begin[k] = b.first[k];
@@ -130,9 +244,10 @@ static outline outline_of(const mt_taps *t, int64_t sample) {
   return o;
 }
 
-bool mt_wino_is_worth_it(const mt_taps *t, int64_t sample, bool forced) {
-  const outline o = outline_of(t, sample);
-  return forced || (o.size[2] >= MIN_EXTENT && (t->dims == 1 || o.size[1] >= MIN_EXTENT));
+static bool is_worth_it(const mt_wino_form *f, int64_t sample, bool forced) {
+  const outline o = outline_of(f, sample);
+  const int64_t least = f->phases > 1 ? MIN_EXTENT_PHASES : MIN_EXTENT;
+  return forced || (o.size[2] >= least && (f->sum->dims == 1 || o.size[1] >= least));
 }
 
 static bool has_active(const mt_taps *t, const mt_wino_tile *tile) {
@@ -165,38 +280,55 @@ static int64_t tile_at(const outline *o, int k, int64_t at, int64_t most, int64_
   return inside < 0 ? o->begin[k] - from - *length : o->begin[k] + own + from;
 }
 
+// The smallest box around the active outputs of a sample.
+static box active_box(const mt_wino_form *f, int64_t sample) {
+  box e = box_of(f->sum, &f->sum->active, f->sum->grid, sample);
+  for (int32_t s = 1; s < f->sums; s++) {
+    const box b = box_of(&f->sum[s], &f->sum[s].active, f->sum[s].grid, sample);
+    for (int k = 0; k < 3 && b.after[2] > 0; k++) {
+      e.first[k] = MT_MIN(e.first[k], b.first[k]);
+      e.after[k] = MT_MAX(e.after[k], b.after[k]);
+    }
+  }
+  return e;
+}
+
 // Appends a sample's tiles that have something active; returns the new count. tile NULL: counts them all.
-static int64_t add_tiles(const mt_taps *t, int64_t sample, mt_wino_tile *tile, int64_t count) {
-  const box e = box_of(t, &t->active, t->grid, sample);
-  const outline o = outline_of(t, sample);
-  const int32_t taps = taps_of(t);
-  const int64_t most = WINO_IN - taps + 1;
+static int64_t add_tiles(const mt_wino_form *f, int64_t sample, mt_wino_tile *tile, int64_t count) {
+  const int32_t dims = f->sum->dims;
+  const box e = active_box(f, sample);
+  const outline o = outline_of(f, sample);
   for (int64_t z = e.first[0]; z < e.after[0]; z++) {
     for (int64_t r = e.first[1], down; r < e.after[1]; r += down) {
       down = 1;
-      r = t->dims > 1 ? tile_at(&o, 1, r, most, &down) : r;
+      r = dims > 1 ? tile_at(&o, 1, r, WINO_IN + 1 - f->taps[0], &down) : r;
       for (int64_t c = e.first[2], across; c < e.after[2]; c += across) {
-        c = tile_at(&o, 2, c, most, &across);
+        c = tile_at(&o, 2, c, WINO_IN + 1 - f->taps[1], &across);
         if (tile == NULL) {
           count++;
           continue;
         }
-        tile[count] = (mt_wino_tile){sample, {z, r, c}, {(int8_t)(t->dims > 1 ? down + taps - 1 : 1), (int8_t)(across + taps - 1)},
+        tile[count] = (mt_wino_tile){sample, {z, r, c}, {(int8_t)(dims > 1 ? down + f->taps[0] - 1 : 1), (int8_t)(across + f->taps[1] - 1)},
                                      {(int8_t)down, (int8_t)across}};
-        count += t->active.data == NULL || has_active(t, &tile[count]);
+        bool active = false;
+        for (int32_t s = 0; s < f->sums && !active; s++) {
+          active = f->sum[s].active.data == NULL || has_active(&f->sum[s], &tile[count]);
+        }
+        count += active;
       }
     }
   }
   return count;
 }
 
-int mt_wino_choose(uint8_t **worth, int64_t *count, const mt_taps *t, bool forced) {
+int mt_wino_choose(uint8_t **worth, int64_t *count, const mt_wino_form *f, bool forced) {
+  const mt_taps *t = f->sum;
   *count = 0;
   if ((*worth = mt_alloc_array(MT_MAX(1, t->samples), 1)) == NULL) {
     return MT_ERROR_MEMORY;
   }
   for (int64_t n = 0; n < t->samples; n++) {
-    (*worth)[n] = mt_wino_is_worth_it(t, n, forced);
+    (*worth)[n] = is_worth_it(f, n, forced);
     *count += (*worth)[n];
   }
   return MT_OK;
@@ -225,48 +357,46 @@ int mt_wino_others(mt_taps *others, uint8_t **active, const mt_taps *t, const ui
   return MT_OK;
 }
 
-bool mt_winograd_gradient_suits(const mt_taps *t, bool forced) {
+bool mt_wino_has_tiles(const mt_wino_form *f, int64_t least, bool forced) {
   int64_t tiles = 0;
-  if (!mt_winograd_suits(t, forced)) {
-    return false;
+  for (int64_t n = 0; n < f->sum->samples && tiles < least; n++) {
+    tiles = is_worth_it(f, n, forced) ? add_tiles(f, n, NULL, tiles) : tiles;
   }
-  for (int64_t n = 0; n < t->samples && tiles < MIN_TILES; n++) {
-    tiles = mt_wino_is_worth_it(t, n, forced) ? add_tiles(t, n, NULL, tiles) : tiles;
-  }
-  return forced || tiles >= MIN_TILES;
+  return tiles >= least;
 }
 
-int mt_wino_list_tiles(mt_wino_list *s, const mt_taps *t, const uint8_t *worth) {
-  const int32_t last = t->dims - 1;
+int mt_wino_list_tiles(mt_wino_list *s, const mt_wino_form *f, const uint8_t *worth) {
+  const int64_t samples = f->sum->samples;
   int64_t bound = 1;
-  *s = (mt_wino_list){.rows = t->dims > 1 ? WINO_IN : 1, .taps = taps_of(t), .slices = slices_of(t)};
-  s->points = s->rows * WINO_IN;
-  s->low[0] = MT_MIN(mt_wino_axis(t, t->offset[0], 1, 0), mt_wino_axis(t, t->offset[t->taps - 1], 1, 0));
-  s->low[1] = MT_MIN(t->offset[0][last], t->offset[t->taps - 1][last]);
-  for (int64_t n = 0; n < t->samples; n++) bound = worth == NULL || worth[n] ? add_tiles(t, n, NULL, bound) : bound;
+  *s = (mt_wino_list){0, NULL};
+  for (int64_t n = 0; n < samples; n++) bound = worth == NULL || worth[n] ? add_tiles(f, n, NULL, bound) : bound;
   if ((s->tile = mt_alloc_array(bound, (int64_t)sizeof *s->tile)) == NULL) {
     return MT_ERROR_MEMORY;
   }
-  for (int64_t n = 0; n < t->samples; n++) {
-    s->count = worth == NULL || worth[n] ? add_tiles(t, n, s->tile, s->count) : s->count;
+  for (int64_t n = 0; n < samples; n++) {
+    s->count = worth == NULL || worth[n] ? add_tiles(f, n, s->tile, s->count) : s->count;
   }
   return MT_OK;
 }
 
-void mt_wino_pixels(const mt_wino_list *s, const mt_taps *t, const mt_wino_tile *tile, int32_t slice, const float **pixel) {
-  const int32_t last = t->dims - 1;
+void mt_wino_pixels(const mt_wino_form *f, const mt_taps *t, const mt_wino_tile *tile, int32_t slice, const float **pixel) {
+  const int32_t last = t->dims - 1, phase = mt_wino_slices(f) > 1 && f->depth == 1 ? slice : 0;
+  // The last pixels of a phase whose last taps are 0 are not looked at.
+  const int64_t less[2] = {f->sums == 1 ? f->ends[phase][0] : 0, f->sums == 1 ? f->ends[phase][1] : 0};
+  const int64_t down = f->low[0] + phase / f->stride[1], across = f->low[1] + phase % f->stride[1];
   const int64_t columns = t->size[last], rows = mt_wino_axis(t, t->size, 1, 1);
-  const int64_t z = tile->at[0] + (s->slices == 1 ? 0 : t->offset[slice * (t->taps / s->slices)][0]);
+  const int64_t z = tile->at[0] + (f->depth == 1 ? 0 : t->offset[slice * f->window][0]);
+  for (int p = 0; p < WINO_IN * WINO_IN; p++) pixel[p] = NULL;
   const bool here = z >= 0 && z < mt_wino_axis(t, t->size, 0, 1);
   for (int64_t i = 0; i < tile->points[0]; i++) {
-    const int64_t r = tile->at[1] + s->low[0] + i;
-    const bool inside = here && r >= 0 && r < rows;
+    const int64_t r = tile->at[1] * f->stride[0] + down + i * f->stride[0];
+    const bool inside = here && r >= 0 && r < rows && i < tile->points[0] - less[0];
     const float *x = (const float *)t->x + tile->sample * t->x_sample + z * mt_wino_axis(t, t->x_step, 0, 0) +
                      r * mt_wino_axis(t, t->x_step, 1, 0);
     const uint8_t *valid = t->valid.data && inside ? map_row(t, &t->valid, tile->sample, z, r) : NULL;
     for (int64_t k = 0; k < tile->points[1]; k++) {
-      const int64_t c = tile->at[2] + s->low[1] + k;
-      const bool counts = inside && c >= 0 && c < columns && (valid == NULL || valid[c * t->valid.step[last]]);
+      const int64_t c = tile->at[2] * f->stride[1] + across + k * f->stride[1];
+      const bool counts = inside && k < tile->points[1] - less[1] && c >= 0 && c < columns && (valid == NULL || valid[c * t->valid.step[last]]);
       pixel[i * WINO_IN + k] = counts ? x + c * t->x_step[last] : NULL;
     }
   }

@@ -45,6 +45,15 @@ local networks = {
     return nn.Sequential{ nn.MaskedConv1d(3, 32, 3, { padding = 1 }), nn.GELU(),
       nn.MaskedConv1d(32, 66, 3, { padding = 1, groups = 2 }), nn.MaskedSpatialMean() }
   end },
+  { 'strided, wide enough for the Winograd transform (2-D)', 2, function()
+    return nn.Sequential{ nn.MaskedConv2d(3, 32, 3, { padding = 1 }), nn.SiLU(), nn.MaskedConv2d(32, 33, 3, { padding = 1, stride = 2 }),
+      nn.MaskedBatchNorm2d(33), nn.HalfConv2d(33, 48, 3, { padding = 1, rule = 'keep' }), nn.ReLU(),
+      nn.MaskedConv2d(48, 16, 3, { padding = 1, stride = { 2, 1 } }), nn.MaskedSpatialMean() }
+  end },
+  { 'strided, wide enough for the Winograd transform (1-D)', 1, function()
+    return nn.Sequential{ nn.MaskedConv1d(3, 32, 3, { padding = 1 }), nn.GELU(), nn.MaskedConv1d(32, 64, 3, { padding = 1, stride = 2 }),
+      nn.MaskedConv1d(64, 34, 5, { padding = 2, stride = 2, groups = 2 }), nn.MaskedSpatialMean() }
+  end },
   { 'causal, dilated (1-D)', 1, function()
     return nn.Sequential{ nn.MaskedConv1d(3, 8, 3, { padding = 'causal' }), nn.SiLU(),
       nn.MaskedConv1d(8, 8, 4, { padding = 'causal', dilation = 2 }), nn.MaskedBatchNorm1d(8),

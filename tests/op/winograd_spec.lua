@@ -53,6 +53,28 @@ local cases = {
   { 1, 32, 33, { 4, 5, 9 }, {} },
   { 2, 96, 17, { 1, 4, 4 }, { padding = { { 2, 0 }, { 3, 1 }, { 1, 1 } } } },
   { 1, 64, 32, { 5, 4, 3 }, { padding = 1, groups = 2 } },
+  { 1, 16, 5, { 4 }, {}, 2 },
+  { 2, 130, 40, { 13 }, { padding = { { 1, 0 } } }, 2 },
+  { 2, 33, 18, { 9, 12 }, { padding = 1 }, 2 },
+  -- stride 2: sizes of either parity, every phase of the padding
+  { 1, 16, 3, { 3 }, { stride = 2 } },
+  { 2, 16, 5, { 12 }, { stride = 2, padding = 1 } },
+  { 2, 272, 33, { 37 }, { stride = 2, padding = 'causal' } },
+  { 2, 32, 40, { 31 }, { stride = 2, padding = { { 0, 1 } }, groups = 2 } },
+  { 2, 16, 33, { 32 }, { stride = 2, padding = 1 }, 4 },
+  { 2, 16, 17, { 33 }, { stride = 2, padding = 2 }, 5 },
+  { 1, 16, 1, { 3, 3 }, { stride = 2 } },
+  { 2, 16, 5, { 12, 13 }, { stride = 2, padding = 1 } },
+  { 2, 64, 48, { 25, 22 }, { stride = 2, padding = { { 2, 0 }, { 0, 1 } } } },
+  { 2, 32, 18, { 21, 11 }, { stride = 2, padding = 2, groups = 2 } },
+  { 1, 80, 34, { 23, 21 }, { stride = 2, padding = { { -1, 2 }, { 3, -2 } } } },
+  { 2, 32, 40, { 13, 18 }, { stride = { 2, 1 }, padding = 1 } },
+  { 2, 32, 40, { 13, 18 }, { stride = { 1, 2 }, padding = { { 1, 1 }, { 0, 0 } } } },
+  { 2, 16, 17, { 22, 23 }, { stride = 2, padding = 1 }, 4 },
+  { 2, 16, 17, { 11, 10 }, { stride = 2, padding = { { 2, 1 }, { 0, 3 } } }, 4 },
+  { 2, 32, 17, { 23, 14 }, { stride = 2, padding = 2 }, 5 },
+  { 1, 32, 17, { 12, 15 }, { stride = { 2, 1 }, padding = 1 }, 5 },
+  { 70, 16, 8, { 7, 5 }, { stride = 2, padding = 1 } },
 }
 
 describe('the Winograd transform', function()
@@ -61,7 +83,8 @@ describe('the Winograd transform', function()
     width = width or 3
     local groups = opts.groups or 1
     local list = table.concat(sizes, ', ')
-    local name = ('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d'):format(N, C, list, O, groups, width)
+    local stride = type(opts.stride) == 'table' and table.concat(opts.stride, ', ') or opts.stride or 1
+    local name = ('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d, stride %s'):format(N, C, list, O, groups, width, stride)
     it(name, function()
       torch.manual_seed(C + O)
       local kernel = {}
@@ -72,8 +95,12 @@ describe('the Winograd transform', function()
       assert.is_true(relative_error(y, exact) <= 1e-5, tostring(relative_error(y, exact)))
       assert.is_true(relative_error(dx, exact_dx) <= 1e-5, tostring(relative_error(dx, exact_dx)))
       assert.is_true(relative_error(dw, exact_dw) <= 1e-5, tostring(relative_error(dw, exact_dw)))
-      local direct = run(x, w, b, opts, 'direct')
-      assert.is_true(N * C * O < 100 or not direct:equal(y), 'the transform was not used')
+      local direct, direct_dx, direct_dw = run(x, w, b, opts, 'direct')
+      if N * C * O >= 100 then
+        assert.is_false(direct:equal(y), 'the transform was not used')
+        assert.is_true(not direct_dx:equal(dx) or #sizes == 3 and O % 16 ~= 0, 'the transform was not used for the input')
+        assert.is_false(direct_dw:equal(dw), 'the transform was not used for the weight')
+      end
     end)
   end
 
@@ -224,13 +251,56 @@ describe('the Winograd transform', function()
     end
   end)
 
+  -- Outputs and gradients must not show where a sample lies (an even number of pixels further), nor how wide its canvas is.
+  it('counts tiles of stride 2 from the first valid pixel: shifted samples keep their bits', function()
+    with('winograd', function()
+      for _, case in ipairs {
+        { 3, { 17, 22 }, { padding = 1 } }, { 3, { 16, 21 }, { padding = 0 } }, { 3, { 13, 24 }, { padding = 2 } },
+        { 4, { 18, 15 }, { padding = 1 } }, { 5, { 19, 14 }, { padding = 2 } }, { 3, { 21, 18 }, { padding = 'causal' } },
+        { 3, { 12, 19 }, { padding = 1 }, { 2, 1 } },
+      } do
+        torch.manual_seed(16)
+        local kernel, size, options, stride = unpack(case)
+        options.stride = stride or 2
+        local layer = nn.MaskedConv2d(32, 34, kernel, options)
+        local x, results = torch.randn(1, 32, unpack(size)), {}
+        for k, place in ipairs { { 0, 0, 0, 0 }, { 0, 0, 3, 8 }, { 4, 2, 1, 0 }, { 2, 6, 0, 5 }, { 10, 12, 2, 1 } } do
+          local high, wide = place[1] + size[1] + place[3], place[2] + size[2] + place[4]
+          local canvas, mask = torch.full({ 1, 32, high, wide }, 0 / 0), torch.zeros(1, 1, high, wide)
+          local where = { { 1, 1 }, {}, { place[1] + 1, place[1] + size[1] }, { place[2] + 1, place[2] + size[2] } }
+          canvas[where] = x
+          mask[where] = 1
+          canvas:requires_grad_()
+          layer:zero_grad()
+          local y, m = layer(canvas, mask)
+          -- Gradients for the outputs that count, in the order in which they lie.
+          local counts = m:tensor():expand(unpack(y:size())):gt(0)
+          torch.manual_seed(17)
+          local upstream = torch.zeros(y:size())
+          upstream[counts] = torch.randn(counts:sum():item())
+          y:backward(upstream)
+          results[k] = { y:detach()[counts], canvas.grad[where]:contiguous(), layer.weight.grad:clone() }
+        end
+        for k = 2, #results do
+          local same_place = kernel ~= 3 or options.padding == 1   -- else the border of the canvas adds or takes outputs
+          if same_place or results[k][1]:numel() == results[1][1]:numel() then
+            for i = 1, 3 do assert.same_bits(results[1][i], results[k][i]) end
+          end
+        end
+      end
+    end)
+  end)
+
   it('skips tiles without a valid pixel and changes no bit of the others', function()
-    for _, preset in ipairs { 'MaskedConv2d', 'PartialConv2d', 'HalfConv2d' } do
+    for i, preset in ipairs { 'MaskedConv2d', 'PartialConv2d', 'HalfConv2d', 'MaskedConv2d', 'PartialConv2d', 'HalfConv2d' } do
       torch.manual_seed(8)
-      local layer = nn[preset](32, 32, 3, { padding = 1 })
-      local x, mask = torch.randn(2, 32, 19, 18), torch.rand(2, 1, 19, 18):gt(0.5)
-      mask[{ {}, {}, { 5, 12 }, { 5, 16 } }] = 0
-      mask[{ 1, {}, { 10, 19 } }] = 0
+      local stride = i > 3 and 2 or 1      -- of 2: in a larger image
+      local layer = nn[preset](32, 32, 3, { padding = 1, stride = stride })
+      local high, wide = stride * 34 - 15, stride * 34 - 16
+      local x, mask = torch.randn(2, 32, high, wide), torch.rand(2, 1, high, wide):gt(0.5)
+      mask[{ {}, {}, { 5, high - 7 }, { 5, wide - 2 } }] = 0
+      mask[{ 1, {}, { 10, high } }] = 0
+      mask[{ {}, {}, { 1 }, { 1 } }], mask[{ {}, {}, { high }, { wide } }] = 1, 1
       local function gradients(algorithm, input)
         return with(algorithm, function()
           layer:zero_grad()
@@ -246,12 +316,14 @@ describe('the Winograd transform', function()
       assert.is_true((y - exact):abs():max():item() <= 1e-5 * exact:abs():max():item())
       assert.equal(0, (y * (1 - m:tensor())):abs():max():item())
       -- Holes hold anything.
-      local junk = torch.where(mask:expand(2, 32, 19, 18), x, torch.full(x:size(), 0 / 0))
+      local junk = torch.where(mask:expand(2, 32, high, wide), x, torch.full(x:size(), 0 / 0))
       assert.same_bits(y:detach(), (layer(junk, mask)):detach())
-      local dw, exact_dw = gradients('auto', x), gradients('direct', x)
+      assert.is_false(y:equal(exact))
+      local algorithm = stride == 2 and 'winograd' or 'auto'
+      local dw, exact_dw = gradients(algorithm, x), gradients('direct', x)
       assert.is_true((dw - exact_dw):abs():max():item() <= 1e-5 * exact_dw:abs():max():item())
       assert.is_false(dw:equal(exact_dw))
-      assert.same_bits(dw, (gradients('auto', junk)))
+      assert.same_bits(dw, (gradients(algorithm, junk)))
     end
   end)
 
@@ -259,7 +331,8 @@ describe('the Winograd transform', function()
     torch.manual_seed(2)
     for _, case in ipairs {
       { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 4, 4 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 1 }, {} },
-      { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { stride = 2 } }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { dilation = 2 } },
+      { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { stride = 3 } }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { dilation = 2 } },
+      { F.conv2d, { 2, 33, 9, 9 }, { 32, 33, 3, 3 }, { stride = 2 } }, { F.conv3d, { 2, 32, 7, 7, 7 }, { 32, 32, 3, 3, 3 }, { stride = 2 } },
       { F.conv3d, { 2, 33, 7, 7, 7 }, { 32, 33, 3, 3, 3 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, {}, 'float64' },
     } do
       local dtype = case[5] or 'float32'
