@@ -209,7 +209,7 @@ describe('arithmetic on bfloat16', function()
 
   it('rounds results, not numbers', function()
     assert.same({ 0.10009765625 }, of{ 1 }:mul(0.1):totable())
-    assert.same({ 256 }, of{ 255 }:add(1.4):totable())       -- 1.4 stays 1.4
+    assert.same({ 201 }, of{ 200 }:mul(1.003):totable())       -- 1.003 has no bfloat16 but 1
     assert.equal('bfloat16', (1 - of{ 3 }).dtype)
     assert.equal('bfloat16', of{ 3 }:pow(2).dtype)
     assert.equal('float32', (of{ 3 } + torch.ones(1):to(device)).dtype)
@@ -240,6 +240,24 @@ describe('arithmetic on bfloat16', function()
     F.cross_entropy(moved, torch.tensor({ 2 }, { dtype = 'int64' }):to(device), { inplace = true }):backward()
     assert.equal('bfloat16', logits.grad.dtype)
     near(torch.tensor({ { 0.0900, -0.7553, 0.6652 } }):to(device), logits.grad)
+  end)
+
+  it('leaves a function of the user its tensors, and an operation the copy that it gives away', function()
+    local seen
+    local twice = torch.Function{ name = 'twice', forward = function(_, x)
+      seen = x.dtype
+      return x * 2
+    end, backward = function(_, dy) return dy * 2 end }
+    local x = of{ 1, 2 }:requires_grad_()
+    local y = twice(x)
+    y:sum():backward()
+    assert.same({ 'bfloat16', 'bfloat16' }, { seen, y.dtype })
+    assert.same({ 2, 2 }, x.grad:totable())
+    local same = torch.autograd.operation{ name = 'same', bfloat16 = 'float32', forward = function(_, a) return a end,
+      backward = function(_, dy) return dy end }
+    local wide = same(x:detach())
+    assert.equal('float32', wide.dtype)
+    assert.same({ 1, 2 }, wide:totable())
   end)
 
   it('goes through views, which share memory', function()
