@@ -45,7 +45,7 @@ static void view_fine(mt_tensor *v, const mt_tensor *t, int64_t r) {
 }
 
 static int check(const char *op, const mt_tensor *y, const mt_tensor *x, int64_t factor) {
-  MT_TRY(mt_check_tensor(op, "input", x));
+  MT_TRY(mt_check_stored(op, "input", x));
   MT_TRY(mt_check_dtype(op, "output", y, x->dtype));
   if (x->ndim < 3 || x->ndim > 5) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: input: expected (N, C, *S) with 1 to 3 spatial axes, got %s", op, MT_SHAPE(x));
@@ -53,8 +53,10 @@ static int check(const char *op, const mt_tensor *y, const mt_tensor *x, int64_t
   if (factor < 1) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: factor: expected at least 1, got %lld", op, (long long)factor);
   }
-  MT_TRY(mt_check_ndim(op, "output", y, x->ndim));
-  MT_TRY(mt_check_output(op, "output", y));
+  if (y->ndim != x->ndim) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: output: expected %d dimensions, got %s", op, x->ndim, MT_SHAPE(y));
+  }
+  MT_TRY(mt_check_stored_output(op, "output", y));
   return mt_check_overlap(op, y, x, false);
 }
 

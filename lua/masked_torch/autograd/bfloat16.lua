@@ -6,7 +6,7 @@
 -- same bits on both devices, and no kernel needs to know.
 --
 -- In the definition of an operation (autograd.op), `bfloat16` says what is different:
---   'moves'     it moves elements and computes nothing: it takes the tensors as they are, and may give views
+--   'itself'    it takes the tensors as they are: it moves elements only (and may give views), or its kernel knows the type
 --   'float32'   sums, losses and the like: results stay float32
 --   'operands'  results are bfloat16 only if no argument with dims is of a higher type; otherwise it is the first tensor of floating point
 --               that decides (weights and statistics of a norm may be float32)
@@ -176,7 +176,7 @@ end
 function bfloat16.wide(op)
   local wide = rawget(op, 'wide_form')
   if not wide then
-    wide = setmetatable({ name = op.name, parameters = op.parameters, registered = op.registered, bfloat16 = 'moves',
+    wide = setmetatable({ name = op.name, parameters = op.parameters, registered = op.registered, bfloat16 = 'itself',
       forward = forward_of(op), backward = backward_of(op) }, getmetatable(op))
     op.wide_form = wide
   end

@@ -98,7 +98,7 @@ return function(definition)
   for _, part in ipairs { 'forward', 'backward' } do native.callable('Function', part, given[part]) end
   local op = autograd.operation{
     name = name,
-    bfloat16 = 'moves',     -- the user sees what was given
+    bfloat16 = 'itself',     -- the user sees what was given
     forward = function(ctx, ...)
       local arguments, n = { ... }, select('#', ...)
       ctx.inputs = {}

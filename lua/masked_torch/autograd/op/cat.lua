@@ -18,7 +18,7 @@ end
 
 local cat_op = autograd.op{
   name = 'cat',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, dim, ...)
     local tensors, sizes, total = { ... }, {}, 0
     for i, x in ipairs(tensors) do

@@ -149,7 +149,7 @@ function torch.full_like(x, value, opts) return (filled_like('full_like', x, (sc
 
 local clone = autograd.op{
   name = 'clone',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(_, x)
     local y = Tensor.empty_like(x)
     check(x.K.mt_tensor_copy(y._c, x._c))
@@ -180,7 +180,7 @@ end
 
 local cast = autograd.op{
   name = 'to',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, dtype, device)
     ctx.dtype, ctx.device = x.dtype, x.device
     return moved(x, dtype, device)
@@ -259,7 +259,7 @@ end
 
 local copy_ = autograd.op{
   name = 'copy_',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, source)
     ctx.shape, ctx.dtype, ctx.device = source:size(), source.dtype, source.device
     local K = x.device == 'cpu' and source.K or x.K
@@ -285,7 +285,7 @@ end
 
 local fill_ = autograd.op{
   name = 'fill_',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(_, x, value)
     check(x.K.mt_tensor_fill(x._c, value))
     Tensor.bump(x)
@@ -335,7 +335,7 @@ end
 
 local set = autograd.op{
   name = 'set',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, at, value)
     ctx.at = at
     check(x.K.mt_tensor_set(x._c, at, value))

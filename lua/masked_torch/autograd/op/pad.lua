@@ -23,7 +23,7 @@ end
 
 local pad_op = autograd.op{
   name = 'pad',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, before, shape, value)
     ctx.shape, ctx.layout, ctx.before = shape_of(x), Tensor.layout_of(x), before
     local y = Tensor.empty_format('pad', x, shape)

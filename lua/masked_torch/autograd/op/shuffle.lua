@@ -32,6 +32,7 @@ end
 local function op(name, forward, backward)
   return autograd.op{
     name = name,
+    bfloat16 = 'itself',
     forward = function(ctx, x, factor)
       ctx.factor = factor
       return forward(name, x, factor)

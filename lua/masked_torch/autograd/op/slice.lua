@@ -20,7 +20,7 @@ local function part(name, geometry)
   end
   return autograd.op{
     name = name,
-    bfloat16 = 'moves',
+    bfloat16 = 'itself',
     forward = function(ctx, x, ...)
       ctx.shape, ctx.strides, ctx.geometry = shape_of(x), Tensor.layout_of(x), { ... }
       return window(x, ctx.shape, ...)
@@ -44,7 +44,7 @@ end)
 
 local select_op = autograd.op{
   name = 'select',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, dim, position)
     if ctx.wanted then
       ctx.shape, ctx.strides = shape_of(x), Tensor.layout_of(x)
@@ -95,7 +95,7 @@ end)
 -- Windows overlap where size > step: their gradients are added position by position, in an order given by the shape.
 local unfold_op = autograd.op{
   name = 'unfold',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, dim, size, step)
     ctx.shape, ctx.dim, ctx.window, ctx.step = shape_of(x), dim, size, step
     local shape, strides = copy_list(ctx.shape), x:stride()
@@ -157,7 +157,7 @@ end
 
 local roll_op = autograd.op{
   name = 'roll',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, dim, shift)
     ctx.dim, ctx.shift = dim, shift
     return rolled(x, dim, shift)

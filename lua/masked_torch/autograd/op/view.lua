@@ -111,7 +111,7 @@ end
 
 local view_op = autograd.op{
   name = 'view',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, shape, strides)
     ctx.shape = shape_of(x)
     return Tensor.as_view('view', x, shape, strides, 0)
@@ -121,7 +121,7 @@ local view_op = autograd.op{
 
 local permute_op = autograd.op{
   name = 'permute',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, order)
     ctx.order = order
     return Tensor.permute_view('permute', x, order)
@@ -135,7 +135,7 @@ local permute_op = autograd.op{
 
 local contiguous_op = autograd.op{
   name = 'contiguous',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(_, x, strides)
     local y = Tensor.empty('contiguous', shape_of(x), x.dtype, x.device, strides)
     check(x.K.mt_tensor_copy(y._c, x._c))
@@ -147,7 +147,7 @@ local contiguous_op = autograd.op{
 -- The repeated dims have stride 0; their gradients are summed.
 local expand_op = autograd.op{
   name = 'expand',
-  bfloat16 = 'moves',
+  bfloat16 = 'itself',
   forward = function(ctx, x, shape)
     ctx.shape = shape_of(x)
     return Tensor.expand_view('expand', x, shape)
