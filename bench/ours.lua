@@ -177,7 +177,9 @@ function kinds.conv(row)
   local out, run
   if row.pass == 'forward' then
     out = empty(concat(row.N, row.O, output_size(row)), true)
-    run = function() check(out.K.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g, nil, nil, nil, nil, out.K.MT_ACTIVATION_IDENTITY, 0)) end
+    run = function()
+      check(out.K.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g, nil, nil, nil, nil, out.K.MT_ACTIVATION_IDENTITY, 0))
+    end
   elseif row.pass == 'input' then
     out = empty(concat(row.N, row.C, row.size), true)
     run = function() check(out.K.mt_conv_backward_input(out._c, t.dy._c, t.w._c, nil, g, nil, nil)) end

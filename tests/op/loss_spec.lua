@@ -190,13 +190,13 @@ describe('cross_entropy', function()
           for _, x in ipairs { clean, clean:dim() > 2 and clean:channels_last() or clean:t():contiguous():t() } do
             local hidden = valid:view(unpack(one)):logical_not():expand(unpack(shape))
             for _, opts in ipairs { {}, { reduction = 'sum', label_smoothing = 0.1 }, { metric = true }, { inplace = true } } do
-              local function run(from, labels, more)
+              local function run(from, goal, more)
                 local leaf = from:clone():requires_grad_()
                 local given = {}
                 for _, o in ipairs { opts, more } do
                   for key, value in pairs(o) do given[key] = value end
                 end
-                local loss, hits = F.cross_entropy(leaf * 1, labels, given)
+                local loss, hits = F.cross_entropy(leaf * 1, goal, given)
                 loss:backward()
                 return loss:detach(), leaf.grad, hits
               end

@@ -298,7 +298,8 @@ end
 
 function recipes.dropout(random)
   local x = any_shape(random)
-  return { x = tensor(x), y = tensor(x), mask = tensor(smaller(x, random), BOOL), random = { seed = 1, call = 2, first = 0 }, p = 0.5, dims = random(#x + 1) - 1 }
+  return { x = tensor(x), y = tensor(x), mask = tensor(smaller(x, random), BOOL), random = { seed = 1, call = 2, first = 0 }, p = 0.5,
+    dims = random(#x + 1) - 1 }
 end
 
 function recipes.elementwise(random, kernel)

@@ -4,8 +4,9 @@
 -- A convolution or a norm, and the activation behind it (ReLU, or LeakyReLU with a slope from 0 to 1), are one kernel, with the bits of
 -- the two: the activation costs nothing. Nothing is kept for it but the result of a convolution, whose sign says what passes (as for
 -- F.relu: changing that result in place is an error of backward). Not behind layers that leave values under the mask, which an
--- activation clears: masked_torch's own formulas (compat), results that no mask gates. What somebody may look at runs by itself: a module with hooks (and so
--- whatever is described, inspected, counted), everything while a network is exported, and classes and forwards of one's own.
+-- activation clears: masked_torch's own formulas (compat), results that no mask gates. What somebody may look at runs by itself: a
+-- module with hooks (and so whatever is described, inspected, counted), everything while a network is exported, and classes and
+-- forwards of one's own.
 --
 -- An unshuffle in one axis and the convolution behind it are one operation too: the convolution reads the image where it lies
 -- (nn/unshuffled.lua). Its sums are the same, but added up in another order, so they may differ in the last bits from those of the

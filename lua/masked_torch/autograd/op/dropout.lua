@@ -58,8 +58,8 @@ return { functional = {
   -- x itself when not training. Where the mask is 0, so is the result; the others draw what they draw without one. Also
   -- dropout(x, {p =, training =, generator =, mask =}).
   dropout = define('dropout'),
-  --- dropout1d(x, {p = 0.5, training = true, generator = nil, mask = nil}), dropout2d(x, options), dropout3d(x, options): drop whole channels of
-  -- (N, C, L), (N, C, H, W), (N, C, D, H, W) (Tompson et al., 2014).
+  --- dropout1d(x, {p = 0.5, training = true, generator = nil, mask = nil}), dropout2d(x, options), dropout3d(x, options): drop whole
+  -- channels of (N, C, L), (N, C, H, W), (N, C, D, H, W) (Tompson et al., 2014).
   dropout1d = define('dropout1d', 3, 2),
   dropout2d = define('dropout2d', 4, 2),
   dropout3d = define('dropout3d', 5, 2),
