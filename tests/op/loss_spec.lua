@@ -216,6 +216,15 @@ describe('cross_entropy', function()
     end
   end)
 
+  it('takes a mask that hides nothing for none', function()
+    local x, t = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+    local full = torch.mask.wrap(torch.ones(3, 1, 5))
+    assert.same_bits(F.mse_loss(x, t), F.mse_loss(x, t, { mask = full }))
+    local labels = torch.randint(1, 4, { 3, 5 })
+    assert.same_bits(F.cross_entropy(x, labels), F.cross_entropy(x, labels, { mask = full }))
+    assert.fails(function() F.mse_loss(x, t, { mask = torch.mask.full{ 3, 1, 6 } }) end, 'mse_loss', 'mask')
+  end)
+
   it('does not look at masked elements, in any layout, for runs of any length', function()
     local losses = { mse_loss = {}, l1_loss = {}, smooth_l1_loss = { beta = 0.5 }, huber_loss = { delta = 0.5 },
       binary_cross_entropy_with_logits = {}, kl_div = { log_target = true } }

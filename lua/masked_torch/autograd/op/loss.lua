@@ -115,6 +115,7 @@ local function positions_mask(op, mask, x)
     fail('%s: mask: expected one channel, (N, 1, ...) or (N, ...), for input %s; got %s', op, Tensor.shape_text(x),
       Tensor.shape_text(m))
   end
+  if m and not Tensor.is_tensor(mask) and mask:known_full() then return nil end
   return m
 end
 
@@ -186,6 +187,13 @@ local function elements_op(name, kind)
   }
 end
 
+-- The mask as the kernels take it; nil where it is known to change nothing.
+local function elements_mask(name, mask, x)
+  local m = mask_argument(name, mask, x)
+  if m and not Tensor.is_tensor(mask) and mask:known_full() then return nil end
+  return m
+end
+
 -- parameter(opts, x) -> the kind's number.
 local function over_elements(name, kind, extra, parameter)
   local op = elements_op(name, kind)
@@ -205,7 +213,7 @@ local function over_elements(name, kind, extra, parameter)
     if opts.pos_weight then
       pos_weight = mask_argument(name, constant(name, x, 'pos_weight', opts.pos_weight), x)
     end
-    local y = op(x, target, mask_argument(name, opts.mask, x), pos_weight, reduction == 'batchmean' and 'sum' or reduction,
+    local y = op(x, target, elements_mask(name, opts.mask, x), pos_weight, reduction == 'batchmean' and 'sum' or reduction,
       parameter and parameter(opts) or 0)
     if reduction == 'batchmean' then y = y / x:size(1) end
     return y
