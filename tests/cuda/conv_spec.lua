@@ -140,7 +140,8 @@ devices.describe('convolution', function()
     w[{ 2, 1, 1, 1 }] = 0
     w[{ 3, 1, 1, 1 }] = -1
     local g = geometry.conv('conv2d', 2, { 1, 1 }, {})
-    local y = run('forward', torch.zeros({ 1, 8, 1, 4 }, { device = device }), x:to(device), w:to(device), nil, g, nil, nil, nil, nil):cpu()
+    local y = run('forward', torch.zeros({ 1, 8, 1, 4 }, { device = device }), x:to(device), w:to(device), nil, g, nil, nil, nil, nil,
+      -1, 0):cpu()
     local function at(o, p) return y[{ 1, o, 1, p }] end
     assert.are.equal(8, at(1, 1))
     assert.are.equal(1 / 0, at(1, 2))
