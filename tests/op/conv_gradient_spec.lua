@@ -126,3 +126,27 @@ describe('the gradient of convolution weights', function()
     torch.set_num_threads(before)
   end)
 end)
+
+-- Runs of active pixels, rows without any, outputs by 64, by 16 and the rest: the same sums as over zeros.
+describe('the gradient of the bias', function()
+  it('adds up the active pixels of neighbouring outputs', function()
+    local T, native = require 'masked_torch.tensor', require 'masked_torch.native'
+    torch.manual_seed(3)
+    for _, outputs in ipairs { 149, 70, 19 } do
+      local shape = { 3, outputs, 9, 40 }
+      local dy, active = T.empty('test', shape, 'float32', 'cpu', T.channels_last(shape)), torch.rand(3, 1, 9, 40):gt(0.4)
+      native.check(dy.K.mt_tensor_copy(dy._c, torch.randn(shape)._c))
+      active[{ {}, {}, { 2, 3 } }] = 0
+      local function bias(t, map)
+        local db = T.empty('test', { outputs }, 'float32', 'cpu')
+        native.check(t.K.mt_conv_backward_epilogue(nil, db._c, t._c, nil, map and map._c, nil, nil, native.cpu.MT_ACTIVATION_IDENTITY, 0))
+        return db
+      end
+      local cleared = T.empty_like(dy)
+      native.check(dy.K.mt_mask_select(cleared._c, dy._c, active:float()._c))
+      local db = bias(dy, active)
+      assert.same_bits(bias(cleared), db)
+      assert.is_true((db:double() - cleared:double():sum({ 1, 3, 4 })):abs():max():item() <= 1e-4)
+    end
+  end)
+end)
