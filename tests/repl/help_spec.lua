@@ -15,7 +15,7 @@ describe('help', function()
     says(help.text(torch.linspace), 'torch.linspace(first, last, steps, [options])')
     says(help.about('x:cumsum', torch.Tensor.methods.cumsum), 'x:cumsum(dim)')
     says(help.about 'cross_entropy', 'cross_entropy(input, target', 'label_smoothing')
-    says(help.about('F.relu', nn.functional.relu), 'relu(x) = max(x, 0)')
+    says(help.about('F.relu', nn.functional.relu), 'relu(x, {mask = nil}) = max(x, 0)')
     says(help.about('torch.train.count', torch.train.count), 'torch.train.count(net, x')
   end)
 

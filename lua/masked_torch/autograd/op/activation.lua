@@ -39,7 +39,7 @@ ops.relu = define('relu', true)   -- lets a network free the inputs
 
 local function apply(name, x, mask, code, a, b)
   Tensor.check(name, 'input', x)
-  local y = ops[name](x, code, a or 0, b or 0, mask and mask_argument(name, mask, x, 'bool'))
+  local y = ops[name](x, code, a or 0, b or 0, mask_argument(name, mask, x, 'bool'))
   return y
 end
 

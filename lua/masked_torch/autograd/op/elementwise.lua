@@ -146,7 +146,7 @@ for name, about in pairs(unary) do
     x = as_tensor(name, 'input', x)
     if about.step and not Tensor.floating[x.dtype] then return x:clone() end   -- whole numbers already
     x = prepare(x)
-    local y = op(x, mask and mask_argument(name, mask, x, 'bool'))
+    local y = op(x, mask_argument(name, mask, x, 'bool'))
     return y
   end
   local function kernel(x)
