@@ -130,7 +130,7 @@ end)
 -- Runs of active pixels, rows without any, outputs by 64, by 16 and the rest: the same sums as over zeros.
 describe('the gradient of the bias', function()
   it('adds up the active pixels of neighbouring outputs', function()
-    local T, native = require 'masked_torch.tensor', require 'masked_torch.native'
+    local T = require 'masked_torch.tensor'
     torch.manual_seed(3)
     for _, outputs in ipairs { 149, 70, 19 } do
       local shape = { 3, outputs, 9, 40 }

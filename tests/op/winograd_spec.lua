@@ -84,7 +84,8 @@ describe('the Winograd transform', function()
     local groups = opts.groups or 1
     local list = table.concat(sizes, ', ')
     local stride = type(opts.stride) == 'table' and table.concat(opts.stride, ', ') or opts.stride or 1
-    local name = ('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d, stride %s'):format(N, C, list, O, groups, width, stride)
+    local name = ('is right for (%d, %d, %s) to %d channels, groups %d, kernels of %d, stride %s'):format(N, C, list, O, groups, width,
+      stride)
     it(name, function()
       torch.manual_seed(C + O)
       local kernel = {}
@@ -332,7 +333,8 @@ describe('the Winograd transform', function()
     for _, case in ipairs {
       { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 4, 4 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 1 }, {} },
       { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { stride = 3 } }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, { dilation = 2 } },
-      { F.conv2d, { 2, 33, 9, 9 }, { 32, 33, 3, 3 }, { stride = 2 } }, { F.conv3d, { 2, 32, 7, 7, 7 }, { 32, 32, 3, 3, 3 }, { stride = 2 } },
+      { F.conv2d, { 2, 33, 9, 9 }, { 32, 33, 3, 3 }, { stride = 2 } },
+      { F.conv3d, { 2, 32, 7, 7, 7 }, { 32, 32, 3, 3, 3 }, { stride = 2 } },
       { F.conv3d, { 2, 33, 7, 7, 7 }, { 32, 33, 3, 3, 3 }, {} }, { F.conv2d, { 2, 32, 9, 9 }, { 32, 32, 3, 3 }, {}, 'float64' },
     } do
       local dtype = case[5] or 'float32'
