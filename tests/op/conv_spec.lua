@@ -4,6 +4,8 @@ local ffi = require 'ffi'
 local torch = require 'masked_torch'
 local native = require 'masked_torch.native'
 local Random = require 'support.random'
+local isas = require 'support.isas'
+local starve = require 'support.starve'
 local F, Tensor = torch.nn.functional, torch.Tensor
 
 check_op(require 'op.conv_cases')
@@ -208,29 +210,12 @@ describe('convolution', function()
     local x, w, b = normal(random, { 40, 5, 6, 7 }), normal(random, { 3, 5, 3, 3 }), normal(random, { 3 })
     local y = normal(random, { 40, 3, 6, 7 })
     local dx, dw = Tensor.empty_like(x), Tensor.empty_like(w)
-    collectgarbage('stop')      -- it would free other tests' tensors while blocks are counted
-    local allocations = {}
     for name, call in pairs {
       forward = function() return C.mt_conv_forward(y._c, x._c, w._c, b._c, g, nil, nil, nil, nil, -1, 0) end,
       input = function() return C.mt_conv_backward_input(dx._c, y._c, w._c, nil, g, nil, nil) end,
       weight = function() return C.mt_conv_backward_weight(dw._c, y._c, x._c, g, nil, nil) end,
     } do
-      local blocks, n = C.mt_memory_blocks(), 0
-      local status
-      repeat
-        n = n + 1
-        C.mt_memory_fail_at(n, 0)
-        status = call()
-        C.mt_memory_fail_at(0, 0)
-        if C.mt_memory_blocks() ~= blocks or status ~= C.MT_ERROR_MEMORY then break end
-      until n == 50
-      allocations[name] = { n = n, status = status, kept = C.mt_memory_blocks() - blocks }
-    end
-    collectgarbage('restart')
-    for name, result in pairs(allocations) do
-      assert.are.equal(0, result.kept, name)
-      assert.are.equal(C.MT_OK, result.status, name)
-      assert(result.n > 2, name)
+      assert(starve(call) > 1, name)
     end
   end)
 
@@ -243,13 +228,9 @@ describe('convolution', function()
 
   -- Each build of the micro-kernels in a process of its own.
   it('every instruction set is right, and avx512 and avx2 agree bit for bit', function()
-    local here = debug.getinfo(1, 'S').source:match('^@(.*)op/conv_spec%.lua$')
     local outputs = {}
-    for _, isa in ipairs { 'avx512', 'avx2', 'portable' } do
-      local command = ("MASKED_TORCH_ISA=%s luajit '%ssupport/conv_isa.lua' '%s' 2>&1"):format(isa, here, here)
-      local pipe = assert(io.popen(command))
-      local text = pipe:read('*a')
-      pipe:close()
+    for _, build in ipairs(isas 'conv_isa') do
+      local text = build[2]
       local used, error_text, digest = text:match('isa (%S+) error (%S+) digest (%S+)')
       assert(used, text)
       assert(tonumber(error_text) <= 1.5e-6, ('%s: relative error %s'):format(used, error_text))

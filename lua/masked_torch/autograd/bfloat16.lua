@@ -156,19 +156,13 @@ local function backward_of(op)
       end
       ctx.kept = wide
     end
-    if ctx.products then
-      local K = gradients[1].K
-      local function call(...)
-        ctx.kept = kept
-        return narrowed_gradients(ctx, copies, ...)
-      end
-      return call(with_products(K, op.backward, ctx, unpack(gradients, 1, count)))
-    end
-    local function call(...)
-      ctx.kept = kept
+    local function finished(ok, ...)
+      ctx.kept = kept        -- also after an error: a graph that is kept can be walked again
+      if not ok then error((...), 0) end
       return narrowed_gradients(ctx, copies, ...)
     end
-    return call(op.backward(ctx, unpack(gradients, 1, count)))
+    if ctx.products then return finished(pcall(with_products, gradients[1].K, op.backward, ctx, unpack(gradients, 1, count))) end
+    return finished(pcall(op.backward, ctx, unpack(gradients, 1, count)))
   end
 end
 

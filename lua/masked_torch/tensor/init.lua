@@ -36,7 +36,7 @@ setmetatable(DTYPES, { __index = function(_, code)
   return 'bfloat16'
 end })
 Tensor.dtype_code, Tensor.dtype_size = DTYPE_CODE, DTYPE_SIZE
--- What carries gradients, and of it what kernels compute with: bfloat16 is for storage (autograd/widen.lua).
+-- What carries gradients, and of it what kernels compute with: bfloat16 is for storage (autograd/bfloat16.lua).
 Tensor.floating, Tensor.real = { float32 = true, float64 = true, bfloat16 = true }, { float32 = true, float64 = true }
 
 local out_pointer = ffi.new('mt_tensor *[1]')
