@@ -36,8 +36,8 @@ int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g) {
   for (int32_t d = 0; d < g->dims; d++) {
     static const int64_t limit = INT64_MAX / 16;  // as for the sizes of tensors
     int64_t padded, extent;
-    if (in[d] < 0 || g->pad_before[d] < -limit || g->pad_before[d] > limit || g->pad_after[d] < -limit ||
-        g->pad_after[d] > limit || g->stride[d] > limit || !mt_add(&padded, in[d], g->pad_before[d]) || !mt_add(&padded, padded, g->pad_after[d]) ||
+    if (in[d] < 0 || g->pad_before[d] < -limit || g->pad_before[d] > limit || g->pad_after[d] < -limit || g->pad_after[d] > limit ||
+        g->stride[d] > limit || !mt_add(&padded, in[d], g->pad_before[d]) || !mt_add(&padded, padded, g->pad_after[d]) ||
         !mt_mul(&extent, g->dilation[d], g->kernel[d] - 1) || !mt_add(&extent, extent, 1)) {
       return mt_fail(MT_ERROR_ARGUMENT, "%s: the sizes do not fit in 64 bits (input %s, kernel %s)", mt_conv_name(g),
                      MT_SIZES(g->dims, in), MT_SIZES(g->dims, g->kernel));

@@ -25,11 +25,11 @@ int mt_mask_boxes(mt_tensor *mask, const mt_tensor *sizes);
 // in row-major order (NULL: not wanted), *all_ones = 1 when every element is 1. An error when a value is NaN or outside 0..1.
 int mt_mask_summary(mt_tensor *valid, mt_tensor *sum, int32_t *all_ones, const mt_tensor *mask);
 
-// Of a mask (N, C, *S) of any dtype, position by position: kinds (N, 1, *S) uint8 = 0 where all channels are 0, 1 where all are
-// 1, MT_MASK_EQUAL where all are one other value, else MT_MASK_MIXED; valid (N, 1, *S) bool = some channel is not 0; counts[4] =
+// Of a mask (N, C, *S) of any dtype, position by position: kinds (N, 1, *S) uint8 = MT_MASK_ZERO where all channels are 0,
+// MT_MASK_ONE where all are 1, MT_MASK_EQUAL where all are one other value, else MT_MASK_MIXED; valid (N, 1, *S) bool = some channel is not 0; counts[4] =
 // positions of each kind (NULL: not wanted; then a device is not waited for, and refuses values at the next synchronisation). valid and
 // kinds are row-major. An error when a value is NaN or outside 0..1.
-enum { MT_MASK_EQUAL = 2, MT_MASK_MIXED = 3, MT_MASK_KINDS = 4 };
+enum { MT_MASK_ZERO, MT_MASK_ONE, MT_MASK_EQUAL, MT_MASK_MIXED, MT_MASK_KINDS };
 int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts, const mt_tensor *mask);
 
 #pragma GCC visibility pop

@@ -27,7 +27,7 @@ MT_CLONES static void FN(tally_row)(char *const *p, const int64_t *step, int64_t
 MT_INLINE void FN(kind_planes)(uint8_t *kind, const char *row, int64_t n, int64_t step, int64_t channels, int64_t step_c) {
   for (int64_t i = 0; i < n; i++) {
     const NUMBER first = *(const NUMBER *)(row + i * step);
-    kind[i] = (uint8_t)(!(first >= 0 && first <= 1) ? KIND_BAD : first == 0 ? 0 : first == 1 ? 1 : MT_MASK_EQUAL);
+    kind[i] = (uint8_t)(!(first >= 0 && first <= 1) ? KIND_BAD : first == 0 ? MT_MASK_ZERO : first == 1 ? MT_MASK_ONE : MT_MASK_EQUAL);
   }
   for (int64_t c = 1; c < channels; c++) {
     const char *m = row + c * step_c;
@@ -63,9 +63,9 @@ static void FN(kind_pixels)(uint8_t *kind, const NUMBER *m, int64_t n, int64_t c
         any |= c + 4 == channels ? word & last : word;
       }
       const NUMBER first = m[i * channels];
-      kind[i] = (uint8_t)(any == 0                     ? first == 0 ? 0 : first == 1 ? 1 : MT_MASK_EQUAL
+      kind[i] = (uint8_t)(any == 0                  ? first == 0 ? MT_MASK_ZERO : first == 1 ? MT_MASK_ONE : MT_MASK_EQUAL
                           : any & 0x01010101u * BAD ? KIND_BAD
-                                                       : MT_MASK_MIXED);
+                                                    : MT_MASK_MIXED);
     }
   }
 }
@@ -82,7 +82,7 @@ MT_CLONES static void FN(kind_row)(uint8_t *kind, const char *row, int64_t n, in
         differ |= m[c] != first;
         bad |= !((m[c] >= 0) & (m[c] <= 1));
       }
-      kind[i] = (uint8_t)(bad ? KIND_BAD : differ ? MT_MASK_MIXED : first == 0 ? 0 : first == 1 ? 1 : MT_MASK_EQUAL);
+      kind[i] = (uint8_t)(bad ? KIND_BAD : differ ? MT_MASK_MIXED : first == 0 ? MT_MASK_ZERO : first == 1 ? MT_MASK_ONE : MT_MASK_EQUAL);
     }
   } else if (step == sizeof(NUMBER)) {
     FN(kind_planes)(kind, row, n, sizeof(NUMBER), channels, step_c);
@@ -226,16 +226,16 @@ MT_CLONES static void count_kinds(int64_t *counts, uint8_t *valid, const uint8_t
   int64_t zeros = 0, ones = 0, equal = 0, mixed = 0;
   for (int64_t i = 0; i < n; i++) {
     const uint8_t kind = kinds[i];
-    valid[i] = kind != 0;
-    zeros += kind == 0;
-    ones += kind == 1;
+    valid[i] = kind != MT_MASK_ZERO;
+    zeros += kind == MT_MASK_ZERO;
+    ones += kind == MT_MASK_ONE;
     equal += kind == MT_MASK_EQUAL;
     mixed += kind == MT_MASK_MIXED;
   }
-  counts[0] = zeros;
-  counts[1] = ones;
-  counts[2] = equal;
-  counts[3] = mixed;
+  counts[MT_MASK_ZERO] = zeros;
+  counts[MT_MASK_ONE] = ones;
+  counts[MT_MASK_EQUAL] = equal;
+  counts[MT_MASK_MIXED] = mixed;
 }
 
 int mt_mask_kinds(mt_tensor *valid, mt_tensor *kinds, int64_t *counts, const mt_tensor *mask) {

@@ -259,7 +259,7 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
             if (!known[i]) {
               add(K + i * n, merged, filters);
             }
-            if (kind == 1) {
+            if (kind == MT_MASK_ONE) {
               add(S + i * n, merged, filters);
             } else if (kind == MT_MASK_EQUAL || (kind == MT_MASK_MIXED && c->channels == 1)) {
               add_scaled(S + i * n, merged, MT_FIVE_FN(c->dtype, value)(pixel_address(r, at)), filters);
@@ -297,11 +297,11 @@ static void sum_windows(const window_row *r, const int64_t *x, const bool *known
 MT_CLONES static void look_row(uint8_t *any, uint8_t *all, const uint8_t *kinds, int64_t n, int64_t step) {
   for (int64_t i = 0; i < n && step == 1; i++) {
     any[i] |= kinds[i];
-    all[i] &= kinds[i] == 1;
+    all[i] &= kinds[i] == MT_MASK_ONE;
   }
   for (int64_t i = 0; i < n && step != 1; i++) {
     any[i] |= kinds[i * step];
-    all[i] &= kinds[i * step] == 1;
+    all[i] &= kinds[i * step] == MT_MASK_ONE;
   }
 }
 

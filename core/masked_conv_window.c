@@ -149,9 +149,9 @@ static void merge_range(void *context, int64_t begin, int64_t end) {
       continue;
     }
     for (int64_t x = 0; x < n; x++) {
-      to[x] = kinds[x] == 0   ? 0
-              : kinds[x] == 1 ? (task->how == MT_MERGE_SUM ? (double)c->channels : 1)
-                              : MT_FIVE_FN(c->dtype, merge_pixel)(m + x * c->step[2], c->channels, task->how);
+      to[x] = kinds[x] == MT_MASK_ZERO  ? 0
+              : kinds[x] == MT_MASK_ONE ? (task->how == MT_MERGE_SUM ? (double)c->channels : 1)
+                                        : MT_FIVE_FN(c->dtype, merge_pixel)(m + x * c->step[2], c->channels, task->how);
     }
   }
 }

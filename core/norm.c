@@ -331,7 +331,7 @@ static int layer_run_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight
   if (dx == NULL) {
     return MT_OK;
   }
-  MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked, MT_NORM_IDENTITY), dy, &p->weight));
+  MT_TRY(norm_sum_cells(p, norm_row_gradients(p->x->dtype, p->masked, MT_ACTIVATION_IDENTITY), dy, &p->weight));
   for (int64_t g = 0; g < p->groups; g++) {
     norm_set_slopes(p, stats, g, p->sums[g * NORM_WIDTH], p->sums[g * NORM_WIDTH + 1], !rms);
   }

@@ -18,13 +18,11 @@
 //
 // activation, a: the result goes through a function of activation.h before it is stored, f(y) in place of y, with the bits of the two
 // operations one after the other. Backward gets the gradient of f(y), weight and bias as forward had them, and computes y once more:
-// nothing is kept for it. MT_NORM_IDENTITY: none; MT_ACTIVATION_RELU; MT_ACTIVATION_LEAKY_RELU with 0 <= a <= 1.
+// nothing is kept for it. MT_ACTIVATION_IDENTITY: none; MT_ACTIVATION_RELU; MT_ACTIVATION_LEAKY_RELU with 0 <= a <= 1.
 #pragma once
 #include "tensor.h"
 
 #pragma GCC visibility push(default)
-
-enum { MT_NORM_IDENTITY = -1 };
 
 // Flags of batch norm.
 enum {

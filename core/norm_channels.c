@@ -73,7 +73,7 @@ MT_INLINE wide add_product(wide q, wide x, wide y) {
 
 // activate_f32
 MT_INLINE narrow function(narrow y, int32_t activation, float a) {
-  if (activation == MT_NORM_IDENTITY) {
+  if (activation == MT_ACTIVATION_IDENTITY) {
     return y;
   }
 #if defined(__AVX512F__)
@@ -94,7 +94,7 @@ MT_INLINE narrow function(narrow y, int32_t activation, float a) {
 
 // gated_f32
 MT_INLINE wide gate(wide dy, wide y, int32_t activation, double a) {
-  if (activation == MT_NORM_IDENTITY) {
+  if (activation == MT_ACTIVATION_IDENTITY) {
     return dy;
   }
   wide shut = {0};
@@ -171,7 +171,7 @@ MT_INLINE void add_gradients(double *sum, const float *x, const float *dy, const
   for (; c + W <= C; c += W) {
     wide s = load(sum + c), q = load(sum + C + c), scale = {0}, bias = {0};
     const wide mean = load(t->mean + c);
-    if (activation != MT_NORM_IDENTITY) {
+    if (activation != MT_ACTIVATION_IDENTITY) {
       scale = load(t->scale + c);
       bias = load(t->bias + c);
     }
@@ -207,7 +207,7 @@ MT_INLINE narrow forward_step(const float *x, const norm_table *t, int64_t c, in
 MT_INLINE narrow backward_step(const float *dy, const float *x, const norm_table *t, int64_t c, int32_t activation) {
   const wide d = load_floats(x + c) - load(t->mean + c), scale = load(t->scale + c);
   wide g = load_floats(dy + c);
-  if (activation != MT_NORM_IDENTITY) {
+  if (activation != MT_ACTIVATION_IDENTITY) {
     g = gate(g, d * scale + load(t->bias + c), activation, t->a);
   }
   return round_off(g * scale - load(t->offset + c) - d * load(t->slope + c));
@@ -304,7 +304,7 @@ MT_INLINE void backward_run(float *restrict dx, const float *restrict dy, const 
                               bool stream) {                                                                                \
     backward_run(dx, dy, x, t, C, n, stream, activation);                                                                   \
   }
-FORM(plain, MT_NORM_IDENTITY)
+FORM(plain, MT_ACTIVATION_IDENTITY)
 FORM(relu, MT_ACTIVATION_RELU)
 FORM(leaky, MT_ACTIVATION_LEAKY_RELU)
 

@@ -25,5 +25,5 @@ typedef struct norm_channels {
 extern const norm_channels norm_channels_avx512, norm_channels_avx2, norm_channels_portable;
 // Identity, ReLU, leaky ReLU: 0, 1, 2.
 static inline int norm_form(int32_t activation) {
-  return activation == MT_NORM_IDENTITY ? 0 : activation == MT_ACTIVATION_RELU ? 1 : 2;
+  return activation == MT_ACTIVATION_IDENTITY ? 0 : activation == MT_ACTIVATION_RELU ? 1 : 2;
 }

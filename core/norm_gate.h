@@ -8,7 +8,7 @@
 
 // dy f'(y), as a REAL. a is a REAL too.
 MT_INLINE double FN(gated)(double dy, double y, int32_t activation, double a) {
-  if (activation == MT_NORM_IDENTITY) {
+  if (activation == MT_ACTIVATION_IDENTITY) {
     return dy;
   }
   return y > NORM_OPEN ? dy : activation == MT_ACTIVATION_RELU ? 0 : (double)(REAL)(dy * a);

@@ -173,7 +173,7 @@ static const char *sum_apart(const lines *t, double *sum, const char *dy, const 
                              double *chain) {
   const int64_t all = t->D * t->size;
   const bool single = t->size == sizeof(float);
-  if (t->how.activation != MT_NORM_IDENTITY) {
+  if (t->how.activation != MT_ACTIVATION_IDENTITY) {
     for (int64_t l = 0; l < n; l++) {
       (single ? gate_line_f32 : gate_line_f64)(t, gated + l * all, dy + l * all, x + l * all, cell + l);
     }
@@ -206,7 +206,7 @@ static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, d
     t->wide->gradients[norm_form(t->how.activation)](sum, chain, (float *)gated, (const float *)dy, (const float *)x, cell, t->w, t->b,
                                                      t->D, t->how.a);
     memcpy(sum + NORM_LANES, sum + ROWS, ROWS * sizeof(double));
-    dy = t->how.activation != MT_NORM_IDENTITY ? gated : dy;
+    dy = t->how.activation != MT_ACTIVATION_IDENTITY ? gated : dy;
   } else {
     dy = sum_apart(t, sum, dy, x, cell, n, gated, chain);
   }
@@ -368,7 +368,7 @@ static int run_backward(lines *t, mt_tensor *dweight, mt_tensor *dbias) {
   const int64_t first = t->rows / t->chains / t->chain, tasks = parameters ? first : t->rows;
   const int64_t work = t->D * (parameters ? t->chains * t->chain : 1), grain = MT_MAX(1, norm_grain(t->rows * t->D) / work);
   backward_task task = {.t = t, .grain = grain};
-  task.piece = t->how.activation != MT_NORM_IDENTITY ? ROWS * t->D * t->size : 0;
+  task.piece = t->how.activation != MT_ACTIVATION_IDENTITY ? ROWS * t->D * t->size : 0;
   task.piece += parameters ? chain_size(t) * (int64_t)sizeof(double) : 0;
   task.piece = (task.piece + 63) / 64 * 64;
   task.scratch = mt_alloc_array((tasks + grain - 1) / grain, task.piece);
@@ -408,7 +408,7 @@ int norm_lines_backward(bool *done, const norm_problem *p, mt_tensor *dx, mt_ten
     const int32_t dtype = p->x->dtype;
     t.stats = stats->data;
     t.rms = rms;
-    t.sums = norm_row_gradients(dtype, false, MT_NORM_IDENTITY);
+    t.sums = norm_row_gradients(dtype, false, MT_ACTIVATION_IDENTITY);
     t.parameters = norm_row_weight_gradients(dtype, false);
     status = run_backward(&t, dweight, dbias);
   }

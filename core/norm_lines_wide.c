@@ -77,7 +77,7 @@ MT_INLINE void gradients(double *sum, double *chain, float *g, const float *dy, 
       r[l] = _mm256_loadu_ps(x + l * D + d);
       q[l] = _mm256_loadu_ps(dy + l * D + d);
       const __m512d rstd = _mm512_set1_pd(cell[l].rstd), e = _mm512_sub_pd(_mm512_cvtps_pd(r[l]), _mm512_set1_pd(cell[l].mean));
-      if (activation != MT_NORM_IDENTITY) {
+      if (activation != MT_ACTIVATION_IDENTITY) {
         const __m512d scale = _mm512_mul_pd(rstd, _mm512_loadu_pd(w + d));
         q[l] = gated(q[l], _mm512_add_pd(_mm512_mul_pd(e, scale), _mm512_loadu_pd(b + d)), activation, a);
         _mm256_storeu_ps(g + l * D + d, q[l]);
@@ -173,7 +173,7 @@ static void fence(void) { _mm_sfence(); }
                              double a, bool stream) {                                                                          \
     forward(y, x, cell, w, b, D, a, stream, activation);                                                                       \
   }
-FORM(plain, MT_NORM_IDENTITY)
+FORM(plain, MT_ACTIVATION_IDENTITY)
 FORM(relu, MT_ACTIVATION_RELU)
 FORM(leaky, MT_ACTIVATION_LEAKY_RELU)
 

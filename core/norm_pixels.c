@@ -254,7 +254,8 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
     t.stream = y->numel >= STREAMED && C % 16 == 0 && (uintptr_t)y->data % 64 == 0;
   }
   *done = true;
-  const int status = mt_parallel(x->shape[0] * t.positions, MT_MAX(1, norm_grain(x->numel) / C), dy == NULL ? forward_range : backward_range, &t);
+  const mt_task range = dy == NULL ? forward_range : backward_range;
+  const int status = mt_parallel(x->shape[0] * t.positions, MT_MAX(1, norm_grain(x->numel) / C), range, &t);
   mt_free(table);
   return status;
 }

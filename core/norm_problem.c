@@ -186,7 +186,7 @@ mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, 
 }
 
 void norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members) {
-  *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members, .activation = MT_NORM_IDENTITY};
+  *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members, .activation = MT_ACTIVATION_IDENTITY};
   p->mask = mask == NULL ? *x : *mask;
   for (int32_t d = x->ndim - 1; d >= 0; d--) {
     p->kept[d] = kept < 0 ? d == 1 : d < kept;
@@ -345,7 +345,7 @@ int norm_normalise(norm_problem *p, mt_tensor *y, bool masked) {
 
 int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked) {
   const norm_pass how = {.masked = masked, .activation = p->activation, .a = p->a};
-  if (p->activation == MT_NORM_IDENTITY) {
+  if (p->activation == MT_ACTIVATION_IDENTITY) {
     return MT_OK;
   }
   p->gated = *p->x;
@@ -355,7 +355,7 @@ int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked) {
     return MT_ERROR_MEMORY;
   }
   const mt_tensor *const t[] = {&p->gated, *dy, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias};
-  p->activation = MT_NORM_IDENTITY;
+  p->activation = MT_ACTIVATION_IDENTITY;
   *dy = &p->gated;
   return mt_loop_run(7, t, MT_REAL_FN(p->x->dtype, gate_row), &how);
 }

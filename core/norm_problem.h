@@ -34,7 +34,7 @@ typedef struct norm_pass {
 // f(..., activation), with a constant for each activation.
 #define NORM_BY_ACTIVATION(activation, f, ...)                  \
   switch (activation) {                                         \
-    case MT_NORM_IDENTITY: f(__VA_ARGS__, MT_NORM_IDENTITY); break;         \
+    case MT_ACTIVATION_IDENTITY: f(__VA_ARGS__, MT_ACTIVATION_IDENTITY); break;         \
     case MT_ACTIVATION_RELU: f(__VA_ARGS__, MT_ACTIVATION_RELU); break;     \
     default: f(__VA_ARGS__, MT_ACTIVATION_LEAKY_RELU);                      \
   }

@@ -353,7 +353,7 @@ enum { MASK = 1, CELL = 2, DY = 4, WEIGHT = 8, HOLES = 16, RELU = 32, LEAKY = 64
 enum { STRIP = 4 };
 
 MT_INLINE int32_t activation_of(int uses) {
-  return uses & RELU ? MT_ACTIVATION_RELU : uses & LEAKY ? MT_ACTIVATION_LEAKY_RELU : MT_NORM_IDENTITY;
+  return uses & RELU ? MT_ACTIVATION_RELU : uses & LEAKY ? MT_ACTIVATION_LEAKY_RELU : MT_ACTIVATION_IDENTITY;
 }
 
 typedef struct norm_value {

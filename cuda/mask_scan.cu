@@ -208,9 +208,9 @@ template <typename M> static __global__ void find_kinds(const kinds_plan p, int 
       differ = __any_sync(0xFFFFFFFFu, differ);
     }
     if (lane == 0) {
-      const int kind = differ ? (int)MT_MASK_MIXED : first == 0 ? 0 : first == 1 ? 1 : (int)MT_MASK_EQUAL;
+      const int kind = differ ? (int)MT_MASK_MIXED : first == 0 ? (int)MT_MASK_ZERO : first == 1 ? (int)MT_MASK_ONE : (int)MT_MASK_EQUAL;
       p.kinds[i] = (uint8_t)kind;
-      p.valid[i] = kind != 0;
+      p.valid[i] = kind != MT_MASK_ZERO;
 #pragma unroll
       for (int k = 0; k < MT_MASK_KINDS; k++) {
         count[k] += kind == k;

@@ -118,8 +118,8 @@ template <typename M> static __global__ void merge_channels(const windows w, int
   MT_EACH(i, w.N * w.groups * w.pixels) {
     const int64_t p = i % w.pixels, g = i / w.pixels % w.groups, n = i / w.pixels / w.groups;
     const uint8_t kind = w.kinds[n * w.pixels + p];
-    double v = kind == 0 ? 0 : how == SUM ? (double)w.channels : 1;
-    if (kind > 1) {
+    double v = kind == MT_MASK_ZERO ? 0 : how == SUM ? (double)w.channels : 1;
+    if (kind > MT_MASK_ONE) {
       const int64_t at[3] = {p / w.in[2] / w.in[1], p / w.in[2] % w.in[1], p % w.in[2]};
       const M *m = (const M *)w.mask + mask_offset(w, n, g, at);
       v = (double)m[0];
@@ -266,11 +266,11 @@ static __global__ void weigh_windows(const windows w, const weight_plan p, const
         for (int64_t e = w.from[2]; e < w.to[2]; e++, t++) {
           const double weight = p.merged[t * p.outputs + f];
           const int64_t pixel = pixel_at(w, o, a, b, e, at);
-          const uint8_t kind = pixel >= 0 ? kinds[pixel] : 0;
+          const uint8_t kind = pixel >= 0 ? kinds[pixel] : MT_MASK_ZERO;
           K += pixel >= 0 || w.border ? weight : 0;
-          if (kind == 1) {
+          if (kind == MT_MASK_ONE) {
             S += weight;
-          } else if (kind > 1) {
+          } else if (kind > MT_MASK_ONE) {
             const M *m = (const M *)w.mask + mask_offset(w, n, g, at);
             if (kind == MT_MASK_EQUAL || w.channels == 1) {
               S += weight * (double)m[0];

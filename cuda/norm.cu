@@ -180,7 +180,7 @@ static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, 
     MT_LAUNCH(p->device, fill_cells, mt_grid(p->device, p->cells), MT_BLOCK, 0, p->cell, stats, p->cells, p->members);
     if (compat) {
       MT_TRY(norm_gate(p, &dy, false));
-    } else if (p->activation != MT_NORM_IDENTITY) {
+    } else if (p->activation != MT_ACTIVATION_IDENTITY) {
       MT_LAUNCH(p->device, fill_affine<T>, mt_grid(p->device, p->cells), MT_BLOCK, 0, p->cell,
                 (const T *)(p->weight ? p->weight->data : NULL), (const T *)(p->bias ? p->bias->data : NULL),
                 p->weight ? p->weight->stride[0] : 0, p->bias ? p->bias->stride[0] : 0, channels, p->cells);

@@ -37,7 +37,7 @@ void norm_set_activation(norm_problem *p, int32_t activation, double a);
 
 // The gradient before the activation behind the norm, as in core/norm_gate.h: dy f'(y) of a y that is not rounded yet.
 template <typename T> MT_DEVICE double norm_gated(double dy, double y, int32_t activation, double a) {
-  if (activation == MT_NORM_IDENTITY || (T)y > 0) {
+  if (activation == MT_ACTIVATION_IDENTITY || (T)y > 0) {
     return dy;
   }
   return activation == MT_ACTIVATION_RELU ? 0 : (double)(T)(dy * a);

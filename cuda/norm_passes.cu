@@ -161,7 +161,7 @@ int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked) {
   const norm_pass how = {masked, 0, 0, p->weight != NULL, p->bias != NULL, p->activation, p->a};
   const mt_tensor weight = spread(p->weight, p->x, p->first), bias = spread(p->bias, p->x, p->first), none = spread(NULL, p->x, 0);
   mt_walk walk;
-  if (p->activation == MT_NORM_IDENTITY || p->x->numel == 0) {
+  if (p->activation == MT_ACTIVATION_IDENTITY || p->x->numel == 0) {
     return MT_OK;
   }
   MT_TRY(p->gate_table.take(p->device, p->x->numel, mt_dtype_size(p->x->dtype)));
@@ -176,7 +176,7 @@ int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked) {
   } else {
     MT_LAUNCH(p->device, gate<double>, grid, MT_BLOCK, 0, walk, how);
   }
-  p->activation = MT_NORM_IDENTITY;
+  p->activation = MT_ACTIVATION_IDENTITY;
   *dy = &p->gated;
   return MT_OK;
 }

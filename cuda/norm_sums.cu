@@ -39,7 +39,7 @@ int norm_open(norm_problem *p, const mt_tensor *x, const mt_tensor *mask, int32_
   p->mask = mask;
   p->weight = p->bias = NULL;
   p->first = 0;
-  p->activation = MT_NORM_IDENTITY;
+  p->activation = MT_ACTIVATION_IDENTITY;
   p->a = 0;
   p->cells = 1;
   p->members = members;

@@ -125,7 +125,7 @@ function recipes.shuffle(random, kernel)
   return { x = tensor(un and wide or many), y = tensor(un and many or wide), factor = r }
 end
 
-local NORM_ACTIVATIONS = { C.MT_NORM_IDENTITY, C.MT_ACTIVATION_RELU, C.MT_ACTIVATION_LEAKY_RELU }
+local NORM_ACTIVATIONS = { C.MT_ACTIVATION_IDENTITY, C.MT_ACTIVATION_RELU, C.MT_ACTIVATION_LEAKY_RELU }
 
 function recipes.norm(random, kernel)
   local x = any_shape(random)

@@ -1,5 +1,6 @@
---- spatial: arguments that hold one number per spatial axis, and inputs with a given number of such axes.
+--- spatial: arguments that hold one number per spatial axis, inputs with a given number of such axes, what pooling and resampling share.
 
+local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
@@ -42,6 +43,28 @@ end
 function spatial.optional(second, opts)
   if opts == nil and type(second) == 'table' and second[1] == nil then return nil, second end
   return second, opts
+end
+
+--- spatial.linear_op(name, kernel): the operation of the kernels y = <kernel>_forward(x, mask, g) and dx = <kernel>_backward(dy, mask, g),
+-- linear in x; called with x, mask, g and y's shape.
+function spatial.linear_op(name, kernel)
+  local forward, backward = kernel .. '_forward', kernel .. '_backward'
+  return autograd.op{
+    name = name,
+    forward = function(ctx, x, mask, g, shape)
+      local y = Tensor.empty_format(name, x, shape)
+      native.check(x.K[forward](y._c, x._c, mask and mask._c, g))
+      ctx:save(mask)
+      ctx.g, ctx.shape, ctx.strides = g, x:size(), Tensor.layout_of(x)
+      return y
+    end,
+    backward = function(ctx, dy)
+      local mask = ctx:saved()
+      local dx = Tensor.empty(name, ctx.shape, dy.dtype, dy.device, ctx.strides)
+      native.check(dy.K[backward](dx._c, dy._c, mask and mask._c, ctx.g))
+      return dx
+    end,
+  }
 end
 
 return spatial

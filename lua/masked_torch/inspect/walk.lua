@@ -1,4 +1,4 @@
---- walk: one forward pass of a network, seen layer by layer. What the parts of torch.inspect share.
+--- walk: one forward pass of a network, seen layer by layer. What the parts of torch.inspect and torch.train.count share.
 
 local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'
@@ -47,11 +47,11 @@ function walk.modes(net)
   end
 end
 
---- walk.run(net, x, mask, visit): net(x, mask) in evaluation mode and without gradients, with visit(name, module, inputs, outputs) after
--- every layer. The network is left as it was. Returns what the network returns.
-function walk.run(net, x, mask, visit)
+--- walk.run(net, x, mask, visit, [layers = walk.layers(net)]): net(x, mask) in evaluation mode and without gradients, with
+-- visit(name, module, inputs, outputs) after every layer. The network is left as it was. Returns what the network returns.
+function walk.run(net, x, mask, visit, layers)
   local removers, restore = {}, walk.modes(net)
-  for _, layer in ipairs(walk.layers(net)) do
+  for _, layer in ipairs(layers or walk.layers(net)) do
     removers[#removers + 1] = layer.module:register_forward_hook(function(_, inputs, outputs)
       visit(layer.name, layer.module, inputs, outputs)
     end)

@@ -19,13 +19,11 @@
 -- print(report)                -- a table, a line per layer
 -- --> ...
 
-local autograd = require 'masked_torch.autograd'
 local class = require 'masked_torch.class'
 local columns = require 'masked_torch.columns'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
-local Tensor = require 'masked_torch.tensor'
-local Mask = require 'masked_torch.mask'
+local walk = require 'masked_torch.inspect.walk'
 
 local fail = native.fail
 
@@ -39,11 +37,8 @@ end
 
 -- 0 and 1 in float64, (N or 1, C or 1, *S); nil for no mask, or one that does not belong to x.
 local function binary(mask, x)
-  if mask == nil then return nil end
-  local ok, m = pcall(Mask.of, 'count', mask, x)
-  if not ok then return nil end
-  local t = m:compact('float64')
-  return (t:ne(0):to{ dtype = 'float64' })
+  local m = walk.dense(mask, x)
+  return m and (m:ne(0):to{ dtype = 'float64' })
 end
 
 local function valid_elements(mask, x)
@@ -176,39 +171,29 @@ end
 -- macs, effective), and the totals parameters, all_parameters, macs, effective. For the whole batch: give one sample to count
 -- one. A layer that runs twice counts twice, its parameters once. The network is left as it was.
 local function count(net, x, mask, opts)
-  if type(net) ~= 'table' or type(net.named_modules) ~= 'function' then
-    fail('count: net: expected a module, got %s', Tensor.is_tensor(net) and 'a tensor' or type(net))
-  end
+  walk.check('count', net)
   opts = options.parse('count', { rules = options.any(nil) }, opts)
   local own = opts.rules or {}
   if type(own) ~= 'table' then fail('count: rules: expected a table of functions by class name, got %s', type(own)) end
-  local report = Report()
-  local removers, training, row_of = {}, {}, {}
+  local report, layers, rule_by, row_of = Report(), {}, {}, {}
   for name, module in net:named_modules() do
-    training[module] = module.training
     local rule = rule_of(module, own)
-    if rule then
-      removers[#removers + 1] = module:register_forward_hook(function(_, inputs, outputs)
-        local macs, effective = rule(module, inputs, outputs)
-        local row = row_of[module]
-        if not row then
-          local parameters = 0
-          for _, p in ipairs(module:parameters()) do parameters = parameters + p:numel() end
-          row = { name = name, class = getmetatable(module).__name, parameters = parameters, macs = 0, effective = 0 }
-          report.rows[#report.rows + 1], row_of[module] = row, row
-          report.parameters = report.parameters + parameters
-        end
-        row.shape = outputs[1]:size()
-        row.macs, row.effective = row.macs + macs, row.effective + effective
-        report.macs, report.effective = report.macs + macs, report.effective + effective
-      end)
-    end
+    if rule then layers[#layers + 1], rule_by[module] = { name = name, module = module }, rule end
   end
-  net:eval()
-  local ok, message = pcall(autograd.no_grad, function() net(x, mask) end)
-  for _, remove in ipairs(removers) do remove() end
-  for module, flag in pairs(training) do rawset(module, 'training', flag) end
-  if not ok then error(message, 0) end
+  walk.run(net, x, mask, function(name, module, inputs, outputs)
+    local macs, effective = rule_by[module](module, inputs, outputs)
+    local row = row_of[module]
+    if not row then
+      local parameters = 0
+      for _, p in ipairs(module:parameters()) do parameters = parameters + p:numel() end
+      row = { name = name, class = walk.class(module), parameters = parameters, macs = 0, effective = 0 }
+      report.rows[#report.rows + 1], row_of[module] = row, row
+      report.parameters = report.parameters + parameters
+    end
+    row.shape = outputs[1]:size()
+    row.macs, row.effective = row.macs + macs, row.effective + effective
+    report.macs, report.effective = report.macs + macs, report.effective + effective
+  end, layers)
   report.all_parameters = net:num_parameters()
   return report
 end

@@ -22,7 +22,7 @@ local Tensor = require 'masked_torch.tensor'
 local check, fail, is_tensor = native.check, native.fail, Tensor.is_tensor
 local none = options.none
 local BATCH_STATISTICS, COMPAT = native.cpu.MT_NORM_BATCH_STATISTICS, native.cpu.MT_NORM_COMPAT
-local IDENTITY = native.cpu.MT_NORM_IDENTITY
+local IDENTITY = native.cpu.MT_ACTIVATION_IDENTITY
 
 local function c(t) return t and t._c or nil end
 

@@ -52,22 +52,7 @@ local max_pool = autograd.op{
   end,
 }
 
-local avg_pool = autograd.op{
-  name = 'avg_pool',
-  forward = function(ctx, x, mask, g, shape)
-    local y = Tensor.empty_format('avg_pool', x, shape)
-    check(x.K.mt_pool_avg_forward(y._c, x._c, mask and mask._c, g))
-    ctx:save(mask)
-    ctx.g, ctx.shape, ctx.strides = g, x:size(), Tensor.layout_of(x)
-    return y
-  end,
-  backward = function(ctx, dy)
-    local mask = ctx:saved()
-    local dx = Tensor.empty('avg_pool', ctx.shape, dy.dtype, dy.device, ctx.strides)
-    check(dy.K.mt_pool_avg_backward(dx._c, dy._c, mask and mask._c, ctx.g))
-    return dx
-  end,
-}
+local avg_pool = spatial.linear_op('avg_pool', 'mt_pool_avg')
 
 local masked_mean = autograd.op{
   name = 'masked_mean',

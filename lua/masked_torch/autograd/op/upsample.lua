@@ -1,7 +1,6 @@
 --- upsample: nearest and linear resampling of 1 to 3 spatial axes, mask-aware.
 
 local ffi = require 'ffi'
-local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local Mask = require 'masked_torch.mask'
@@ -10,22 +9,7 @@ local spatial = require 'masked_torch.autograd.spatial'
 
 local check, fail = native.check, native.fail
 
-local upsample = autograd.op{
-  name = 'upsample',
-  forward = function(ctx, x, mask, g, shape)
-    local y = Tensor.empty_format('upsample', x, shape)
-    check(x.K.mt_upsample_forward(y._c, x._c, mask and mask._c, g))
-    ctx:save(mask)
-    ctx.g, ctx.shape, ctx.strides = g, x:size(), Tensor.layout_of(x)
-    return y
-  end,
-  backward = function(ctx, dy)
-    local mask = ctx:saved()
-    local dx = Tensor.empty('upsample', ctx.shape, dy.dtype, dy.device, ctx.strides)
-    check(dy.K.mt_upsample_backward(dx._c, dy._c, mask and mask._c, ctx.g))
-    return dx
-  end,
-}
+local upsample = spatial.linear_op('upsample', 'mt_upsample')
 
 local upsample_type = ffi.typeof('mt_upsample')
 local LINEAR = { 'linear', 'bilinear', 'trilinear' }
