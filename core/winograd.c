@@ -184,7 +184,7 @@ typedef struct {
   int16_t row[BLOCK][WINO_IN * WINO_IN];
 } wino_block;
 
-// One tile of down x across points; `ahead`: pixels that are read next.
+// One tile that reads down x across; `ahead`: pixels that are read next.
 MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const float *const *ahead, int64_t slice, const int16_t *row,
                            float *to, int down, int across) {
   const int64_t channels = s->sum->channels;
@@ -199,8 +199,8 @@ MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const 
         at[k][v] = term / MT_TILE_K * s->kblock + term % MT_TILE_K;
       }
     }
-    for (int r = 0; r < down; r++) {
-      for (int k = 0; k < across; k++) {
+    for (int r = 0; r < wino_values(down); r++) {
+      for (int k = 0; k < wino_values(across); k++) {
         const int p = r * WINO_IN + k;
         for (int64_t v = 0; v < vectors; v++) {
           __builtin_prefetch(ahead[p] + c + v * WINO_LANES);
@@ -216,10 +216,10 @@ MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const 
       for (int64_t v = 0; v < vectors; v++) wino_input(d[v] + r * WINO_IN, 1, across);
     }
     for (int64_t v = 0; v < vectors && down > 1; v++) {
-      for (int k = 0; k < across; k++) wino_input(d[v] + across_point[k], WINO_IN, down);
+      for (int k = 0; k < wino_values(across); k++) wino_input(d[v] + across_point[k], WINO_IN, down);
     }
-    for (int r = 0; r < down; r++) {
-      for (int k = 0; k < across; k++) {
+    for (int r = 0; r < wino_values(down); r++) {
+      for (int k = 0; k < wino_values(across); k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
         if (slot[p] < 0) {
           continue;
@@ -243,7 +243,7 @@ static WINO_CLONES void transform_pixels(const wino_plan *s, const wino_block *b
   mt_wino_pixels(s->form, s->sum, b->tile, 0, ahead);
   for (int64_t k = 0; k < b->tiles * slices; k++) {
     const int64_t i = k / slices, slice = k % slices, next = MT_MIN(k + 1, b->tiles * slices - 1);
-    const int down = b->tile[i].points[0], across = b->tile[i].points[1];
+    const int down = b->tile[i].reads[0], across = b->tile[i].reads[1];
     memcpy(pixel, ahead, sizeof pixel);
     mt_wino_pixels(s->form, s->sum, &b->tile[next / slices], (int32_t)(next % slices), ahead);
     if (down == 1 && across == WINO_IN) {
@@ -333,7 +333,7 @@ static int64_t find_outputs(const wino_plan *s, int32_t phase, const mt_wino_til
   return count;
 }
 
-// One tile of down x across points.
+// One tile that reads down x across.
 MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_tile *tile, const int16_t *row, const float *from,
                             int down, int across) {
   const mt_taps *t = &s->sum[phase];
@@ -348,8 +348,8 @@ MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_til
     for (int64_t k = 0; k < pixels; k++) __builtin_prefetch(pixel[k].y + (o + 2 * WINO_LANES) * t->y_channel, 1);
     wino_lanes half[WINO_OUT * WINO_IN], y[NOTHING + 1];
     y[NOTHING] = (wino_lanes){0};
-    for (int r = 0; r < down; r++) {
-      for (int k = 0; k < across; k++) {
+    for (int r = 0; r < wino_values(down); r++) {
+      for (int k = 0; k < wino_values(across); k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
         if (every || has[p]) {
           m[p] = *(const wino_lanes *)(from + (p * s->block + row[p]) * s->lanes + o);
@@ -359,7 +359,7 @@ MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_til
     if (down == 1) {
       wino_output(y, 1, m, 1, across, columns);
     } else {
-      for (int k = 0; k < across; k++) wino_output(half + across_point[k], WINO_IN, m + across_point[k], WINO_IN, down, rows);
+      for (int k = 0; k < wino_values(across); k++) wino_output(half + across_point[k], WINO_IN, m + across_point[k], WINO_IN, down, rows);
       for (int r = 0; r < rows; r++) wino_output(y + r * WINO_OUT, 1, half + r * WINO_IN, 1, across, columns);
     }
     const float *bias = t->bias ? (const float *)t->bias + o : NULL;
@@ -371,12 +371,12 @@ MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_til
 
 static WINO_CLONES void transform_outputs(const wino_plan *s, int32_t phase, const wino_block *b, int64_t i, const float *from) {
   const mt_wino_tile *tile = &b->tile[i];
-  if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
+  if (tile->reads[0] == 1 && tile->reads[1] == WINO_IN) {
     tile_outputs(s, phase, tile, b->row[i], from, 1, WINO_IN);
-  } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
+  } else if (tile->reads[0] == WINO_IN && tile->reads[1] == WINO_IN) {
     tile_outputs(s, phase, tile, b->row[i], from, WINO_IN, WINO_IN);
   } else {
-    tile_outputs(s, phase, tile, b->row[i], from, tile->points[0], tile->points[1]);
+    tile_outputs(s, phase, tile, b->row[i], from, tile->reads[0], tile->reads[1]);
   }
 }
 

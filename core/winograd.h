@@ -11,7 +11,8 @@
 //
 // Tiles are counted from the first valid row and column of each sample, so an output does not know how much padding surrounds
 // its sample; what is left at the end of the valid part is a smaller tile: m outputs need m + 2 of the points along an axis (m + 4), so a
-// part of 9 x 9 costs 15 x 15 products, not 18 x 18; what lies beside it but sees it has tiles as narrow as the kernel's reach.
+// part of 9 x 9 costs 15 x 15 products, not 18 x 18; what lies beside it but sees it has tiles as narrow as the kernel's reach, and
+// where they see one line of pixels, one product along that axis: the other points are 0, or say the same.
 // Whether a sample is worth it depends on the extent of its valid part and on the channels alone, so the sample does not know its
 // batch either. A tile without an active output is skipped. Channels add up in blocks of MT_TILE_K, as in taps.h; the products of
 // a tile do not depend on other tiles.

@@ -43,7 +43,7 @@ static void load(wino_lanes *to, const float *from, int64_t n) {
   }
 }
 
-// One tile of down x across points; `ahead`: pixels that are read next.
+// One tile that reads down x across; `ahead`: pixels that are read next.
 MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, const float *const *ahead, int64_t slice,
                            const int16_t *row, int down, int across) {
   const mt_taps *t = s->taps;
@@ -52,8 +52,8 @@ MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, co
   for (int p = 0; p < WINO_IN * WINO_IN; p++) at[p] = mt_wino_slot(s->form, (int32_t)slice, p) * t->channels;
   for (int64_t c = 0; c < t->channels; c += WINO_LANES) {
     wino_lanes d[WINO_IN * WINO_IN];
-    for (int r = 0; r < down; r++) {
-      for (int k = 0; k < across; k++) {
+    for (int r = 0; r < wino_values(down); r++) {
+      for (int k = 0; k < wino_values(across); k++) {
         const int p = r * WINO_IN + k;
         d[p] = (wino_lanes){0};
         __builtin_prefetch(ahead[p] + c);
@@ -63,9 +63,9 @@ MT_VECTOR void tile_pixels(const wino_gradient *s, const float *const *pixel, co
       }
       wino_input(d + r * WINO_IN, 1, across);
     }
-    for (int k = 0; k < across && down > 1; k++) wino_input(d + across_point[k], WINO_IN, down);
-    for (int r = 0; r < down; r++) {
-      for (int k = 0; k < across; k++) {
+    for (int k = 0; k < wino_values(across) && down > 1; k++) wino_input(d + across_point[k], WINO_IN, down);
+    for (int r = 0; r < wino_values(down); r++) {
+      for (int k = 0; k < wino_values(across); k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
         if (at[p] >= 0) {
           float *to = s->pixels + (p * s->room + row[p]) * s->x_step + at[p] + c;
@@ -88,12 +88,12 @@ static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t begin, 
     const int16_t *row = s->row + i * WINO_IN * WINO_IN;
     memcpy(pixel, ahead, sizeof pixel);
     mt_wino_pixels(s->form, s->taps, &tile[next / slices], (int32_t)(next % slices), ahead);
-    if (tile[i].points[0] == 1 && tile[i].points[1] == WINO_IN) {
+    if (tile[i].reads[0] == 1 && tile[i].reads[1] == WINO_IN) {
       tile_pixels(s, pixel, ahead, slice, row, 1, WINO_IN);
-    } else if (tile[i].points[0] == WINO_IN && tile[i].points[1] == WINO_IN) {
+    } else if (tile[i].reads[0] == WINO_IN && tile[i].reads[1] == WINO_IN) {
       tile_pixels(s, pixel, ahead, slice, row, WINO_IN, WINO_IN);
     } else {
-      tile_pixels(s, pixel, ahead, slice, row, tile[i].points[0], tile[i].points[1]);
+      tile_pixels(s, pixel, ahead, slice, row, tile[i].reads[0], tile[i].reads[1]);
     }
   }
 }
@@ -113,7 +113,7 @@ static void find_gradients(const wino_gradient *s, const mt_wino_tile *tile, con
   }
 }
 
-// One tile of down x across points.
+// One tile that reads down x across.
 MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, const int16_t *row, int down, int across) {
   const mt_taps *t = s->taps;
   const int rows = tile->outputs[0], columns = tile->outputs[1];
@@ -137,10 +137,10 @@ MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, 
       wino_output_adjoint(z, 1, y, 1, columns);
     } else {
       for (int r = 0; r < rows; r++) wino_output_adjoint(half + r * WINO_IN, 1, y + r * WINO_OUT, 1, columns);
-      for (int k = 0; k < across; k++) wino_output_adjoint(z + across_point[k], WINO_IN, half + across_point[k], WINO_IN, rows);
+      for (int k = 0; k < wino_values(across); k++) wino_output_adjoint(z + across_point[k], WINO_IN, half + across_point[k], WINO_IN, rows);
     }
-    for (int r = 0; r < down; r++) {
-      for (int k = 0; k < across; k++) {
+    for (int r = 0; r < wino_values(down); r++) {
+      for (int k = 0; k < wino_values(across); k++) {
         const int p = down_point[r] * WINO_IN + across_point[k];
         *(wino_lanes *)(s->gradients + (p * s->room + row[p]) * s->y_step + o) = z[p];
       }
@@ -151,12 +151,12 @@ MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, 
 static WINO_CLONES void transform_gradients(const wino_gradient *s, int64_t i) {
   const mt_wino_tile *tile = &s->l->tile[s->first + i];
   const int16_t *row = s->row + i * WINO_IN * WINO_IN;
-  if (tile->points[0] == 1 && tile->points[1] == WINO_IN) {
+  if (tile->reads[0] == 1 && tile->reads[1] == WINO_IN) {
     tile_gradients(s, tile, row, 1, WINO_IN);
-  } else if (tile->points[0] == WINO_IN && tile->points[1] == WINO_IN) {
+  } else if (tile->reads[0] == WINO_IN && tile->reads[1] == WINO_IN) {
     tile_gradients(s, tile, row, WINO_IN, WINO_IN);
   } else {
-    tile_gradients(s, tile, row, tile->points[0], tile->points[1]);
+    tile_gradients(s, tile, row, tile->reads[0], tile->reads[1]);
   }
 }
 

@@ -2,6 +2,8 @@
 //
 // A tile of m outputs under a kernel of r reads n = m + r - 1 values and needs n points. Smaller tiles take some of the six: the
 // weights at a point are then those of the large tiles, and what the missing factors of M change is put into B'.
+// A tile of one output that sees one value alone, all others being 0, needs one point: infinity, whose weight is the last tap, where
+// that is the last value, and 0, whose weight is a multiple of the first tap, where it is the first.
 #pragma once
 #include "vector_math.h"
 
@@ -14,9 +16,14 @@
 
 enum { WINO_IN = 6, WINO_OUT = 5, WINO_TAPS = 5, WINO_LANES = 16, WINO_ZERO = 0, WINO_INFINITY = 5 };
 
-// The points that n values need.
-static const int8_t wino_points[WINO_IN + 1][WINO_IN] = {
-    [1] = {0}, [2] = {0, 5}, [3] = {1, 2, 5}, [4] = {0, 1, 2, 5}, [5] = {1, 2, 3, 4, 5}, [6] = {0, 1, 2, 3, 4, 5}};
+// What a tile reads along an axis: 1 to 6 values (1: there is no such axis), or one of them alone.
+enum { WINO_LAST = WINO_IN + 1, WINO_FIRST, WINO_KINDS };
+static inline int wino_values(int kind) { return kind > WINO_IN ? 1 : kind; }
+
+// The points that they need.
+static const int8_t wino_points[WINO_KINDS][WINO_IN] = {
+    [1] = {0}, [2] = {0, 5}, [3] = {1, 2, 5}, [4] = {0, 1, 2, 5}, [5] = {1, 2, 3, 4, 5}, [6] = {0, 1, 2, 3, 4, 5},
+    [WINO_LAST] = {WINO_INFINITY}, [WINO_FIRST] = {WINO_ZERO}};
 
 typedef float wino_lanes __attribute__((vector_size(4 * WINO_LANES), aligned(4), may_alias));
 
@@ -25,11 +32,20 @@ typedef float wino_lanes __attribute__((vector_size(4 * WINO_LANES), aligned(4),
 #define WINO_A2 (WINO_A * WINO_A)
 #define WINO_B2 (WINO_B * WINO_B)
 
-// d = B' d over n values `step` apart; the results lie at the places of their points. The rows of B' are the coefficients of
+// d = B' d over n values `step` apart, or a kind of one; the results lie at the places of their points. The rows of B' are the coefficients of
 // M(x) / (x - p) and, for infinity, of M itself, where M is the product of x - p over the n - 1 finite points; a row of fewer than
 // six points is multiplied by what M lacks at p.
 MT_VECTOR void wino_input(wino_lanes *d, int step, int n) {
-  const wino_lanes d0 = d[0], d1 = d[step];
+  const wino_lanes d0 = d[0];
+  if (n == WINO_LAST) {
+    d[5 * step] = d0;
+    return;
+  }
+  if (n == WINO_FIRST) {
+    d[0] = (WINO_A2 * WINO_B2) * d0;
+    return;
+  }
+  const wino_lanes d1 = d[step];
   if (n == 2) {
     d[0] = (WINO_A2 * WINO_B2) * d0;
     d[5 * step] = d1;
@@ -75,6 +91,10 @@ MT_VECTOR void wino_input(wino_lanes *d, int step, int n) {
 // `outputs` values y, `y_step` apart, = A' m over the points of n values, `step` apart: column p of A' holds the powers of point p,
 // that of infinity a 1 at the end.
 MT_VECTOR void wino_output(wino_lanes *y, int y_step, const wino_lanes *m, int step, int n, int outputs) {
+  if (n > WINO_IN) {
+    y[0] = m[wino_points[n][0] * step];
+    return;
+  }
   const wino_lanes last = m[5 * step];
   if (n == 2) {
     y[0] = m[0] + last;

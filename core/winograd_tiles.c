@@ -263,21 +263,26 @@ static bool has_active(const mt_taps *t, const mt_wino_tile *tile) {
   return false;
 }
 
-// The tile that holds output `at` along axis k: its first output and how many it has. A sample's own outputs are cut into tiles of
-// `most` from the first one on, with a smaller one at the end. Outputs on either side are cut from there outwards, first into a tile of
-// those that see the sample.
-static int64_t tile_at(const outline *o, int k, int64_t at, int64_t most, int64_t *length) {
+// Along axis k, the tile that holds output `at`: its first output, how many it has, and what it reads. A sample's own outputs are cut into
+// tiles of `most` from the first one on, with a smaller one at the end. Outputs on either side are cut from there outwards, first into a
+// tile of those that see the sample.
+typedef struct {
+  int64_t at, length;
+  int8_t reads;
+} span;
+
+static span span_at(const mt_wino_form *f, const outline *o, int k, int64_t at) {
   const int64_t inside = at - o->begin[k], own = o->outputs[k], after = inside - own;
-  *length = most;
+  const int32_t taps = f->taps[k - 1], most = WINO_IN + 1 - taps;
   if (inside >= 0 && after < 0) {
-    const int64_t first = inside / most * most;
-    *length = MT_MIN(most, own - first);
-    return o->begin[k] + first;
+    const int64_t first = inside / most * most, length = MT_MIN(most, own - first);
+    return (span){o->begin[k] + first, length, (int8_t)(length + taps - 1)};
   }
   const int64_t rim = inside < 0 ? o->before[k] : o->after[k], beyond = inside < 0 ? -1 - inside : after;
-  *length = beyond < rim ? rim : most;
-  const int64_t from = beyond < rim ? 0 : rim + (beyond - rim) / most * most;
-  return inside < 0 ? o->begin[k] - from - *length : o->begin[k] + own + from;
+  const int64_t length = beyond < rim ? rim : most, from = beyond < rim ? 0 : rim + (beyond - rim) / most * most;
+  const bool one_line = beyond < rim && rim == 1 && f->phases == 1;  // the first or the last of the valid part
+  return (span){inside < 0 ? o->begin[k] - from - length : o->begin[k] + own + from, length,
+                (int8_t)(!one_line ? length + taps - 1 : inside < 0 ? WINO_LAST : WINO_FIRST)};
 }
 
 // The smallest box around the active outputs of a sample.
@@ -295,21 +300,19 @@ static box active_box(const mt_wino_form *f, int64_t sample) {
 
 // Appends a sample's tiles that have something active; returns the new count. tile NULL: counts them all.
 static int64_t add_tiles(const mt_wino_form *f, int64_t sample, mt_wino_tile *tile, int64_t count) {
-  const int32_t dims = f->sum->dims;
   const box e = active_box(f, sample);
   const outline o = outline_of(f, sample);
   for (int64_t z = e.first[0]; z < e.after[0]; z++) {
-    for (int64_t r = e.first[1], down; r < e.after[1]; r += down) {
-      down = 1;
-      r = dims > 1 ? tile_at(&o, 1, r, WINO_IN + 1 - f->taps[0], &down) : r;
-      for (int64_t c = e.first[2], across; c < e.after[2]; c += across) {
-        c = tile_at(&o, 2, c, WINO_IN + 1 - f->taps[1], &across);
+    span down, across;
+    for (int64_t r = e.first[1]; r < e.after[1]; r = down.at + down.length) {
+      down = f->sum->dims > 1 ? span_at(f, &o, 1, r) : (span){r, 1, 1};
+      for (int64_t c = e.first[2]; c < e.after[2]; c = across.at + across.length) {
+        across = span_at(f, &o, 2, c);
         if (tile == NULL) {
           count++;
           continue;
         }
-        tile[count] = (mt_wino_tile){sample, {z, r, c}, {(int8_t)(dims > 1 ? down + f->taps[0] - 1 : 1), (int8_t)(across + f->taps[1] - 1)},
-                                     {(int8_t)down, (int8_t)across}};
+        tile[count] = (mt_wino_tile){sample, {z, down.at, across.at}, {down.reads, across.reads}, {(int8_t)down.length, (int8_t)across.length}};
         bool active = false;
         for (int32_t s = 0; s < f->sums && !active; s++) {
           active = f->sum[s].active.data == NULL || has_active(&f->sum[s], &tile[count]);
@@ -383,20 +386,22 @@ void mt_wino_pixels(const mt_wino_form *f, const mt_taps *t, const mt_wino_tile 
   const int32_t last = t->dims - 1, phase = mt_wino_slices(f) > 1 && f->depth == 1 ? slice : 0;
   // The last pixels of a phase whose last taps are 0 are not looked at.
   const int64_t less[2] = {f->sums == 1 ? f->ends[phase][0] : 0, f->sums == 1 ? f->ends[phase][1] : 0};
-  const int64_t down = f->low[0] + phase / f->stride[1], across = f->low[1] + phase % f->stride[1];
+  const int64_t count[2] = {wino_values(tile->reads[0]), wino_values(tile->reads[1])};
+  const int64_t down = f->low[0] + phase / f->stride[1] + (tile->reads[0] == WINO_LAST ? f->taps[0] - 1 : 0);
+  const int64_t across = f->low[1] + phase % f->stride[1] + (tile->reads[1] == WINO_LAST ? f->taps[1] - 1 : 0);
   const int64_t columns = t->size[last], rows = mt_wino_axis(t, t->size, 1, 1);
   const int64_t z = tile->at[0] + (f->depth == 1 ? 0 : t->offset[slice * f->window][0]);
   for (int p = 0; p < WINO_IN * WINO_IN; p++) pixel[p] = NULL;
   const bool here = z >= 0 && z < mt_wino_axis(t, t->size, 0, 1);
-  for (int64_t i = 0; i < tile->points[0]; i++) {
+  for (int64_t i = 0; i < count[0]; i++) {
     const int64_t r = tile->at[1] * f->stride[0] + down + i * f->stride[0];
-    const bool inside = here && r >= 0 && r < rows && i < tile->points[0] - less[0];
+    const bool inside = here && r >= 0 && r < rows && i < count[0] - less[0];
     const float *x = (const float *)t->x + tile->sample * t->x_sample + z * mt_wino_axis(t, t->x_step, 0, 0) +
                      r * mt_wino_axis(t, t->x_step, 1, 0);
     const uint8_t *valid = t->valid.data && inside ? map_row(t, &t->valid, tile->sample, z, r) : NULL;
-    for (int64_t k = 0; k < tile->points[1]; k++) {
+    for (int64_t k = 0; k < count[1]; k++) {
       const int64_t c = tile->at[2] * f->stride[1] + across + k * f->stride[1];
-      const bool counts = inside && k < tile->points[1] - less[1] && c >= 0 && c < columns && (valid == NULL || valid[c * t->valid.step[last]]);
+      const bool counts = inside && k < count[1] - less[1] && c >= 0 && c < columns && (valid == NULL || valid[c * t->valid.step[last]]);
       pixel[i * WINO_IN + k] = counts ? x + c * t->x_step[last] : NULL;
     }
   }
@@ -405,9 +410,9 @@ void mt_wino_pixels(const mt_wino_form *f, const mt_taps *t, const mt_wino_tile 
 void mt_wino_rows(const mt_wino_tile *tile, int64_t tiles, int16_t *row, int64_t *count) {
   memset(count, 0, sizeof *count * WINO_IN * WINO_IN);
   for (int64_t i = 0; i < tiles; i++, row += WINO_IN * WINO_IN) {
-    for (int r = 0; r < tile[i].points[0]; r++) {
-      for (int k = 0; k < tile[i].points[1]; k++) {
-        const int p = wino_points[tile[i].points[0]][r] * WINO_IN + wino_points[tile[i].points[1]][k];
+    for (int r = 0; r < wino_values(tile[i].reads[0]); r++) {
+      for (int k = 0; k < wino_values(tile[i].reads[1]); k++) {
+        const int p = wino_points[tile[i].reads[0]][r] * WINO_IN + wino_points[tile[i].reads[1]][k];
         row[p] = (int16_t)count[p]++;
       }
     }

@@ -6,11 +6,11 @@
 // Axes are slice, row and column here; those that a sum does not have come first, of size 1. Tiles lie in one slice: with three axes a
 // sum over the kernel's slices is one over as many times the channels.
 
-// Its first output, whose row and column may lie before the grid. The points of winograd_points.h and the outputs it has down and across;
-// 1 down in one axis.
+// Its first output, whose row and column may lie before the grid. What it reads (a kind of winograd_points.h) and the outputs it has,
+// down and across; 1 down in one axis.
 typedef struct {
   int64_t sample, at[3];
-  int8_t points[2], outputs[2];
+  int8_t reads[2], outputs[2];
 } mt_wino_tile;
 
 // A kernel of stride 2 falls into phases. Forward, each reads every second pixel through every second tap, and they add up as more

@@ -9,7 +9,7 @@
 
 enum {
   MT_ZERO_AWAY = 1 << 22,    // bytes of a whole tensor that is better cleared past the caches
-  MT_ZERO_LEAST = 1 << 14,   // of a part for which that pays
+  MT_ZERO_LEAST = 1 << 11,   // of a part for which that pays: a few pixels of many channels
 };
 
 // n bytes; away: around the caches. They are seen by other threads once those have been waited for.
