@@ -227,8 +227,17 @@ test-peers: all  ## compare with masked_torch on PyTorch, on random cases (scrip
 	. $(PEERS)/environment; MASKED_TORCH_PYTHON="$(MASKED_TORCH_PYTHON)" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 \
 	  python3 tests/peers/draw_cases.py --seed $(SEED) --count $(COUNT) $(PEERS)/cases
 	GOLDEN=$(PEERS)/cases $(RUN_TESTS) $(LUAJIT) tests/run.lua $(ARGS) $(PARITY:%=tests/golden_%_spec.lua)
-	@$(MAKE) --no-print-directory -s test-weights test-onnx
+	@$(MAKE) --no-print-directory -s test-calls test-weights test-onnx
 PARITY := conv bn modules ops figure
+
+# Values, gradients, types, shapes, strides and errors of what has PyTorch's names.
+CALLS ?= $(shell expr 30 '*' $(COUNT))
+.PHONY: test-calls
+test-calls: all  ## random calls of every function and layer, compared with PyTorch's (part of test-peers; CALLS=, SEED=, ONLY=a family of tests/peers/calls.py)
+	@set -e; . $(PEERS)/environment; rm -rf $(PEERS)/calls; mkdir -p $(PEERS)/calls; \
+	PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 python3 tests/peers/draw_calls.py --seed $(SEED) --count $(CALLS) $(ONLY:%=--only %) \
+	  $(PEERS)/calls; \
+	$(RUN_TESTS) $(LUAJIT) tests/peers/calls.lua $(PEERS)/calls
 
 .PHONY: test-weights
 test-weights: all  ## weights to PyTorch and masked_torch and back, as safetensors (part of test-peers)

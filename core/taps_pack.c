@@ -162,6 +162,11 @@ static int find_taps(mt_taps_weights *w) {
   }
   for (int64_t j = 0; j < p->count; j++) {
     const int64_t at = t->w_tap[p->tap[j].index];
+    if (w->tap_at[at] >= 0) {  // several taps share a weight (an expanded view): each is read for itself
+      mt_free(w->tap_at);
+      w->tap_at = NULL;
+      return MT_OK;
+    }
     w->tap_at[at] = j;
     w->reach = MT_MAX(w->reach, at + 1);
   }

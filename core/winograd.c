@@ -50,9 +50,12 @@ static void load_weights(const wino_plan *s, wino_lanes *to, const float *w, con
   const int64_t taps = s->form->window;
   void *row[PACK_CHANNELS * WINO_TAPS * WINO_TAPS];
   int64_t first = tap[0];
-  bool neighbours = true;
+  bool neighbours = true, taken[WINO_TAPS * WINO_TAPS] = {false};
   for (int64_t j = 1; j < taps; j++) first = MT_MIN(first, tap[j]);
-  for (int64_t j = 0; j < taps; j++) neighbours = neighbours && tap[j] - first < taps;
+  for (int64_t j = 0; j < taps && neighbours; j++) {  // in an expanded view several taps share a weight
+    neighbours = tap[j] - first < taps && !taken[tap[j] - first];
+    taken[neighbours ? tap[j] - first : 0] = true;
+  }
   if (outputs < WINO_LANES) {
     memset(to, 0, sizeof *to * (size_t)(channels * taps));
   }

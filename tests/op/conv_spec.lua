@@ -241,6 +241,38 @@ describe('convolution', function()
   end)
 end)
 
+describe('weights and images that repeat memory', function()
+  -- Which sizes repeat: of the weight (outputs, channels, height, width), then of the image.
+  local cases = {
+    { 'one column for the kernel', { 10, 4, 5, 5 }, 4, { 2, 4, 9, 8 } },
+    { 'one row', { 10, 4, 3, 3 }, 3, { 2, 4, 9, 8 } },
+    { 'one weight for all taps', { 6, 3, 2, 3 }, 34, { 1, 3, 6, 7 } },
+    { 'one row, in Winograd form', { 32, 33, 3, 3 }, 3, { 2, 33, 9, 12 } },
+    { 'one column, in Winograd form', { 32, 32, 3, 3 }, 4, { 2, 32, 12, 12 } },
+    { 'one weight for all taps, in Winograd form', { 48, 32, 5, 5 }, 34, { 1, 32, 16, 16 } },
+    { 'one channel', { 32, 32, 3, 3 }, 2, { 2, 32, 12, 12 } },
+    { 'one output', { 32, 32, 3, 3 }, 1, { 2, 32, 12, 12 } },
+  }
+  for _, case in ipairs(cases) do
+    it(case[1] .. ': the bits of a copy', function()
+      local random, shape = Random.new(5), {}
+      for d, n in ipairs(case[2]) do shape[d] = tostring(case[3]):find(d, 1, true) and 1 or n end
+      for _, dtype in ipairs{ 'float32', 'float64' } do
+        local x, w = normal(random, case[4], dtype), normal(random, shape, dtype):expand(case[2])
+        local copy = Tensor.empty('test', case[2], dtype):copy_(w)
+        for _, opts in ipairs{ { padding = 1 }, { padding = 2, stride = 2 } } do
+          local dy = torch.ones_like(F.conv2d(x, copy, nil, opts))
+          local y, dx, dw = run(F.conv2d, x, w, nil, opts, dy)
+          local y0, dx0, dw0 = run(F.conv2d, x, copy, nil, opts, dy)
+          assert.is_true(Tensor.same_bits(y, y0))
+          assert.is_true(Tensor.same_bits(dx, dx0))
+          assert.is_true(torch.equal(dw, dw0))
+        end
+      end
+    end)
+  end
+end)
+
 describe('misuse of convolution', function()
   local x, w, b = torch.zeros(4, 16, 28, 28), torch.zeros(8, 16, 3, 3), torch.zeros(8)
   local function refuses(name, fn, ...)
@@ -255,7 +287,11 @@ describe('misuse of convolution', function()
   refuses('dtype', function() F.conv2d(x, torch.zeros(8, 16, 3, 3, { dtype = 'float64' })) end, 'conv2d: weight:', 'float64')
   refuses('integers', function() F.conv2d(torch.zeros(4, 16, 28, 28, { dtype = 'int64' }), w) end, 'conv2d: input:', 'int64')
   refuses('bias size', function() F.conv2d(x, w, torch.zeros(7)) end, 'conv2d: bias:', '(8) float32', '(7) float32')
-  refuses('options in the place of the bias', function() F.conv2d(x, w, { padding = 1 }) end, 'conv2d: bias:', 'table')
+  refuses('a list in the place of the bias', function() F.conv2d(x, w, { 0, 0 }) end, 'conv2d: bias:', 'table')
+  it('options in the place of the bias are options', function()
+    assert.same({ 4, 8, 28, 28 }, F.conv2d(x, w, { padding = 1 }):size())
+    assert.same({ 4, 16, 30, 30 }, F.conv_transpose2d(torch.zeros(4, 8, 28, 28), w, {}):size())
+  end)
   refuses('nil input', function() F.conv2d(nil, w) end, 'conv2d: input:', 'nil')
   refuses('nil weight', function() F.conv2d(x) end, 'conv2d: weight:', 'nil')
   refuses('unknown option', function() F.conv2d(x, w, b, { strides = 2 }) end, 'conv2d:', "'strides'", "'stride'")

@@ -71,6 +71,23 @@ describe('operations by position #memory', function()
     assert.are.equal(8500, y[8500])
   end)
 
+  it('counts whole numbers', function()
+    local labels = long{ 1, 3, 3, 2, 3 }
+    for _, dtype in ipairs{ 'int64', 'int32', 'uint8' } do
+      local one = torch.ones(5, { dtype = dtype })
+      local counts = torch.zeros(4, { dtype = dtype })
+      assert.are.same({ 1, 1, 3, 0 }, counts:scatter_add(1, labels, one):totable())
+      assert.are.same({ 2, 2, 6, 0 }, counts:index_add_(1, labels, one, { alpha = 2 }):totable())
+      assert.are.same({ 2, 2, 6, 0 }, counts:totable())
+      assert.are.equal(dtype, counts.dtype)
+    end
+    assert.are.same({ 3, 0 }, torch.zeros(2):index_add(1, { 1 }, torch.ones(1), 3):totable())
+  end)
+
+  it('finds positions of bfloat16', function()
+    assert.are.same({ { 2 }, { 3 } }, torch.tensor({ 0, 1, -2 }):bfloat16():nonzero():totable())
+  end)
+
   it('makes one-hot rows', function()
     assert.near_tensor({ { { 0, 1, 0 }, { 0, 0, 1 } } }, F.one_hot(long{ { 2, 3 } }))
     assert.are.same({ 1, 5 }, F.one_hot(long{ 2 }, 5):size())
@@ -93,7 +110,12 @@ describe('operations by position #memory', function()
     assert.fails(function() x:scatter(1, long{ { 1 } }, torch.ones(1, 1, { dtype = 'float64' })) end,
       'scatter: source: expected float32')
     assert.fails(function() x:scatter_add(1, long{ { 3 } }, torch.ones(1, 1)) end, 'scatter_add: index: value 3')
-    assert.fails(function() matrix('int64'):scatter_add(1, long{ { 1 } }, long{ { 1 } }) end, 'scatter_add', 'float32 or float64')
+    assert.fails(function() matrix('int64'):scatter_add(1, long{ { 1 } }, torch.ones(1, 1)) end, 'scatter_add: source', 'int64')
+    assert.fails(function() matrix('int64'):index_add(1, { 1 }, matrix('int64')[{ { 1 } }], { alpha = 0.5 }) end, 'index_add: alpha', '0.5')
+    assert.fails(function() x:index_add(1, { 1 }, torch.ones(1, 3), { alhpa = 2 }) end, 'index_add', "'alpha'")
+    assert.fails(function() matrix('uint8'):masked_fill(x:gt(0), 256) end, 'masked_fill: value: uint8 holds', '256')
+    assert.fails(function() matrix('int32'):index_fill(1, { 1 }, 1 / 0) end, 'index_fill: value: int32 holds', 'inf')
+    assert.fails(function() matrix('uint8')[1] = -1 end, 'index: value: uint8 holds', '-1')
     assert.fails(function() x:index_add(1, { 3 }, torch.ones(1, 3)) end,
       'index_add: index: value 3 at position (1) is outside 1..2')
     assert.fails(function() x:index_add(1, { 1 }, torch.ones(2, 3)) end, 'index_add: source: expected (1, 3), got (2, 3)')

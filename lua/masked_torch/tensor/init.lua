@@ -440,6 +440,21 @@ local function flatten(op, data, shape, values, is_bool)
   walk(data, 1, '')
 end
 
+-- What integers hold: the least number, and the first that is too large.
+local ranges = { uint8 = { 0, 2 ^ 8 }, int32 = { -2 ^ 31, 2 ^ 31 }, int64 = { -2 ^ 63, 2 ^ 63 } }
+
+--- Tensor.check_value(op, argument, value, dtype) -> value, a number that a tensor of this dtype can take: integers hold whole numbers of
+-- their range (a fraction is cut off), everything else any number.
+function Tensor.check_value(op, argument, value, dtype)
+  local range = ranges[dtype]
+  if not range then return value end
+  local whole = value < 0 and math.ceil(value) or math.floor(value)
+  if not (whole >= range[1] and whole < range[2]) then
+    fail('%s: %s: %s holds whole numbers from %.0f to below %.0f, got %s', op, argument, dtype, range[1], range[2], tostring(value))
+  end
+  return value
+end
+
 --- Tensor.from_table(op, data, dtype, device): nested tables, a number or a boolean. The default dtype is float32, bool for
 -- booleans.
 function Tensor.from_table(op, data, dtype, device)
@@ -457,6 +472,9 @@ function Tensor.from_table(op, data, dtype, device)
   local values = ffi.new('double[?]', math.max(1, n))
   flatten(op, data, shape, values, is_bool)
   local t = Tensor.empty(op, shape, dtype or (is_bool and 'bool' or 'float32'), device)
+  if ranges[dtype] then
+    for i = 0, n - 1 do Tensor.check_value(op, 'data', values[i], dtype) end
+  end
   check(t.K.mt_tensor_write(t._c, values))
   return t
 end

@@ -123,6 +123,11 @@ local function check_arguments(op, dims, x, w, b, accepts, expected, groups, out
   end
 end
 
+-- F.conv2d(x, w, {stride = 2}): options where the bias would stand.
+local function without_bias(b, opts)
+  if opts == nil and options.is_plain(b) and #b == 0 then return nil, b end
+  return b, opts
+end
 
 local modes = { 'zeros', 'reflect', 'replicate', 'circular' }
 
@@ -148,6 +153,7 @@ end
 local function convolution(dims)
   local op = 'conv' .. dims .. 'd'
   return function(x, w, b, opts)
+    b, opts = without_bias(b, opts)
     -- A layer keeps a table with all of them.
     if not (options.is_own(opts) and opts.whole) then opts = options.parse(op, conv_defaults, opts) end
     options.choice(op, 'padding_mode', opts.padding_mode, modes)
@@ -184,6 +190,7 @@ local function expected_transposed(x) return ('%d, out / groups'):format(x:size(
 local function transposed(dims)
   local op = 'conv_transpose' .. dims .. 'd'
   return function(x, w, b, opts)
+    b, opts = without_bias(b, opts)
     opts = options.parse(op, transpose_defaults, opts)
     native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
     Tensor.check(op, 'input', x)
@@ -245,7 +252,7 @@ return {
     end,
   },
   functional = {
-    --- F.conv1d(x, w, b, {stride = 1, padding = 0, dilation = 1, groups = 1, padding_mode = 'zeros', activation = nil,
+    --- F.conv1d(x, w, [b], {stride = 1, padding = 0, dilation = 1, groups = 1, padding_mode = 'zeros', activation = nil,
     -- negative_slope = 0.01})
     --   y[n, o, p] = b[o] + sum over c, t of x[n, c, p * stride + t * dilation - before] * w[o, c, t]
     -- x (N, C, L), w (O, C / groups, K), b (O) or nil -> (N, O, L'), channels-last in memory.
@@ -258,7 +265,7 @@ return {
     conv2d = convolution(2),
     --- F.conv3d: x (N, C, D, H, W), w (O, C / groups, KD, KH, KW); else like conv1d.
     conv3d = convolution(3),
-    --- F.conv_transpose1d(x, w, b, {stride = 1, padding = 0, output_padding = 0, dilation = 1, groups = 1}): the adjoint of
+    --- F.conv_transpose1d(x, w, [b], {stride = 1, padding = 0, output_padding = 0, dilation = 1, groups = 1}): the adjoint of
     -- conv1d with the same weight. x (N, C, L), w (C, O / groups, K), b (O) or nil -> (N, O, L'),
     --   L' = (L - 1) * stride - before - after + dilation * (K - 1) + output_padding + 1
     conv_transpose1d = transposed(1),

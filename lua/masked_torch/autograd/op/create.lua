@@ -51,7 +51,8 @@ end
 function torch.full(shape, value, opts)
   local number, dtype = scalar('full', value)
   shape = sizes.shape('full', shape)
-  return (filled('full', shape, sizes.options('full', opts, { dtype = dtype }), number))
+  opts = sizes.options('full', opts, { dtype = dtype })
+  return (filled('full', shape, opts, Tensor.check_value('full', 'value', number, opts.dtype)))
 end
 
 --- torch.eye(n, [m], [options]): ones on the diagonal of an (n, m) matrix; m = n by default.
@@ -127,7 +128,7 @@ end
 local function filled_like(op, x, value, opts)
   local t
   t, opts = like(op, x, opts)
-  check(t.K.mt_tensor_fill(t._c, value))
+  check(t.K.mt_tensor_fill(t._c, Tensor.check_value(op, 'value', value, t.dtype)))
   return sizes.finish(t, opts)
 end
 
@@ -297,7 +298,7 @@ local fill_ = autograd.op{
 --- x:fill_(value): a number or a boolean. Returns x.
 function method.fill_(x, value)
   Tensor.check('fill_', 'input', x)
-  local number = scalar('fill_', value)
+  local number = Tensor.check_value('fill_', 'value', scalar('fill_', value), x.dtype)
   autograd.check_in_place('fill_', x)
   local y = fill_(x, number)
   return y
@@ -356,6 +357,7 @@ function method.set(x, ...)
   if n == 0 then fail('set: value: expected a number, got nothing') end
   local value = scalar('set', (select(n, ...)))
   locate('set', x, n - 1, ...)
+  Tensor.check_value('set', 'value', value, x.dtype)
   autograd.check_in_place('set', x)
   local y = set(x, ffi.new('int64_t[8]', position), value)
   return y
@@ -371,6 +373,7 @@ local function differences(op, a, b, opts)
   Tensor.check_device_of(op, a, 'other', b)
   if not Tensor.same_shape(a, b) then return nil end
   if a.dtype ~= b.dtype then a, b = a:detach():to('float64'), b:detach():to('float64') end
+  a, b = widened(a), widened(b)
   check(a.K.mt_elementwise_differences(different, a._c, b._c, opts.rtol, opts.atol, opts.equal_nan and 1 or 0))
   return different[0]
 end

@@ -171,9 +171,10 @@ end
 local alpha_options, div_options = { alpha = 1 }, { rounding_mode = options.none }
 
 -- The second operand of add and sub: alpha b.
-local function scaled(op, b, opts)
+local function scaled(op, a, b, opts)
   local alpha = options.parse(op, alpha_options, opts).alpha
   if alpha == 1 then return b end
+  if is_tensor(a) and is_tensor(b) and RANK[a.dtype] > RANK[b.dtype] then b = b:to(a.dtype) end
   if is_scalar(b) then return alpha * (b == true and 1 or b or 0) end
   return (method.mul(b, alpha))
 end
@@ -183,7 +184,7 @@ end
 --- x:sub(y, {alpha = 1}), torch.sub(x, y): x - alpha y. Also x - y.
 --- x:mul(y), torch.mul(x, y): x y, element by element. Also x * y.
 --- x:div(y, {rounding_mode = nil}), torch.div(x, y): x / y in floating point; rounding_mode 'floor' or 'trunc' rounds the quotient
--- and keeps integers.
+-- and keeps integers; the result has no gradient.
 --- x:pow(y), torch.pow(x, y): x^y. Also x ^ y; either may be a number.
 --- x:remainder(y), torch.remainder(x, y): x - y floor(x / y), with the sign of y. Also x % y.
 --- x:fmod(y), torch.fmod(x, y): x - y trunc(x / y), with the sign of x.
@@ -235,7 +236,7 @@ for name, lift in pairs(binary) do
   }
   method[name] = function(a, b, extra)
     if extra ~= nil then
-      if linear then b = scaled(name, b, extra) else none_left(name, extra) end
+      if linear then b = scaled(name, a, b, extra) else none_left(name, extra) end
     end
     a, b = operands(name, a, b, lift)
     local y = op(a, b)
@@ -248,7 +249,7 @@ for name, lift in pairs(binary) do
     local op_name = name .. '_'
     Tensor.check(op_name, 'input', x)
     if extra ~= nil then
-      if linear then b = scaled(op_name, b, extra) else none_left(op_name, extra) end
+      if linear then b = scaled(op_name, x, b, extra) else none_left(op_name, extra) end
     end
     local _, other = operands(op_name, x, b, lift)
     if other.dtype ~= x.dtype and not (x.dtype == 'bfloat16' and other.dtype == 'float32' and other._c.ndim == 0) then
@@ -270,6 +271,14 @@ do
     if type(b) == 'number' and b < 0 and is_tensor(a) and not Tensor.floating[a.dtype] then a = a:to('float32') end
     return (power(a, b))
   end
+  local power_ = method.pow_
+  method.pow_ = function(x, b, extra)
+    none_left('pow_', extra)
+    if type(b) == 'number' and b < 0 and is_tensor(x) and not Tensor.floating[x.dtype] then
+      fail('pow_: a result of type float32 cannot be written to %s %s; use :pow', Tensor.shape_text(x), x.dtype)
+    end
+    return (power_(x, b))
+  end
 end
 
 -- div with rounding: the quotient's floor or its whole part, from the remainder, so that 1 / 0.1 rounds to 9 as in Python.
@@ -280,9 +289,11 @@ do
     if mode == nil then return (divide(a, b)) end
     options.choice(op, 'rounding_mode', mode, { 'floor', 'trunc' })
     local x, y = operands(op, a, b, numbers)
+    x, y = x:detach(), y:detach()      -- a step has no slope
     local rest = mode == 'floor' and method.remainder(x, y) or method.fmod(x, y)
     if not Tensor.floating[x.dtype] then return (divide((x - rest):to('float64'), y:to('float64')):round():to(x.dtype)) end
-    return (torch.where(y:eq(0), divide(x, y), divide(x - rest, y):round()))
+    -- Without a remainder there is nothing to round; floor(Inf / y) is NaN, as in Python.
+    return (torch.where(mode == 'floor' and y:eq(0) or rest:isnan(), divide(x, y), divide(x - rest, y):round()))
   end
   local divide, divide_ = method.div, method.div_
   method.div = function(a, b, opts)
@@ -294,7 +305,11 @@ do
     Tensor.check('div_', 'input', x)
     local mode = options.parse('div_', div_options, opts).rounding_mode
     if mode == nil then return (divide_(x, b)) end
-    return (x:copy_(rounded('div_', divide, x, b, opts)))
+    local quotient = rounded('div_', divide, x, b, opts)
+    if quotient.dtype ~= x.dtype then
+      fail('div_: a result of type %s cannot be written to %s %s; use :div', quotient.dtype, Tensor.shape_text(x), x.dtype)
+    end
+    return (x:copy_(quotient))
   end
 end
 
@@ -425,6 +440,14 @@ local function bounds(op, low, high)
   return native.number(op, 'min', low == nil and -math.huge or low), native.number(op, 'max', high == nil and math.huge or high)
 end
 
+-- The type of x between two bounds.
+local function lifted_by(dtype, low, high)
+  dtype = numbers(dtype)
+  if math.abs(low) < math.huge then dtype = with_number(dtype, low) end
+  if math.abs(high) < math.huge then dtype = with_number(dtype, high) end
+  return dtype
+end
+
 --- x:clamp(min, max), x:clamp({min =, max =}): min(max(x, min), max); either bound may be nil. Bounds are numbers,
 -- or tensors (broadcast). NaN stays NaN.
 function method.clamp(x, low, high)
@@ -436,11 +459,7 @@ function method.clamp(x, low, high)
     return x
   end
   low, high = bounds('clamp', low, high)
-  local lifted = numbers(x.dtype)
-  for _, bound in ipairs { low, high } do
-    if math.abs(bound) < math.huge then lifted = with_number(lifted, bound) end
-  end
-  local y = clamp(x:to(lifted), low, high)
+  local y = clamp(x:to(lifted_by(x.dtype, low, high)), low, high)
   return y
 end
 
@@ -449,14 +468,18 @@ function method.clamp_(x, low, high)
   Tensor.check('clamp_', 'input', x)
   low, high = named_bounds('clamp_', low, high)
   low, high = bounds('clamp_', low, high)
+  if lifted_by(x.dtype, low, high) ~= x.dtype then
+    fail('clamp_: a result of type %s cannot be written to %s %s; use :clamp', lifted_by(x.dtype, low, high), Tensor.shape_text(x), x.dtype)
+  end
   local y = in_place('clamp_', x, clamp, function() check(x.K.mt_elementwise_clamp(x._c, x._c, low, high)) end, low, high)
   return y
 end
 
---- torch.lerp(a, b, weight) = a + weight * (b - a); weight is a number or a tensor.
+--- torch.lerp(a, b, weight) = a + weight * (b - a); weight is a number or a tensor. The number 1 gives b to the bit.
 function method.lerp(a, b, weight)
-  local y = method.add(a, method.mul(method.sub(b, a), weight))
-  return y
+  local step = method.sub(b, a)
+  if type(weight) == 'number' and weight >= 0.5 then return (method.sub(b, method.mul(step, 1 - weight))) end
+  return (method.add(a, method.mul(step, weight)))
 end
 
 -- ---- operators -----------------------------------------------------------------------------------------------

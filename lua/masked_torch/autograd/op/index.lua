@@ -6,7 +6,9 @@
 local ffi = require 'ffi'
 local autograd = require 'masked_torch.autograd'
 local native = require 'masked_torch.native'
+local options = require 'masked_torch.options'
 local Tensor = require 'masked_torch.tensor'
+local widened = require('masked_torch.autograd.bfloat16').widened
 local slice = require('masked_torch.autograd.op.slice').internal
 local view = require('masked_torch.autograd.op.view').internal
 
@@ -34,9 +36,10 @@ local function constant(op, value, like)
   return t
 end
 
-local function number_of(op, argument, value)
+-- A number or a boolean that is written to x.
+local function number_of(op, argument, value, x)
   if type(value) == 'boolean' then return value and 1 or 0 end
-  return native.number(op, argument, value)
+  return Tensor.check_value(op, argument, native.number(op, argument, value), x.dtype)
 end
 
 -- The result of an operation that changes x: x itself in place, else a copy.
@@ -162,6 +165,15 @@ local scatter_add_op = autograd.op{
   end,
 }
 
+-- Integers are added in double: exact up to 2^53.
+local function add_at(x, dim, index, src, alpha, op, in_place)
+  if Tensor.floating[x.dtype] then return (scatter_add_op(x, dim, index, src, alpha, op, in_place)) end
+  if src.dtype ~= x.dtype then fail('%s: source: expected %s like the input, got %s %s', op, x.dtype, shape_text(src), src.dtype) end
+  if alpha % 1 ~= 0 then fail('%s: alpha: expected a whole number for %s, got %s', op, x.dtype, native.show(alpha)) end
+  local sums = scatter_add_op(x:to('float64'), dim, index, src:to('float64'), alpha, op, false)
+  return in_place and x:copy_(sums) or sums:to(x.dtype)
+end
+
 local method, torch, functional = {}, {}, {}
 
 --- x:gather(dim, index): y[i][j] = x[index[i][j]][j] for dim 1, and so on: index has x's number of dims, the result its shape.
@@ -230,7 +242,7 @@ end
 
 local function source_of(op, x, src, shape)
   if not Tensor.is_tensor(src) then
-    return Tensor.expanded(op, constant(op, number_of(op, 'source', src), x), shape)
+    return Tensor.expanded(op, constant(op, number_of(op, 'source', src, x), x), shape)
   end
   Tensor.check(op, 'source', src)
   Tensor.check_device_of(op, x, 'source', src)
@@ -259,23 +271,27 @@ both('scatter', function(op, in_place)
   end
 end)
 
---- x:scatter_add(dim, index, src): like scatter, adding.
+--- x:scatter_add(dim, index, src): like scatter, adding. Sums of integers are exact up to 2^53.
 both('scatter_add', function(op, in_place)
   return function(x, dim, index, src)
     begin(op, x, in_place)
     dim, index = native.dim(op, dim, x:dim()), index_of(op, x, index)
-    local y = scatter_add_op(x, dim, index, source_of(op, x, src, shape_of(index)), 1, op, in_place)
+    local y = add_at(x, dim, index, source_of(op, x, src, shape_of(index)), 1, op, in_place)
     return y
   end
 end)
 
---- x:index_add(dim, index, src, [alpha = 1]): x with alpha * src added to the positions of dim listed in index.
+local index_add_options = { alpha = 1 }
+
+--- x:index_add(dim, index, src, {alpha = 1}): x with alpha * src added to the positions of dim listed in index. alpha may also be a
+-- number in that place.
 both('index_add', function(op, in_place)
-  return function(x, dim, index, src, alpha)
+  return function(x, dim, index, src, opts)
     begin(op, x, in_place)
     local axis, full, shape = listed(op, x, dim, index)
-    alpha = native.number(op, 'alpha', alpha or 1)
-    local y = scatter_add_op(x, axis, full, source_of(op, x, src, shape), alpha, op, in_place)
+    if type(opts) == 'number' then opts = { alpha = opts } end
+    local alpha = options.parse(op, index_add_options, opts).alpha
+    local y = add_at(x, axis, full, source_of(op, x, src, shape), alpha, op, in_place)
     return y
   end
 end)
@@ -295,7 +311,7 @@ both('index_fill', function(op, in_place)
   return function(x, dim, index, value)
     begin(op, x, in_place)
     local axis, full, shape = listed(op, x, dim, index)
-    local y = scatter_op(x, axis, full, source_of(op, x, number_of(op, 'value', value), shape), op, in_place)
+    local y = scatter_op(x, axis, full, source_of(op, x, number_of(op, 'value', value, x), shape), op, in_place)
     return y
   end
 end)
@@ -327,7 +343,7 @@ both('masked_fill', function(op, in_place)
       if in_place then fail('%s: mask: %s does not broadcast to %s', op, shape_text(mask), shape_text(x)) end
       x = x:expand(shape)
     end
-    local y = masked_fill_op(x, mask, number_of(op, 'value', value), in_place)
+    local y = masked_fill_op(x, mask, number_of(op, 'value', value, x), in_place)
     return y
   end
 end)
@@ -400,7 +416,7 @@ end)
 
 --- x:nonzero(): the positions of the elements that are not 0 as rows of an int64 tensor (count, dims), in row-major order.
 function method.nonzero(x)
-  Tensor.check('nonzero', 'input', x)
+  x = widened(Tensor.check('nonzero', 'input', x))
   local count = ffi.new('int64_t[1]')
   check(x.K.mt_index_count(count, x._c))
   local y = Tensor.empty('nonzero', { tonumber(count[0]), x:dim() }, 'int64', x.device)
@@ -531,7 +547,7 @@ local function assign(x, plan, value)
   elseif type(value) == 'table' then
     value = Tensor.from_table('index', value, x.dtype, x.device)
   elseif type(value) == 'number' or type(value) == 'boolean' then
-    value = constant('index', number_of('index', 'value', value), x)
+    value = constant('index', number_of('index', 'value', value, x), x)
   else
     fail('index: value: expected a number, a boolean, a table or a tensor, got %s', type(value))
   end

@@ -215,7 +215,7 @@ local function over_elements(name, kind, extra, parameter)
     end
     local y = op(x, target, elements_mask(name, opts.mask, x), pos_weight, reduction == 'batchmean' and 'sum' or reduction,
       parameter and parameter(opts) or 0)
-    if reduction == 'batchmean' then y = y / x:size(1) end
+    if reduction == 'batchmean' then y = y / (x:dim() > 0 and x:size(1) or 1) end
     return y
   end
 end

@@ -259,10 +259,11 @@ op.logsumexp = autograd.op{
   end,
 }
 
---- x:logsumexp([dim], {keepdim = false}) = log(sum of exp(x)), without overflow. Gradient: softmax, 0 where all is -Inf.
+--- x:logsumexp([dim], {keepdim = false}) = log(sum of exp(x)), without overflow; integers as float32. Gradient: softmax, 0 where all is
+-- -Inf.
 function method.logsumexp(x, dim, opts)
   dim, opts = arguments('logsumexp', x, dim, opts)
-  real('logsumexp', x)
+  if not floating[x.dtype] then x = x:to('float32') end
   local y = op.logsumexp(x, bits_of('logsumexp', x, dim), opts.keepdim)
   return y
 end
@@ -405,6 +406,7 @@ method.argmin = arg_extreme('argmin', 0)
 local function truth(name, every)
   return function(x, dim, opts)
     dim, opts = arguments(name, x, dim, opts)
+    x = widened(x)
     local bits = bits_of(name, x, dim)
     local y = output(name, x, bits, 'bool')
     check(x.K.mt_reduce_truth(y._c, x._c, bits, every))

@@ -142,6 +142,7 @@ local flip_op = autograd.op{
 -- y[(i + shift) mod n] = x[i] along dim, 0 <= shift < n.
 local function rolled(x, dim, shift)
   local shape, y = shape_of(x), Tensor.empty_like(x)
+  if x:numel() == 0 then return y end
   local n = shape[dim]
   local to, from = y:stride(), x:stride()
   local function move(length, target, source)
@@ -164,7 +165,7 @@ local roll_op = autograd.op{
   end,
   backward = function(ctx, dy)
     local n = dy:size(ctx.dim)
-    return rolled(dy, ctx.dim, (n - ctx.shift) % n)
+    return rolled(dy, ctx.dim, ctx.shift > 0 and n - ctx.shift or 0)
   end,
 }
 
