@@ -4,7 +4,10 @@
 #include "tile.h"
 #include "winograd_points.h"
 #include "winograd_tiles.h"
-#include "zero.h"
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 enum {
   BLOCK = 42,                // tiles of a block at most, a multiple of the rows of the micro-kernels
@@ -30,6 +33,7 @@ typedef struct {
   int64_t together;          // points whose channels share a row of MT_TILE_K terms
   int64_t kblock, point[WINO_IN * WINO_IN];  // of a tile's points: between blocks of channels; where they begin
   int64_t block;             // tiles of a block
+  bool away;                 // the results go past the caches
   float *weights;            // [sum][point][block of channels][panel][channel][lane]
   int64_t weights_step;      // between points: an odd number of cache lines
   float *scratch;            // of every slot: pixels' points, then outputs' points
@@ -187,55 +191,64 @@ typedef struct {
   int16_t row[BLOCK][WINO_IN * WINO_IN];
 } wino_block;
 
-// One tile that reads down x across; `ahead`: pixels that are read next.
+// Of one tile that reads down x across, `left` channels from c on, at most ABREAST vectors; `ahead`: pixels that are read next.
+MT_VECTOR void part_pixels(const wino_plan *s, const float *const *pixel, const float *const *ahead, int64_t slice, const int16_t *row,
+                           float *to, int down, int across, int64_t c, int64_t left) {
+  const int64_t channels = s->sum->channels, whole = left / WINO_LANES, vectors = (left + WINO_LANES - 1) / WINO_LANES;
+  const int8_t *down_point = wino_points[down], *across_point = wino_points[across], *slot = s->slot[slice];
+  wino_lanes d[ABREAST][WINO_IN * WINO_IN];
+  int64_t at[WINO_PHASES][ABREAST];
+  for (int64_t k = 0; k <= slice; k++) {  // in the rows of a block, as the slice's number among those that have a point
+    for (int64_t v = 0; v < vectors; v++) {
+      const int64_t term = k * channels + c + v * WINO_LANES;
+      at[k][v] = term / MT_TILE_K * s->kblock + term % MT_TILE_K;
+    }
+  }
+  for (int r = 0; r < wino_values(down); r++) {
+    for (int k = 0; k < wino_values(across); k++) {
+      const int p = r * WINO_IN + k;
+      for (int64_t v = 0; v < vectors; v++) {
+        __builtin_prefetch(ahead[p] + c + v * WINO_LANES);
+        if (pixel[p] == NULL) {
+          d[v][p] = (wino_lanes){0};
+        } else if (v < whole) {
+          d[v][p] = *(const wino_lanes *)(pixel[p] + c + v * WINO_LANES);
+        } else {
+          for (int64_t l = 0; l < WINO_LANES; l++) d[v][p][l] = v * WINO_LANES + l < left ? pixel[p][c + v * WINO_LANES + l] : 0;
+        }
+      }
+    }
+    for (int64_t v = 0; v < vectors; v++) wino_input(d[v] + r * WINO_IN, 1, across);
+  }
+  for (int64_t v = 0; v < vectors && down > 1; v++) {
+    for (int k = 0; k < wino_values(across); k++) wino_input(d[v] + across_point[k], WINO_IN, down);
+  }
+  for (int r = 0; r < wino_values(down); r++) {
+    for (int k = 0; k < wino_values(across); k++) {
+      const int p = down_point[r] * WINO_IN + across_point[k];
+      if (slot[p] < 0) {
+        continue;
+      }
+      float *point = to + s->point[p] + row[p] * MT_TILE_STEP(float);
+      for (int64_t v = 0; v < vectors; v++) {
+        if (v < whole) {
+          *(wino_lanes *)(point + at[slot[p]][v]) = d[v][p];
+        } else {
+          memcpy(point + at[slot[p]][v], &d[v][p], sizeof(float) * (size_t)(left - v * WINO_LANES));
+        }
+      }
+    }
+  }
+}
+
 MT_VECTOR void tile_pixels(const wino_plan *s, const float *const *pixel, const float *const *ahead, int64_t slice, const int16_t *row,
                            float *to, int down, int across) {
-  const int64_t channels = s->sum->channels;
-  const int8_t *down_point = wino_points[down], *across_point = wino_points[across], *slot = s->slot[slice];
-  for (int64_t c = 0; c < channels; c += ABREAST * WINO_LANES) {
-    const int64_t left = MT_MIN(ABREAST * WINO_LANES, channels - c), whole = left / WINO_LANES, vectors = (left + WINO_LANES - 1) / WINO_LANES;
-    wino_lanes d[ABREAST][WINO_IN * WINO_IN];
-    int64_t at[WINO_PHASES][ABREAST];
-    for (int64_t k = 0; k <= slice; k++) {  // in the rows of a block, as the slice's number among those that have a point
-      for (int64_t v = 0; v < vectors; v++) {
-        const int64_t term = k * channels + c + v * WINO_LANES;
-        at[k][v] = term / MT_TILE_K * s->kblock + term % MT_TILE_K;
-      }
-    }
-    for (int r = 0; r < wino_values(down); r++) {
-      for (int k = 0; k < wino_values(across); k++) {
-        const int p = r * WINO_IN + k;
-        for (int64_t v = 0; v < vectors; v++) {
-          __builtin_prefetch(ahead[p] + c + v * WINO_LANES);
-          if (pixel[p] == NULL) {
-            d[v][p] = (wino_lanes){0};
-          } else if (v < whole) {
-            d[v][p] = *(const wino_lanes *)(pixel[p] + c + v * WINO_LANES);
-          } else {
-            for (int64_t l = 0; l < WINO_LANES; l++) d[v][p][l] = v * WINO_LANES + l < left ? pixel[p][c + v * WINO_LANES + l] : 0;
-          }
-        }
-      }
-      for (int64_t v = 0; v < vectors; v++) wino_input(d[v] + r * WINO_IN, 1, across);
-    }
-    for (int64_t v = 0; v < vectors && down > 1; v++) {
-      for (int k = 0; k < wino_values(across); k++) wino_input(d[v] + across_point[k], WINO_IN, down);
-    }
-    for (int r = 0; r < wino_values(down); r++) {
-      for (int k = 0; k < wino_values(across); k++) {
-        const int p = down_point[r] * WINO_IN + across_point[k];
-        if (slot[p] < 0) {
-          continue;
-        }
-        float *point = to + s->point[p] + row[p] * MT_TILE_STEP(float);
-        for (int64_t v = 0; v < vectors; v++) {
-          if (v < whole) {
-            *(wino_lanes *)(point + at[slot[p]][v]) = d[v][p];
-          } else {
-            memcpy(point + at[slot[p]][v], &d[v][p], sizeof(float) * (size_t)(left - v * WINO_LANES));
-          }
-        }
-      }
+  const int64_t channels = s->sum->channels, most = ABREAST * WINO_LANES;
+  for (int64_t c = 0; c < channels; c += most) {
+    if (channels - c >= most) {  // a number that the compiler knows
+      part_pixels(s, pixel, ahead, slice, row, to, down, across, c, most);
+    } else {
+      part_pixels(s, pixel, ahead, slice, row, to, down, across, c, channels - c);
     }
   }
 }
@@ -279,8 +292,24 @@ static void multiply(const wino_plan *s, const wino_block *b, int32_t phase, con
   }
 }
 
+// A line of a cache, past the caches. Others see it after a fence.
+MT_VECTOR void store_away(float *y, const wino_lanes *v) {
+#if defined(__SSE2__)
+  const __m128 *part = (const __m128 *)v;
+  for (int k = 0; k < 4; k++) _mm_stream_ps(y + 4 * k, part[k]);
+#else
+  *(wino_lanes *)y = *v;
+#endif
+}
+
+static void fence(void) {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 // One output pixel: what taps.h does with a finished sum.
-MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bias, int64_t n, float scale, float gate) {
+MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bias, int64_t n, float scale, float gate, bool away) {
   sum += (wino_lanes){0};
   if (t->scale.data) {
     if (scale == 0) {
@@ -302,7 +331,9 @@ MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bi
   } else if (t->activation) {
     MT_TILE_ACTIVATE(sum, MT_ACTIVATION_LEAKY_RELU, (float)t->activation->a);
   }
-  if (n == WINO_LANES && t->y_channel == 1) {
+  if (away) {
+    store_away(y, &sum);
+  } else if (n == WINO_LANES && t->y_channel == 1) {
     *(wino_lanes *)y = sum;
   } else {
     for (int64_t l = 0; l < n; l++) y[l * t->y_channel] = sum[l];
@@ -348,7 +379,7 @@ MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_til
   wino_lanes m[WINO_IN * WINO_IN] = {{0}};
   for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
     const int64_t n = MT_MIN(WINO_LANES, t->outputs - o);
-    for (int64_t k = 0; k < pixels; k++) __builtin_prefetch(pixel[k].y + (o + 2 * WINO_LANES) * t->y_channel, 1);
+    for (int64_t k = 0; k < pixels && !s->away; k++) __builtin_prefetch(pixel[k].y + (o + 2 * WINO_LANES) * t->y_channel, 1);
     wino_lanes half[WINO_OUT * WINO_IN], y[NOTHING + 1];
     y[NOTHING] = (wino_lanes){0};
     for (int r = 0; r < wino_values(down); r++) {
@@ -367,7 +398,7 @@ MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_til
     }
     const float *bias = t->bias ? (const float *)t->bias + o : NULL;
     for (int64_t k = 0; k < pixels; k++) {
-      store(t, pixel[k].y + o * t->y_channel, y[pixel[k].place], bias, n, pixel[k].scale, pixel[k].gate);
+      store(t, pixel[k].y + o * t->y_channel, y[pixel[k].place], bias, n, pixel[k].scale, pixel[k].gate, s->away);
     }
   }
 }
@@ -396,47 +427,23 @@ static void blocks_range(void *context, int64_t begin, int64_t end) {
       for (int64_t i = 0; i < b.tiles; i++) transform_outputs(s, phase, &b, i, outputs);
     }
   }
+  fence();
   mt_slot_return(s->taken, slot);
 }
 
 // ---- the whole --------------------------------------------------------------------------------------------------------------
 
-static void clear_inactive(void *context, int64_t begin, int64_t end) {
-  const mt_taps *t = context;
-  const int32_t last = t->dims - 1;
-  const int64_t down = mt_wino_axis(t, t->grid, 1, 1), rows = mt_wino_axis(t, t->grid, 0, 1) * down, columns = t->grid[last];
-  const int64_t step = t->active.step[last];
-  const bool dense = t->y_channel == 1 && t->y_step[last] == t->outputs;
-  const bool away = t->samples * rows * columns * t->outputs * (int64_t)sizeof(float) >= MT_ZERO_AWAY;
-  for (int64_t i = begin; i < end; i++) {
-    const int64_t sample = i / rows, z = i % rows / down, r = i % down;
-    const uint8_t *active = (const uint8_t *)t->active.data + sample * t->active.sample +
-                            z * mt_wino_axis(t, t->active.step, 0, 0) + r * mt_wino_axis(t, t->active.step, 1, 0);
-    float *y = (float *)t->y + sample * t->y_sample + z * mt_wino_axis(t, t->y_step, 0, 0) + r * mt_wino_axis(t, t->y_step, 1, 0);
-    for (int64_t c = 0, after; c < columns; c = after) {
-      for (after = c + 1; after < columns && !active[c * step] == !active[after * step]; after++) {
-      }
-      if (active[c * step]) {
-        continue;
-      }
-      if (dense) {
-        mt_zero(y + c * t->outputs, sizeof(float) * (size_t)((after - c) * t->outputs), away);
-        continue;
-      }
-      for (int64_t k = c; k < after; k++) {
-        if (t->y_channel == 1) {
-          mt_zero(y + k * t->y_step[last], sizeof(float) * (size_t)t->outputs, away);
-          continue;
-        }
-        for (int64_t o = 0; o < t->outputs; o++) y[k * t->y_step[last] + o * t->y_channel] = 0;
-      }
-    }
-  }
+// It is large, and its vectors are lines of a cache.
+static bool goes_away(const mt_taps *t) {
+  bool lines = t->y_channel == 1 && t->outputs % WINO_LANES == 0 && t->y_sample % WINO_LANES == 0 && (uintptr_t)t->y % 64 == 0;
+  for (int32_t d = 0; d < t->dims; d++) lines = lines && t->y_step[d] % WINO_LANES == 0;
+  return lines && mt_wino_is_large(t);
 }
 
 static int run_group(const wino_plan *plan, int64_t g) {
   wino_plan group = *plan, *s = &group;
   mt_taps sum[MT_WINOGRAD_SUMS];
+  s->away = true;
   for (int32_t k = 0; k < s->form->sums; k++) {
     const mt_taps *whole = &s->form->sum[k];
     mt_taps *t = &sum[k];
@@ -446,10 +453,8 @@ static int run_group(const wino_plan *plan, int64_t g) {
     t->y = (float *)whole->y + g * whole->y_group;
     t->w = (const float *)whole->w + g * whole->w_group;
     t->bias = whole->bias ? (const float *)whole->bias + g * whole->outputs : NULL;
-    if (t->active.data) {
-      const int64_t rows = t->samples * mt_wino_axis(t, t->grid, 0, 1) * mt_wino_axis(t, t->grid, 1, 1);
-      MT_TRY(mt_parallel(rows, MT_MAX(1, 16384 / MT_MAX(1, t->grid[t->dims - 1] * t->outputs)), clear_inactive, t));
-    }
+    s->away = s->away && goes_away(t);
+    MT_TRY(mt_wino_clear(t));
   }
   s->sum = sum;
   if (s->l.count == 0) {

@@ -84,7 +84,7 @@ static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t begin, 
   const int32_t slices = mt_wino_slices(s->form);
   mt_wino_pixels(s->form, s->taps, &tile[begin], 0, ahead);
   for (int64_t k = begin * slices; k < end * slices; k++) {
-    const int64_t i = k / slices, slice = k % slices, next = MT_MIN(k + 1, end * slices - 1);
+    const int64_t i = k / slices, slice = k % slices, next = MT_MIN(k + 1, s->tiles * slices - 1);
     const int16_t *row = s->row + i * WINO_IN * WINO_IN;
     memcpy(pixel, ahead, sizeof pixel);
     mt_wino_pixels(s->form, s->taps, &tile[next / slices], (int32_t)(next % slices), ahead);
@@ -101,6 +101,7 @@ static WINO_CLONES void transform_pixels(const wino_gradient *s, int64_t begin, 
 // The gradients of a tile's outputs; NULL for those that are outside or not active.
 static void find_gradients(const wino_gradient *s, const mt_wino_tile *tile, const float *gradient[WINO_OUT * WINO_OUT]) {
   const mt_taps *t = s->taps;
+  for (int j = 0; j < WINO_OUT * WINO_OUT; j++) gradient[j] = NULL;
   for (int64_t r = 0; r < tile->outputs[0]; r++) {
     for (int64_t k = 0; k < tile->outputs[1]; k++) {
       int64_t at[MT_TAPS_DIMS], offset = tile->sample * t->y_sample;
@@ -113,13 +114,12 @@ static void find_gradients(const wino_gradient *s, const mt_wino_tile *tile, con
   }
 }
 
-// One tile that reads down x across.
-MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, const int16_t *row, int down, int across) {
+// One tile that reads down x across; `ahead`: gradients that are read next.
+MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, const float *const *gradient, const float *const *ahead,
+                              const int16_t *row, int down, int across) {
   const mt_taps *t = s->taps;
   const int rows = tile->outputs[0], columns = tile->outputs[1];
   const int8_t *down_point = wino_points[down], *across_point = wino_points[across];
-  const float *gradient[WINO_OUT * WINO_OUT];
-  find_gradients(s, tile, gradient);
   wino_lanes y[WINO_OUT * WINO_OUT] = {{0}}, half[WINO_OUT * WINO_IN] = {{0}};
   for (int64_t o = 0; o < s->y_step - WINO_LANES; o += WINO_LANES) {
     wino_lanes z[WINO_IN * WINO_IN];
@@ -127,8 +127,8 @@ MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, 
       for (int k = 0; k < columns; k++) {
         const int j = r * WINO_OUT + k;
         y[j] = (wino_lanes){0};
+        __builtin_prefetch(ahead[j] + o);
         if (gradient[j] && o < t->outputs) {
-          __builtin_prefetch(gradient[j] + o + 2 * WINO_LANES);
           load(&y[j], gradient[j] + o, t->outputs - o);
         }
       }
@@ -148,21 +148,27 @@ MT_VECTOR void tile_gradients(const wino_gradient *s, const mt_wino_tile *tile, 
   }
 }
 
-static WINO_CLONES void transform_gradients(const wino_gradient *s, int64_t i) {
-  const mt_wino_tile *tile = &s->l->tile[s->first + i];
-  const int16_t *row = s->row + i * WINO_IN * WINO_IN;
-  if (tile->reads[0] == 1 && tile->reads[1] == WINO_IN) {
-    tile_gradients(s, tile, row, 1, WINO_IN);
-  } else if (tile->reads[0] == WINO_IN && tile->reads[1] == WINO_IN) {
-    tile_gradients(s, tile, row, WINO_IN, WINO_IN);
-  } else {
-    tile_gradients(s, tile, row, tile->reads[0], tile->reads[1]);
+static WINO_CLONES void transform_gradients(const wino_gradient *s, int64_t begin, int64_t end) {
+  const float *gradient[WINO_OUT * WINO_OUT], *ahead[WINO_OUT * WINO_OUT];
+  const mt_wino_tile *tile = s->l->tile + s->first;
+  find_gradients(s, &tile[begin], ahead);
+  for (int64_t i = begin; i < end; i++) {
+    const int16_t *row = s->row + i * WINO_IN * WINO_IN;
+    memcpy(gradient, ahead, sizeof gradient);
+    find_gradients(s, &tile[MT_MIN(i + 1, s->tiles - 1)], ahead);
+    if (tile[i].reads[0] == 1 && tile[i].reads[1] == WINO_IN) {
+      tile_gradients(s, &tile[i], gradient, ahead, row, 1, WINO_IN);
+    } else if (tile[i].reads[0] == WINO_IN && tile[i].reads[1] == WINO_IN) {
+      tile_gradients(s, &tile[i], gradient, ahead, row, WINO_IN, WINO_IN);
+    } else {
+      tile_gradients(s, &tile[i], gradient, ahead, row, tile[i].reads[0], tile[i].reads[1]);
+    }
   }
 }
 
 static void transform_range(void *context, int64_t begin, int64_t end) {
   transform_pixels(context, begin, end);
-  for (int64_t i = begin; i < end; i++) transform_gradients(context, i);
+  transform_gradients(context, begin, end);
 }
 
 // One task: a point and some channels, all outputs.

@@ -2,6 +2,7 @@
 #include "winograd_tiles.h"
 
 #include "flags.h"
+#include "zero.h"
 
 enum {
   MIN_CHANNELS = 32,         // fewer, and the transforms cost more than they save;
@@ -9,6 +10,7 @@ enum {
   MIN_EXTENT = 5,            // likewise a sample's valid part;
   MIN_EXTENT_PHASES = 24,    // likewise with stride 2, in outputs: there are three times as many weights to transform
   MAX_WEIGHTS = 36 << 19,    // transformed ones of a group
+  LARGE = 1 << 20,           // bytes of a result
 };
 
 // ---- which ------------------------------------------------------------------------------------------------------------
@@ -417,4 +419,50 @@ void mt_wino_rows(const mt_wino_tile *tile, int64_t tiles, int16_t *row, int64_t
       }
     }
   }
+}
+
+// ---- results ----------------------------------------------------------------------------------------------------------
+
+bool mt_wino_is_large(const mt_taps *t) {
+  int64_t bytes = t->samples * t->outputs * (int64_t)sizeof(float);
+  for (int32_t d = 0; d < t->dims; d++) bytes *= t->grid[d];
+  return bytes >= LARGE;
+}
+
+static void clear_inactive(void *context, int64_t begin, int64_t end) {
+  const mt_taps *t = context;
+  const bool away = mt_wino_is_large(t);
+  const int32_t last = t->dims - 1;
+  const int64_t down = mt_wino_axis(t, t->grid, 1, 1), rows = mt_wino_axis(t, t->grid, 0, 1) * down, columns = t->grid[last];
+  const int64_t step = t->active.step[last];
+  const bool dense = t->y_channel == 1 && t->y_step[last] == t->outputs;
+  for (int64_t i = begin; i < end; i++) {
+    const int64_t sample = i / rows, z = i % rows / down, r = i % down;
+    const uint8_t *active = (const uint8_t *)t->active.data + sample * t->active.sample +
+                            z * mt_wino_axis(t, t->active.step, 0, 0) + r * mt_wino_axis(t, t->active.step, 1, 0);
+    float *y = (float *)t->y + sample * t->y_sample + z * mt_wino_axis(t, t->y_step, 0, 0) + r * mt_wino_axis(t, t->y_step, 1, 0);
+    for (int64_t c = 0, after; c < columns; c = after) {
+      for (after = c + 1; after < columns && !active[c * step] == !active[after * step]; after++) {
+      }
+      if (active[c * step]) {
+        continue;
+      }
+      if (dense) {
+        mt_zero(y + c * t->outputs, sizeof(float) * (size_t)((after - c) * t->outputs), away);
+        continue;
+      }
+      for (int64_t k = c; k < after; k++) {
+        if (t->y_channel == 1) {
+          mt_zero(y + k * t->y_step[last], sizeof(float) * (size_t)t->outputs, away);
+          continue;
+        }
+        for (int64_t o = 0; o < t->outputs; o++) y[k * t->y_step[last] + o * t->y_channel] = 0;
+      }
+    }
+  }
+}
+
+int mt_wino_clear(mt_taps *t) {
+  const int64_t row = MT_MAX(1, t->grid[t->dims - 1] * t->outputs);
+  return t->active.data ? mt_parallel(t->samples * rows_of(t, t->grid), MT_MAX(1, 16384 / row), clear_inactive, t) : MT_OK;
 }

@@ -102,3 +102,8 @@ int mt_wino_list_tiles(mt_wino_list *s, const mt_wino_form *f, const uint8_t *wo
 void mt_wino_pixels(const mt_wino_form *f, const mt_taps *t, const mt_wino_tile *tile, int32_t slice, const float **pixel);
 // The points that some tiles have: the number of tile i among those with point p is row[i * 36 + p], and count[p] tiles have it.
 void mt_wino_rows(const mt_wino_tile *tile, int64_t tiles, int16_t *row, int64_t *count);
+
+// Better written past the caches, which would read what lay there first.
+bool mt_wino_is_large(const mt_taps *t);
+// Clears the outputs that are not active.
+int mt_wino_clear(mt_taps *t);
