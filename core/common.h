@@ -47,6 +47,12 @@ int mt_check_stored(const char *op, const char *argument, const mt_tensor *t);
 // And of a type that is computed with: not bfloat16, which a kernel takes only where it was taught to.
 int mt_check_tensor(const char *op, const char *argument, const mt_tensor *t);
 int mt_check_dtype(const char *op, const char *argument, const mt_tensor *t, int32_t dtype);
+// float32, float64 or bfloat16, which is computed with as float32.
+int mt_check_floating(const char *op, const char *argument, const mt_tensor *t);
+// Of that type, or float32 where it is bfloat16: a result that need not be rounded.
+int mt_check_result(const char *op, const char *argument, const mt_tensor *t, int32_t dtype);
+// Of that type, or the other one of float32 and bfloat16.
+int mt_check_beside(const char *op, const char *argument, const mt_tensor *t, int32_t dtype);
 // float32 or float64.
 int mt_check_real(const char *op, const char *argument, const mt_tensor *t);
 // int64 or int32.
@@ -112,6 +118,9 @@ int mt_contiguous(mt_tensor **out, const mt_tensor *t);
 int mt_element_of(mt_tensor *element, const mt_tensor *t, const int64_t *i);
 // Row-major strides of a shape.
 void mt_row_major(int64_t *stride, int32_t ndim, const int64_t *shape);
+
+// The type that is computed in: float32 for bfloat16.
+static inline int32_t mt_computed(int32_t dtype) { return dtype == MT_BFLOAT16 ? MT_FLOAT32 : dtype; }
 
 // The typed body of a kernel is compiled twice (twice.h); this picks the copy.
 #define MT_REAL_CALL(dtype, function, ...) \

@@ -1,6 +1,7 @@
 // conv: see conv.h. The sums themselves are in taps_*.c and winograd.c; this file turns a convolution into taps.
 #include "conv_check.h"
 #include "taps.h"
+#include "wide.h"
 #include "winograd.h"
 
 // A map of the pixels of a tensor: (N or 1, 1, *S), or NULL.
@@ -95,26 +96,44 @@ static bool stays_planar(const mt_tensor *x, const mt_tensor *w, const mt_conv *
   return x->stride[x->ndim - 1] == 1 && x->stride[1] > 0 && algorithm != MT_CONV_WINOGRAD && mt_taps_takes_planes(&t);
 }
 
+// y = f(y), from its rounded values.
+static int activate(mt_tensor *y, const mt_tile_activation *f) {
+  mt_wide wide = {0};
+  const mt_tensor *from = mt_wide_input(&wide, y);
+  mt_tensor *to = mt_wide_output(&wide, y);
+  return mt_wide_end(&wide, wide.status ? wide.status : mt_activation_forward(to, from, NULL, f->function, f->a, 0));
+}
+
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                     const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, int32_t activation,
                     double a) {
   maps k;
+  mt_wide wide = {0};
+  mt_tensor *given = y;
   const mt_tile_activation f = {activation, a};
   MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m, activation, a));
   set_map(&k.valid, valid);
   set_map(&k.active, active);
   set_map(&k.scale, r);
   set_map(&k.gate, m);
-  mt_tensor *rows, *bias = NULL;
+  // Rounding comes first; only RELU gives the same either way.
+  const bool inside = y->dtype != MT_BFLOAT16 || activation == MT_ACTIVATION_RELU;
+  x = mt_wide_input(&wide, x);
+  w = mt_wide_input(&wide, w);
+  b = mt_wide_input(&wide, b);
+  y = mt_wide_output(&wide, y);
+  mt_tensor *rows = NULL, *bias = NULL;
   mt_conv_taps list = {0, NULL, NULL};
-  MT_TRY(stays_planar(x, w, g) ? mt_tensor_alias(&rows, x) : mt_conv_side_by_side(&rows, x));
-  int status = b ? mt_contiguous(&bias, b) : MT_OK;
+  int status = wide.status;
+  status = status ? status : stays_planar(x, w, g) ? mt_tensor_alias(&rows, x) : mt_conv_side_by_side(&rows, x);
+  status = status || !b ? status : mt_contiguous(&bias, b);
   status = status ? status : mt_conv_taps_new(&list, g);
-  status = status ? status : run_forward(y, rows, w, bias, g, &k, activation == MT_ACTIVATION_IDENTITY ? NULL : &f, &list);
+  status = status ? status : run_forward(y, rows, w, bias, g, &k, inside && activation != MT_ACTIVATION_IDENTITY ? &f : NULL, &list);
   mt_free(list.offset);
   mt_tensor_release(bias);
   mt_tensor_release(rows);
-  return status;
+  MT_TRY(mt_wide_end(&wide, status));
+  return inside || activation == MT_ACTIVATION_IDENTITY ? MT_OK : activate(given, &f);
 }
 
 // ---- input gradient -----------------------------------------------------------------------------------------------------
@@ -214,11 +233,16 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
                            const mt_tensor *valid, const mt_tensor *active) {
   maps k;
   MT_TRY(mt_conv_check_backward_input(dx, dy, w, b, g, valid, active));
+  mt_wide wide = {0};
   set_map(&k.valid, valid);
   set_map(&k.active, active);
+  dy = mt_wide_input(&wide, dy);
+  w = mt_wide_input(&wide, w);
+  b = mt_wide_input(&wide, b);
+  dx = mt_wide_output(&wide, dx);
   mt_tensor *rows = NULL, *bias = NULL, *map = NULL;
   mt_conv_taps list = {0, NULL, NULL};
-  int status = mt_conv_side_by_side(&rows, dy);
+  int status = wide.status ? wide.status : mt_conv_side_by_side(&rows, dy);
   if (status == MT_OK && active && !valid && !b) {
     status = reached(&map, dx, active, g);
     set_map(&k.valid, map);
@@ -230,7 +254,7 @@ int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *
   mt_tensor_release(map);
   mt_tensor_release(bias);
   mt_tensor_release(rows);
-  return status;
+  return mt_wide_end(&wide, status);
 }
 
 // ---- weight gradient ----------------------------------------------------------------------------------------------------
@@ -263,16 +287,20 @@ int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const mt_tensor 
                             const mt_tensor *valid, const mt_tensor *active) {
   maps k;
   MT_TRY(mt_conv_check_backward_weight(dw, dy, x, g, valid, active));
+  mt_wide wide = {0};
   set_map(&k.valid, valid);
   set_map(&k.active, active);
-  mt_tensor *rows, *gradient = NULL;
+  dy = mt_wide_input(&wide, dy);
+  x = mt_wide_input(&wide, x);
+  dw = mt_wide_output(&wide, dw);
+  mt_tensor *rows = NULL, *gradient = NULL;
   mt_conv_taps list = {0, NULL, NULL};
-  MT_TRY(mt_conv_side_by_side(&rows, x));
-  int status = mt_conv_side_by_side(&gradient, dy);
+  int status = wide.status ? wide.status : mt_conv_side_by_side(&rows, x);
+  status = status ? status : mt_conv_side_by_side(&gradient, dy);
   status = status ? status : mt_conv_taps_new(&list, g);
   status = status ? status : run_backward_weight(dw, gradient, rows, g, &k, &list);
   mt_free(list.offset);
   mt_tensor_release(gradient);
   mt_tensor_release(rows);
-  return status;
+  return mt_wide_end(&wide, status);
 }

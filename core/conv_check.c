@@ -52,13 +52,22 @@ int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g) {
   return MT_OK;
 }
 
+// What is read: one type for both, of which the result is, or float32 beside bfloat16.
+static int check_types(const mt_conv *g, const char *first, const mt_tensor *a, const char *second, const mt_tensor *b,
+                       const char *result, const mt_tensor *c) {
+  const char *op = mt_conv_name(g);
+  MT_TRY(check_geometry(g));
+  MT_TRY(mt_check_floating(op, first, a));
+  MT_TRY(mt_check_dtype(op, second, b, a->dtype));
+  return mt_check_result(op, result, c, a->dtype);
+}
+
 // x (N, C, *S) and w (O, C / groups, *K) against the geometry; y gets its expected shape.
 static int check_shapes(int64_t *y_shape, const mt_tensor *x, const mt_tensor *w, const mt_conv *g) {
   const char *op = mt_conv_name(g);
-  MT_TRY(check_geometry(g));
-  MT_TRY(mt_check_real(op, "input", x));
-  MT_TRY(mt_check_ndim(op, "input", x, g->dims + 2));
-  MT_TRY(mt_check_dtype(op, "weight", w, x->dtype));
+  if (x->ndim != g->dims + 2) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: input: expected %d dimensions, got %s", op, g->dims + 2, MT_SHAPE(x));
+  }
   const int64_t channels = x->shape[1];
   if (channels % g->groups != 0) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: input: %lld channels cannot be split into %d groups; input %s", op,
@@ -79,14 +88,14 @@ static int check_shapes(int64_t *y_shape, const mt_tensor *x, const mt_tensor *w
   return mt_conv_output_size(y_shape + 2, x->shape + 2, g);
 }
 
-static int check_typed_shape(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *typed, int32_t ndim,
-                             const int64_t *shape) {
-  MT_TRY(mt_check_dtype(op, argument, t, typed->dtype));
-  return mt_check_shape(op, argument, t, ndim, shape);
+// One number per channel.
+static int check_bias(const char *op, const mt_tensor *b, const mt_tensor *beside, int64_t channels) {
+  MT_TRY(mt_check_beside(op, "bias", b, beside->dtype));
+  return mt_check_shape(op, "bias", b, 1, &channels);
 }
 
 static int check_written(const char *op, const mt_tensor *out, const mt_tensor *a, const mt_tensor *b, const mt_tensor *c) {
-  MT_TRY(mt_check_output(op, "output", out));
+  MT_TRY(mt_check_stored_output(op, "output", out));
   MT_TRY(mt_check_overlap(op, out, a, false));
   MT_TRY(mt_check_overlap(op, out, b, false));
   return c ? mt_check_overlap(op, out, c, false) : MT_OK;
@@ -108,29 +117,27 @@ int mt_conv_check_forward(const mt_tensor *y, const mt_tensor *x, const mt_tenso
                           const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m,
                           int32_t activation, double a) {
   int64_t shape[MT_MAX_DIMS];
+  MT_TRY(check_types(g, "input", x, "weight", w, "output", y));
   MT_TRY(check_shapes(shape, x, w, g));
   const char *op = mt_conv_name(g);
   MT_TRY(mt_activation_check_behind(op, activation, a));
-  if (b) {
-    MT_TRY(check_typed_shape(op, "bias", b, x, 1, shape + 1));
-  }
-  MT_TRY(check_typed_shape(op, "output", y, x, x->ndim, shape));
+  MT_TRY(b ? check_bias(op, b, x, shape[1]) : MT_OK);
+  MT_TRY(mt_check_shape(op, "output", y, x->ndim, shape));
   MT_TRY(check_written(op, y, x, w, b));
   MT_TRY(mt_conv_check_map(op, "valid", valid, MT_BOOL, x));
   MT_TRY(mt_conv_check_map(op, "active", active, MT_BOOL, y));
-  MT_TRY(mt_conv_check_map(op, "r", r, x->dtype, y));
-  return mt_conv_check_map(op, "m", m, x->dtype, y);
+  MT_TRY(mt_conv_check_map(op, "r", r, mt_computed(x->dtype), y));
+  return mt_conv_check_map(op, "m", m, mt_computed(x->dtype), y);
 }
 
 int mt_conv_check_backward_input(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b,
                                  const mt_conv *g, const mt_tensor *valid, const mt_tensor *active) {
   int64_t shape[MT_MAX_DIMS];
+  MT_TRY(check_types(g, "gradient", dy, "weight", w, "input", dx));
   MT_TRY(check_shapes(shape, dx, w, g));
   const char *op = mt_conv_name(g);
-  MT_TRY(check_typed_shape(op, "gradient", dy, dx, dx->ndim, shape));
-  if (b) {
-    MT_TRY(check_typed_shape(op, "bias", b, dx, 1, dx->shape + 1));
-  }
+  MT_TRY(mt_check_shape(op, "gradient", dy, dx->ndim, shape));
+  MT_TRY(b ? check_bias(op, b, dx, dx->shape[1]) : MT_OK);
   MT_TRY(check_written(op, dx, dy, w, b));
   MT_TRY(mt_conv_check_map(op, "valid", valid, MT_BOOL, dx));
   return mt_conv_check_map(op, "active", active, MT_BOOL, dy);
@@ -139,9 +146,10 @@ int mt_conv_check_backward_input(const mt_tensor *dx, const mt_tensor *dy, const
 int mt_conv_check_backward_weight(const mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g,
                                   const mt_tensor *valid, const mt_tensor *active) {
   int64_t shape[MT_MAX_DIMS];
+  MT_TRY(check_types(g, "input", x, "gradient", dy, "weight", dw));
   MT_TRY(check_shapes(shape, x, dw, g));
   const char *op = mt_conv_name(g);
-  MT_TRY(check_typed_shape(op, "gradient", dy, x, x->ndim, shape));
+  MT_TRY(mt_check_shape(op, "gradient", dy, x->ndim, shape));
   MT_TRY(check_written(op, dw, dy, x, NULL));
   MT_TRY(mt_conv_check_map(op, "valid", valid, MT_BOOL, x));
   return mt_conv_check_map(op, "active", active, MT_BOOL, dy);
@@ -150,26 +158,27 @@ int mt_conv_check_backward_weight(const mt_tensor *dw, const mt_tensor *dy, cons
 int mt_conv_check_backward_epilogue(const mt_tensor *draw, const mt_tensor *db, const mt_tensor *dy, const mt_tensor *y,
                                     const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, int32_t activation, double a) {
   MT_TRY(mt_activation_check_behind("conv", activation, a));
-  MT_TRY(mt_check_real("conv", "gradient", dy));
+  MT_TRY(mt_check_floating("conv", "gradient", dy));
   if (dy->ndim < 3) {
     return mt_fail(MT_ERROR_ARGUMENT, "conv: gradient: expected (batch, out, size, ...), got %s", MT_SHAPE(dy));
   }
   if (db) {
-    MT_TRY(check_typed_shape("conv", "bias", db, dy, 1, dy->shape + 1));
+    MT_TRY(check_bias("conv", db, dy, dy->shape[1]));
     MT_TRY(check_written("conv", db, dy, dy, NULL));
   }
   if (draw) {
-    MT_TRY(check_typed_shape("conv", "output", draw, dy, dy->ndim, dy->shape));
-    MT_TRY(mt_check_output("conv", "output", draw));
+    MT_TRY(mt_check_result("conv", "output", draw, dy->dtype));
+    MT_TRY(mt_check_shape("conv", "output", draw, dy->ndim, dy->shape));
+    MT_TRY(mt_check_stored_output("conv", "output", draw));
     MT_TRY(mt_check_overlap("conv", draw, dy, true));
   }
   if (activation != MT_ACTIVATION_IDENTITY) {
-    MT_TRY(check_typed_shape("conv", "result", y, dy, dy->ndim, dy->shape));
+    MT_TRY(mt_check_like("conv", "result", y, dy));
     MT_TRY(draw ? mt_check_overlap("conv", draw, y, false) : MT_OK);
   }
   MT_TRY(mt_conv_check_map("conv", "active", active, MT_BOOL, dy));
-  MT_TRY(mt_conv_check_map("conv", "r", r, dy->dtype, dy));
-  return mt_conv_check_map("conv", "m", m, dy->dtype, dy);
+  MT_TRY(mt_conv_check_map("conv", "r", r, mt_computed(dy->dtype), dy));
+  return mt_conv_check_map("conv", "m", m, mt_computed(dy->dtype), dy);
 }
 
 int mt_conv_check_algorithm(int32_t wanted) {

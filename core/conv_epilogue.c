@@ -143,6 +143,7 @@ MT_CLONES_512 static void FN(each_output)(void *context, int64_t begin, int64_t 
 #else
 #include "conv_check.h"
 #include "row.h"
+#include "wide.h"
 
 enum { LANES = 16, WIDE = 128 };  // outputs of a vector; of a pixel that are read together
 
@@ -180,10 +181,8 @@ static int run(epilogue *e) {
   return e->db ? mt_parallel(outputs, numel < 65536 ? MT_MAX(1, outputs) : LANES, MT_REAL_FN(dtype, add_rows), e) : MT_OK;
 }
 
-int mt_conv_backward_epilogue(mt_tensor *draw, mt_tensor *db, const mt_tensor *dy, const mt_tensor *y, const mt_tensor *active,
-                              const mt_tensor *r, const mt_tensor *m, int32_t activation, double a) {
-  MT_TRY(mt_conv_check_backward_epilogue(draw, db, dy, y, active, r, m, activation, a));
-  y = activation == MT_ACTIVATION_IDENTITY ? NULL : y;
+static int pull_back(mt_tensor *draw, mt_tensor *db, const mt_tensor *dy, const mt_tensor *y, const mt_tensor *active,
+                     const mt_tensor *r, const mt_tensor *m, int32_t activation, double a) {
   mt_tensor *near = NULL;
   if (dy->shape[1] > 1 && !has_neighbours(dy) && draw && has_neighbours(draw) && has_neighbours(y)) {
     MT_TRY(mt_conv_side_by_side(&near, dy));
@@ -200,6 +199,38 @@ int mt_conv_backward_epilogue(mt_tensor *draw, mt_tensor *db, const mt_tensor *d
   const int status = draw || db ? run(&e) : MT_OK;
   mt_free(e.sums);
   mt_tensor_release(near);
+  return status;
+}
+
+// d = dy f', rounded, as the activation's own backward gives it.
+static int gated(mt_tensor **d, const mt_tensor *dy, const mt_tensor *y, int32_t activation, double a) {
+  mt_wide wide = {0};
+  MT_TRY(mt_tensor_new_like(d, dy, NULL, -1));
+  dy = mt_wide_input(&wide, dy);
+  y = mt_wide_input(&wide, y);
+  mt_tensor *to = mt_wide_output(&wide, *d);
+  return mt_wide_end(&wide, wide.status ? wide.status : mt_activation_backward(to, dy, y, NULL, activation, a, 0));
+}
+
+int mt_conv_backward_epilogue(mt_tensor *draw, mt_tensor *db, const mt_tensor *dy, const mt_tensor *y, const mt_tensor *active,
+                              const mt_tensor *r, const mt_tensor *m, int32_t activation, double a) {
+  MT_TRY(mt_conv_check_backward_epilogue(draw, db, dy, y, active, r, m, activation, a));
+  mt_wide wide = {0};
+  mt_tensor *d = NULL;
+  if (dy->dtype == MT_BFLOAT16 && activation == MT_ACTIVATION_LEAKY_RELU) {
+    wide.status = gated(&d, dy, y, activation, a);
+    dy = d;
+    activation = MT_ACTIVATION_IDENTITY;
+  }
+  y = activation == MT_ACTIVATION_IDENTITY ? NULL : y;
+  if (wide.status == MT_OK) {
+    dy = mt_wide_input(&wide, dy);
+    y = mt_wide_input(&wide, y);
+    draw = mt_wide_output(&wide, draw);
+    db = mt_wide_output(&wide, db);
+  }
+  const int status = mt_wide_end(&wide, wide.status ? wide.status : pull_back(draw, db, dy, y, active, r, m, activation, a));
+  mt_tensor_release(d);
   return status;
 }
 

@@ -215,7 +215,7 @@ int mt_gemm_run(const mt_gemm *given) {
   }
   g.run = g.run ? g.run : g.k;
   const double work = (double)g.m * (double)g.n * (double)g.k;
-  g.bf16 = g.dtype == MT_FLOAT32 && mt_matmul_precision_get() == MT_PRECISION_MEDIUM;
+  g.bf16 = g.dtype == MT_FLOAT32 && (g.bf16 || mt_matmul_precision_get() == MT_PRECISION_MEDIUM);
   if (!g.fixed && !g.bf16 && mt_tile_get() == &mt_tile_portable && g.m >= 32 && g.n >= 32 && work >= LARGE) {
     return blas_run(&g);
   }

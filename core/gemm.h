@@ -12,7 +12,7 @@
 
 typedef struct mt_gemm {
   int32_t dtype;                // float32 or float64
-  bool bf16;                    // float32: operands rounded to bfloat16, sums in float32 (tile_bf16.h)
+  bool bf16;                    // float32: operands rounded to bfloat16, sums in float32 (tile_bf16.h); else as matmul.h's precision says
   bool fixed;                   // the bits must not depend on the sizes
   int64_t m, n, k, batch;
   int64_t run;                  // divides k; 0: k

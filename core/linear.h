@@ -1,6 +1,10 @@
 // linear: y = x w^T + b
 //
 //   x (*, in)   w (out, in)   b (out) or NULL   y (*, out); x has at least one dim
+//   x, w and dy of one type: float32, float64 or bfloat16, beside which a result may be float32; of float32 and bfloat16, b and db may
+//   be the other one
+//
+// bfloat16: products are exact, sums float32 (matmul.h), b is added in float32, the result is rounded once.
 //
 // Products of gemm.h, whose sums depend on nothing but their own terms: y's rows depend neither on one another nor on their number.
 // In the gradient of w the positions of the last-but-one dim are a run, so positions of zeros at its end, or further rows of

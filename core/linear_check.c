@@ -1,9 +1,8 @@
 // linear_check: see linear_check.h.
 #include "linear_check.h"
 
+// The shapes of x and w, which the caller has looked at.
 static int check_weight(const mt_tensor *w, const mt_tensor *x) {
-  MT_TRY(mt_check_real("linear", "input", x));
-  MT_TRY(mt_check_dtype("linear", "weight", w, x->dtype));
   if (x->ndim < 1) {
     return mt_fail(MT_ERROR_ARGUMENT, "linear: input: expected at least one dimension, got %s", MT_SHAPE(x));
   }
@@ -15,7 +14,7 @@ static int check_weight(const mt_tensor *w, const mt_tensor *x) {
 }
 
 static int check_bias(const mt_tensor *b, const mt_tensor *like, int64_t out) {
-  MT_TRY(mt_check_dtype("linear", "bias", b, like->dtype));
+  MT_TRY(mt_check_beside("linear", "bias", b, like->dtype));
   return mt_check_shape("linear", "bias", b, 1, &out);
 }
 
@@ -24,18 +23,20 @@ static int check_result(const char *argument, const mt_tensor *y, const mt_tenso
   int64_t shape[MT_MAX_DIMS];
   memcpy(shape, x->shape, sizeof shape);
   shape[x->ndim - 1] = w->shape[0];
-  MT_TRY(mt_check_dtype("linear", argument, y, x->dtype));
   return mt_check_shape("linear", argument, y, x->ndim, shape);
 }
 
 static int check_written(const mt_tensor *out, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(mt_check_output("linear", "output", out));
+  MT_TRY(mt_check_stored_output("linear", "output", out));
   MT_TRY(mt_check_overlap("linear", out, a, false));
   return mt_check_overlap("linear", out, b, false);
 }
 
 int mt_linear_check_forward(const mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b) {
+  MT_TRY(mt_check_floating("linear", "input", x));
+  MT_TRY(mt_check_dtype("linear", "weight", w, x->dtype));
   MT_TRY(check_weight(w, x));
+  MT_TRY(mt_check_result("linear", "output", y, x->dtype));
   MT_TRY(b ? check_bias(b, x, w->shape[0]) : MT_OK);
   MT_TRY(check_result("output", y, x, w));
   MT_TRY(check_written(y, x, w));
@@ -43,19 +44,25 @@ int mt_linear_check_forward(const mt_tensor *y, const mt_tensor *x, const mt_ten
 }
 
 int mt_linear_check_backward_input(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w) {
+  MT_TRY(mt_check_floating("linear", "gradient", dy));
+  MT_TRY(mt_check_dtype("linear", "weight", w, dy->dtype));
+  MT_TRY(mt_check_result("linear", "input", dx, dy->dtype));
   MT_TRY(check_weight(w, dx));
   MT_TRY(check_result("gradient", dy, dx, w));
   return check_written(dx, dy, w);
 }
 
 int mt_linear_check_backward_weight(const mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x) {
+  MT_TRY(mt_check_floating("linear", "input", x));
+  MT_TRY(mt_check_dtype("linear", "gradient", dy, x->dtype));
+  MT_TRY(mt_check_result("linear", "weight", dw, x->dtype));
   MT_TRY(check_weight(dw, x));
   MT_TRY(check_result("gradient", dy, x, dw));
   return check_written(dw, dy, x);
 }
 
 int mt_linear_check_backward_bias(const mt_tensor *db, const mt_tensor *dy) {
-  MT_TRY(mt_check_real("linear", "gradient", dy));
+  MT_TRY(mt_check_floating("linear", "gradient", dy));
   if (dy->ndim < 1) {
     return mt_fail(MT_ERROR_ARGUMENT, "linear: gradient: expected at least one dimension, got %s", MT_SHAPE(dy));
   }

@@ -1,11 +1,11 @@
 // matmul: see matmul.h.
 #include "gemm.h"
 #include "matmul_check.h"
+#include "wide.h"
 
-int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(mt_matmul_check(y, a, b));
+static int run(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, bool bf16) {
   const int32_t n = a->ndim;
-  mt_gemm g = {.dtype = a->dtype, .m = a->shape[n - 2], .n = b->shape[n - 1], .k = a->shape[n - 1], .batch = 1,
+  mt_gemm g = {.dtype = a->dtype, .bf16 = bf16, .m = a->shape[n - 2], .n = b->shape[n - 1], .k = a->shape[n - 1], .batch = 1,
                .a = a->data, .b = b->data, .c = y->data, .a_row = a->stride[n - 2], .a_col = a->stride[n - 1],
                .b_row = b->stride[n - 2], .b_col = b->stride[n - 1], .c_row = y->stride[n - 2], .c_col = y->stride[n - 1]};
   for (int32_t d = 0; d < n - 2; d++) {
@@ -30,6 +30,16 @@ int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
   int status = mt_gemm_run(&g);
   mt_free(offset);
   return status;
+}
+
+int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
+  MT_TRY(mt_matmul_check(y, a, b));
+  mt_wide wide = {0};
+  const bool bf16 = a->dtype == MT_BFLOAT16;
+  a = mt_wide_input(&wide, a);
+  b = mt_wide_input(&wide, b);
+  y = mt_wide_output(&wide, y);
+  return mt_wide_end(&wide, wide.status ? wide.status : run(y, a, b, bf16));
 }
 
 static int32_t precision = MT_PRECISION_HIGHEST;

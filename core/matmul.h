@@ -1,6 +1,9 @@
 // matmul: y = a b over the last two dims.
 //
 //   a (*, m, k)   b (*, k, n)   y (*, m, n), as many dims each (at least 2); leading sizes are equal or 1 in a or b
+//   one type: float32, float64, or bfloat16, beside which y may be float32
+//
+// bfloat16: products are exact, sums float32, as at MEDIUM below whatever is set; y is rounded once.
 //
 // The bits depend neither on the layout of a, b and y nor on the number of threads, and, but for the portable build (gemm.h), on no
 // other row or column. k = 0 gives zeros. The gradients are products too: da = dy b^T, db = a^T dy (transposed views, no copies).

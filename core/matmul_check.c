@@ -2,9 +2,9 @@
 #include "matmul_check.h"
 
 int mt_matmul_check(const mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(mt_check_real("matmul", "a", a));
+  MT_TRY(mt_check_floating("matmul", "a", a));
   MT_TRY(mt_check_dtype("matmul", "b", b, a->dtype));
-  MT_TRY(mt_check_dtype("matmul", "output", y, a->dtype));
+  MT_TRY(mt_check_result("matmul", "output", y, a->dtype));
   const int32_t n = a->ndim;
   bool fits = n >= 2 && b->ndim == n && a->shape[n - 1] == b->shape[n - 2];
   int64_t shape[MT_MAX_DIMS];
@@ -19,7 +19,7 @@ int mt_matmul_check(const mt_tensor *y, const mt_tensor *a, const mt_tensor *b) 
   shape[n - 2] = a->shape[n - 2];
   shape[n - 1] = b->shape[n - 1];
   MT_TRY(mt_check_shape("matmul", "output", y, n, shape));
-  MT_TRY(mt_check_output("matmul", "output", y));
+  MT_TRY(mt_check_stored_output("matmul", "output", y));
   MT_TRY(mt_check_overlap("matmul", y, a, false));
   return mt_check_overlap("matmul", y, b, false);
 }

@@ -102,6 +102,32 @@ int mt_check_real(const char *op, const char *argument, const mt_tensor *t) {
   return MT_OK;
 }
 
+int mt_check_floating(const char *op, const char *argument, const mt_tensor *t) {
+  MT_TRY(mt_check_stored(op, argument, t));
+  if (t->dtype != MT_FLOAT32 && t->dtype != MT_FLOAT64 && t->dtype != MT_BFLOAT16) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected float32, float64 or bfloat16, got %s", op, argument, MT_SHAPE(t));
+  }
+  return MT_OK;
+}
+
+int mt_check_result(const char *op, const char *argument, const mt_tensor *t, int32_t dtype) {
+  MT_TRY(mt_check_stored(op, argument, t));
+  if (t->dtype != dtype && t->dtype != mt_computed(dtype)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected %s%s, got %s", op, argument, mt_dtype_name(dtype),
+                   dtype == MT_BFLOAT16 ? " or float32" : "", MT_SHAPE(t));
+  }
+  return MT_OK;
+}
+
+int mt_check_beside(const char *op, const char *argument, const mt_tensor *t, int32_t dtype) {
+  MT_TRY(mt_check_stored(op, argument, t));
+  if (mt_computed(t->dtype) != mt_computed(dtype)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: %s: expected %s, got %s", op, argument,
+                   mt_computed(dtype) == MT_FLOAT32 ? "float32 or bfloat16" : mt_dtype_name(dtype), MT_SHAPE(t));
+  }
+  return MT_OK;
+}
+
 int mt_check_integer(const char *op, const char *argument, const mt_tensor *t) {
   MT_TRY(mt_check_tensor(op, argument, t));
   if (t->dtype != MT_INT64 && t->dtype != MT_INT32) {

@@ -71,9 +71,9 @@ template <typename T> static __global__ void clear_inactive(const clear_plan p) 
 
 template <int HOW> static int tile_sum(mt_device *device, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels,
                                        const void *w, int64_t padded) {
-  typedef typename mt_tile_of<HOW>::T T;
-  mt_conv_source<T, true> a;
-  mt_tile_matrix<T, false> b;
+  typedef typename mt_tile_of<HOW>::E E;
+  mt_conv_source<E, true> a;
+  mt_tile_matrix<E, false> b;
   mt_tile_plan p;
   memset(&p, 0, sizeof p);
   memset(&b, 0, sizeof b);
@@ -84,21 +84,21 @@ template <int HOW> static int tile_sum(mt_device *device, const mt_conv_sum *c, 
   p.count = pixels->count;
   p.parts = c->groups;
   p.splits = 1;
-  b.base = (const T *)w;
+  b.base = (const E *)w;
   b.line_step = padded;
   b.step = 1;
   b.batch_dims = 1;
   b.batch_size[0] = c->groups;
   b.batch_step[0] = p.k * padded;
   mt_tile_align(&b, padded);
-  return mt_tile_run<HOW, false>(device, p, a, b, mt_conv_place_of<T>(c, &pixels->walk, c->outputs));
+  return mt_tile_run<HOW, false>(device, p, a, b, mt_conv_place_of<E>(c, &pixels->walk, c->outputs));
 }
 
-static int sum(mt_device *device, int32_t dtype, const mt_conv_sum *c) {
+static int sum(mt_device *device, const mt_conv_sum *c) {
   mt_tap_list taps;
   mt_pixels pixels, all;
   mt_scratch packed;
-  const int64_t size = mt_dtype_size(dtype), terms = c->list->count * c->channels;
+  const int64_t size = mt_dtype_size(c->dtype), whole = 16 / size, terms = c->list->count * c->channels;
   int64_t count = c->x.samples;
   for (int d = 0; d < 3; d++) {
     count *= c->grid[d];
@@ -113,10 +113,10 @@ static int sum(mt_device *device, int32_t dtype, const mt_conv_sum *c) {
     const clear_plan clear = {all.walk, c->active, count, c->groups * c->outputs, c->y_sample,
                               {c->y_step[0], c->y_step[1], c->y_step[2]}, c->y_channel, c->y};
     const unsigned grid = mt_grid(device, count, MT_BLOCK / MT_WARP);
-    if (dtype == MT_FLOAT32) {
-      MT_LAUNCH(device, clear_inactive<float>, grid, MT_BLOCK, 0, clear);
-    } else {
-      MT_LAUNCH(device, clear_inactive<double>, grid, MT_BLOCK, 0, clear);
+    switch (c->y_dtype) {
+      case MT_FLOAT32: MT_LAUNCH(device, clear_inactive<uint32_t>, grid, MT_BLOCK, 0, clear); break;
+      case MT_FLOAT64: MT_LAUNCH(device, clear_inactive<uint64_t>, grid, MT_BLOCK, 0, clear); break;
+      default: MT_LAUNCH(device, clear_inactive<uint16_t>, grid, MT_BLOCK, 0, clear);
     }
     MT_TRY(pixels.find(device, c->x.samples, c->grid, &c->active, 1));
   } else {
@@ -124,7 +124,7 @@ static int sum(mt_device *device, int32_t dtype, const mt_conv_sum *c) {
   }
   const bool depthwise = c->groups > 1 && c->channels == 1 && c->outputs == 1;
   // A depthwise convolution is (tap, channel): the groups take the place of the outputs.
-  pack_plan pack_all = {c->w, NULL, taps.taps, c->groups, taps.count, c->channels, c->outputs, (c->outputs + 3) / 4 * 4, c->w_group,
+  pack_plan pack_all = {c->w, NULL, taps.taps, c->groups, taps.count, c->channels, c->outputs, (c->outputs + whole - 1) / whole * whole, c->w_group,
                         c->w_channel, c->w_output};
   if (depthwise) {
     pack_all.outputs = pack_all.padded = c->groups;
@@ -133,22 +133,24 @@ static int sum(mt_device *device, int32_t dtype, const mt_conv_sum *c) {
     pack_all.w_group = 0;
   }
   const int64_t numbers = pack_all.groups * terms * pack_all.padded;
-  MT_TRY(packed.take(device, MT_MAX(4, numbers), size));
+  MT_TRY(packed.take(device, MT_MAX(whole, numbers), size));
   pack_all.to = packed.data;
   if (numbers > 0) {
-    if (dtype == MT_FLOAT32) {
-      MT_LAUNCH(device, pack<float>, mt_grid(device, numbers), MT_BLOCK, 0, pack_all);
-    } else {
-      MT_LAUNCH(device, pack<double>, mt_grid(device, numbers), MT_BLOCK, 0, pack_all);
+    const unsigned grid = mt_grid(device, numbers);
+    switch (c->dtype) {
+      case MT_FLOAT32: MT_LAUNCH(device, pack<uint32_t>, grid, MT_BLOCK, 0, pack_all); break;
+      case MT_FLOAT64: MT_LAUNCH(device, pack<uint64_t>, grid, MT_BLOCK, 0, pack_all); break;
+      default: MT_LAUNCH(device, pack<uint16_t>, grid, MT_BLOCK, 0, pack_all);
     }
   }
   if (depthwise) {
-    return mt_conv_depthwise_sum(device, dtype, c, &taps, &pixels, packed.data);
+    return mt_conv_depthwise_sum(device, c, &taps, &pixels, packed.data);
   }
-  switch (mt_tile_how(dtype)) {
+  switch (mt_tile_how(c->dtype)) {
     case MT_TILE_3XTF32: return tile_sum<MT_TILE_3XTF32>(device, c, &taps, &pixels, packed.data, pack_all.padded);
     case MT_TILE_TF32: return tile_sum<MT_TILE_TF32>(device, c, &taps, &pixels, packed.data, pack_all.padded);
     case MT_TILE_BF16: return tile_sum<MT_TILE_BF16>(device, c, &taps, &pixels, packed.data, pack_all.padded);
+    case MT_TILE_NARROW: return tile_sum<MT_TILE_NARROW>(device, c, &taps, &pixels, packed.data, pack_all.padded);
     default: return tile_sum<MT_TILE_F64>(device, c, &taps, &pixels, packed.data, pack_all.padded);
   }
 }
@@ -171,6 +173,7 @@ extern "C" int32_t mt_conv_algorithm_get(void) { return algorithm; }
 static void set_axes(mt_conv_sum *c, const mt_tensor *y, const mt_conv *g, bool adjoint) {
   c->dims = g->dims;
   c->y = y->data;
+  c->y_dtype = y->dtype;
   c->y_sample = y->stride[0];
   c->y_channel = y->stride[1];
   c->groups = g->groups;
@@ -187,7 +190,7 @@ extern "C" int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor
                                int32_t activation, double a) {
   mt_device *device;
   mt_conv_sum c;
-  mt_tensor *rows = NULL;
+  mt_tensor *rows = NULL, *bias = NULL;
   mt_conv_taps list = {0, NULL, NULL};
   MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m, activation, a));
   const mt_tensor *const t[] = {x, w, b, valid, active, r, m};
@@ -198,11 +201,13 @@ extern "C" int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor
   MT_TRY(mt_enter(&device, y));
   memset(&c, 0, sizeof c);
   int status = mt_conv_side_by_side(&rows, x);
+  status = status ? status : mt_tile_bias(&bias, b, x->dtype);
   status = status ? status : mt_conv_taps_new(&list, g);
   if (status == MT_OK) {
     mt_conv_taps_forward(&list, g, w->stride + 2);
     set_axes(&c, y, g, false);
     c.op = mt_conv_name(g);
+    c.dtype = x->dtype;
     c.x = mt_image_of(rows, valid);
     c.list = &list;
     c.channels = w->shape[1];
@@ -211,15 +216,16 @@ extern "C" int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor
     c.w_group = c.outputs * w->stride[0];
     c.w_channel = w->stride[1];
     c.w_output = w->stride[0];
-    c.bias = b;
+    c.bias = bias;
     c.active = mt_pixel_map_of(active);
     c.scale = mt_pixel_map_of(r);
     c.gate = mt_pixel_map_of(m);
     c.activation = activation;
     c.a = a;
-    status = sum(device, x->dtype, &c);
+    status = sum(device, &c);
   }
   mt_free(list.offset);
+  mt_tensor_release(bias);
   mt_tensor_release(rows);
   return status;
 }
@@ -315,7 +321,7 @@ static int run_phases(mt_device *device, mt_tensor *dx, const mt_tensor *w, cons
     int status = mt_conv_taps_new(&list, g);
     if (status == MT_OK) {
       mt_conv_taps_adjoint(&list, g, w->stride + 2, phase);
-      status = sum(device, dx->dtype, &c);
+      status = sum(device, &c);
     }
     mt_free(list.offset);
     MT_TRY(status);
@@ -327,7 +333,7 @@ extern "C" int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const 
                                       const mt_tensor *valid, const mt_tensor *active) {
   mt_device *device;
   mt_conv_sum c;
-  mt_tensor *rows = NULL, *map = NULL;
+  mt_tensor *rows = NULL, *map = NULL, *bias = NULL;
   MT_TRY(mt_conv_check_backward_input(dx, dy, w, b, g, valid, active));
   const mt_tensor *const t[] = {dy, w, b, valid, active};
   MT_TRY(mt_check_together(mt_conv_name(g), dx, 5, t));
@@ -337,6 +343,7 @@ extern "C" int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const 
   MT_TRY(mt_enter(&device, dx));
   memset(&c, 0, sizeof c);
   int status = mt_conv_side_by_side(&rows, dy);
+  status = status ? status : mt_tile_bias(&bias, b, dy->dtype);
   if (status == MT_OK && active && !valid && !b) {
     status = reached(&map, device, dx, active, g);
   }
@@ -344,6 +351,7 @@ extern "C" int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const 
     set_axes(&c, dx, g, true);
     c.activation = MT_ACTIVATION_IDENTITY;
     c.op = mt_conv_name(g);
+    c.dtype = dy->dtype;
     c.x = mt_image_of(rows, active);
     c.channels = w->shape[0] / g->groups;
     c.outputs = w->shape[1];
@@ -351,10 +359,11 @@ extern "C" int mt_conv_backward_input(mt_tensor *dx, const mt_tensor *dy, const 
     c.w_group = c.channels * w->stride[0];
     c.w_channel = w->stride[0];
     c.w_output = w->stride[1];
-    c.bias = b;
+    c.bias = bias;
     status = run_phases(device, dx, w, g, map ? map : valid, &c);
   }
   mt_tensor_release(map);
+  mt_tensor_release(bias);
   mt_tensor_release(rows);
   return status;
 }

@@ -112,22 +112,25 @@ static void mt_conv_source_of(mt_conv_source<E, R> *s, const mt_image *x, int64_
   }
 }
 
-// Results in an image of any strides: f((sum * scale + bias) * gate), core/conv.h.
+// Results in an image of any strides: f((sum * scale + bias) * gate), core/conv.h. E: of the operands.
 template <typename E> struct mt_conv_place {
-  E *y;
+  typedef typename mt_wider<E>::type T;
+  void *y;
   int64_t sample, step[3], channel, outputs;    // outputs of a group
   mt_pixel_walk pixels;
-  const E *bias, *scale, *gate;
+  const void *bias;
+  const T *scale, *gate;
+  int32_t y_narrow, bias_narrow;
   int64_t bias_step, scale_sample, scale_step[3], gate_sample, gate_step[3];
   int32_t activation;
   double a;
   struct Row {
-    E *y;
-    E scale, gate;
+    void *y;
+    T scale, gate;
   };
   __device__ __forceinline__ Row row(int64_t m, int64_t) const {
     const mt_pixel p = mt_pixel_at(pixels, m);
-    Row r = {y + mt_pixel_offset(sample, step, p), 1, 1};
+    Row r = {mt_beside_at<E>(y, mt_pixel_offset(sample, step, p), y_narrow), 1, 1};
     if (scale) {
       r.scale = scale[mt_pixel_offset(scale_sample, scale_step, p)];
     }
@@ -136,18 +139,21 @@ template <typename E> struct mt_conv_place {
     }
     return r;
   }
-  __device__ __forceinline__ void store(const Row &r, int64_t n, E v, int64_t z) const {
+  __device__ __forceinline__ void store(const Row &r, int64_t n, T v, int64_t z) const {
     const int64_t o = z * outputs + n;
     if (scale) {
       v = r.scale == 0 ? 0 : v * r.scale;
     }
     if (bias) {  // adding 0 would turn -0 into 0
-      v += bias[o * bias_step];
+      v += mt_beside_load<E>(bias, o * bias_step, bias_narrow);
     }
     if (gate) {
       v = r.gate == 0 ? 0 : v * r.gate;
     }
-    r.y[o * channel] = mt_activate<E>(v, activation, a);
+    if (sizeof(E) == 2 && y_narrow) {  // as an activation of its own finds it
+      v = (T)(E)v;
+    }
+    mt_beside_store<E>(r.y, o * channel, y_narrow, mt_activate<T>(v, activation, a));
   }
 };
 
@@ -156,7 +162,7 @@ typedef struct mt_conv_sum {
   const char *op;
   mt_image x;
   const mt_conv_taps *list;
-  int32_t dims;
+  int32_t dims, dtype, y_dtype;
   void *y;
   int64_t y_sample, y_step[3], y_channel, grid[3], mul[3], groups, channels, outputs;
   const void *w;
@@ -170,17 +176,20 @@ typedef struct mt_conv_sum {
 // Where its results go; outputs: of a group, as the one who sums them counts.
 template <typename E>
 static mt_conv_place<E> mt_conv_place_of(const mt_conv_sum *c, const mt_pixel_walk *pixels, int64_t outputs) {
+  typedef typename mt_wider<E>::type T;
   mt_conv_place<E> out;
-  memset(&out, 0, sizeof out);
-  out.y = (E *)c->y;
+  memset((void *)&out, 0, sizeof out);
+  out.y = c->y;
+  out.y_narrow = c->y_dtype == MT_BFLOAT16;
   out.sample = c->y_sample;
   out.channel = c->y_channel;
   out.outputs = outputs;
   out.pixels = *pixels;
-  out.bias = c->bias ? (const E *)c->bias->data : NULL;
+  out.bias = c->bias ? c->bias->data : NULL;
+  out.bias_narrow = c->bias && c->bias->dtype == MT_BFLOAT16;
   out.bias_step = c->bias ? c->bias->stride[0] : 0;
-  out.scale = (const E *)c->scale.data;
-  out.gate = (const E *)c->gate.data;
+  out.scale = (const T *)c->scale.data;
+  out.gate = (const T *)c->gate.data;
   out.scale_sample = c->scale.sample;
   out.gate_sample = c->gate.sample;
   out.activation = c->activation;
@@ -194,7 +203,6 @@ static mt_conv_place<E> mt_conv_place_of(const mt_conv_sum *c, const mt_pixel_wa
 }
 
 // One channel and one output per group: conv_depthwise.cu. w: packed, (taps, channels).
-int mt_conv_depthwise_sum(mt_device *device, int32_t dtype, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels,
-                          const void *w);
-int mt_conv_depthwise_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, const mt_image *x, const mt_conv *g,
-                               const mt_tap_list *taps);
+int mt_conv_depthwise_sum(mt_device *device, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels, const void *w);
+int mt_conv_depthwise_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, const mt_image *x, int32_t dtype,
+                               const mt_conv *g, const mt_tap_list *taps);

@@ -4,37 +4,37 @@
 
 // ---- sums over taps -----------------------------------------------------------------------------------------------------
 
-template <typename T>
-static __global__ void sum_taps(const mt_conv_source<T, true> x, const mt_conv_place<T> out, const T *w, int64_t taps, int64_t channels,
+template <typename E>
+static __global__ void sum_taps(const mt_conv_source<E, true> x, const mt_conv_place<E> out, const E *w, int64_t taps, int64_t channels,
                                 const int64_t *count, int64_t most) {
+  typedef typename mt_wider<E>::type T;
   const int64_t n = (count ? *count : most) * channels;
   MT_EACH(i, n) {
     const int64_t m = i / channels, c = i % channels;
-    const typename mt_conv_source<T, true>::Line line = x.line(m);
+    const typename mt_conv_source<E, true>::Line line = x.line(m);
     T sum = 0;
     for (int64_t j = 0; j < taps; j++) {
       const mt_tap *t = x.taps + j;
-      const typename mt_conv_source<T, true>::Column column = {t->x, t->valid, {t->at[0], t->at[1], t->at[2]}};
-      const T *p = x.at(line, column, c);
-      sum = p ? fma(*p, w[j * channels + c], sum) : sum;
+      const typename mt_conv_source<E, true>::Column column = {t->x, t->valid, {t->at[0], t->at[1], t->at[2]}};
+      const E *p = x.at(line, column, c);
+      sum = p ? fma((T)*p, (T)w[j * channels + c], sum) : sum;
     }
     out.store(out.row(m, 0), c, sum, 0);
   }
 }
 
-template <typename T>
+template <typename E>
 static int run_sum(mt_device *device, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels, const void *w) {
-  mt_conv_source<T, true> a;
+  mt_conv_source<E, true> a;
   mt_conv_source_of(&a, &c->x, 1, taps, &pixels->walk, c->mul);
-  const mt_conv_place<T> out = mt_conv_place_of<T>(c, &pixels->walk, c->groups);
-  MT_LAUNCH(device, sum_taps<T>, mt_grid(device, pixels->most * c->groups), MT_BLOCK, 0, a, out, (const T *)w, taps->count, c->groups,
+  const mt_conv_place<E> out = mt_conv_place_of<E>(c, &pixels->walk, c->groups);
+  MT_LAUNCH(device, sum_taps<E>, mt_grid(device, pixels->most * c->groups), MT_BLOCK, 0, a, out, (const E *)w, taps->count, c->groups,
             pixels->count, pixels->most);
   return MT_OK;
 }
 
-int mt_conv_depthwise_sum(mt_device *device, int32_t dtype, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels,
-                          const void *w) {
-  return MT_REAL_TEMPLATE(dtype, run_sum, device, c, taps, pixels, w);
+int mt_conv_depthwise_sum(mt_device *device, const mt_conv_sum *c, const mt_tap_list *taps, const mt_pixels *pixels, const void *w) {
+  return MT_STORED_TEMPLATE(c->dtype, run_sum, device, c, taps, pixels, w);
 }
 
 // ---- gradient of the weights --------------------------------------------------------------------------------------------
@@ -42,43 +42,50 @@ int mt_conv_depthwise_sum(mt_device *device, int32_t dtype, const mt_conv_sum *c
 enum { TAPS = 8 };
 
 // A thread adds up one tap of one channel over one split, in order, in double. Blocks: 32 channels, 8 taps.
-template <typename T>
-static __global__ void sum_products(const mt_conv_source<T, true> x, const mt_image dy, int64_t channels, int64_t taps,
+template <typename E>
+static __global__ void sum_products(const mt_conv_source<E, true> x, const mt_image dy, int64_t channels, int64_t taps,
                                     const int64_t *begin, const int64_t *end, double *sums) {
   const int64_t c = (int64_t)blockIdx.y * MT_WARP + threadIdx.x, j = (int64_t)blockIdx.z * TAPS + threadIdx.y, s = blockIdx.x;
   if (c >= channels || j >= taps) {
     return;
   }
   const mt_tap *t = x.taps + j;
-  const typename mt_conv_source<T, true>::Column column = {t->x, t->valid, {t->at[0], t->at[1], t->at[2]}};
+  const typename mt_conv_source<E, true>::Column column = {t->x, t->valid, {t->at[0], t->at[1], t->at[2]}};
   double sum = 0;
   const int64_t last = end[s];
   for (int64_t i = begin[s]; i < last; i++) {
     const mt_pixel pixel = mt_pixel_at(x.pixels, i);
-    const T *p = x.at(x.line(i), column, c);
+    const E *p = x.at(x.line(i), column, c);
     if (p && pixel.n >= 0) {
-      sum = fma((double)*p, (double)((const T *)dy.data)[mt_pixel_offset(dy.sample, dy.step, pixel) + c], sum);
+      sum = fma((double)*p, (double)((const E *)dy.data)[mt_pixel_offset(dy.sample, dy.step, pixel) + c], sum);
     }
   }
   sums[(s * taps + j) * channels + c] = sum;
 }
 
-template <typename T>
-static __global__ void add_products(T *dw, const mt_tap *taps, int64_t count, int64_t channels, int64_t step, const double *sums,
+template <typename E>
+static __global__ void add_products(E *dw, const mt_tap *taps, int64_t count, int64_t channels, int64_t step, const double *sums,
                                     int64_t splits) {
   MT_EACH(i, count * channels) {
     double sum = 0;
     for (int64_t s = 0; s < splits; s++) {
       sum += sums[s * count * channels + i];
     }
-    dw[taps[i / channels].w + i % channels * step] = (T)sum;
+    dw[taps[i / channels].w + i % channels * step] = (E)(typename mt_wider<E>::type)sum;
   }
 }
 
-template <typename T>
+template <typename E>
+static int add_up(mt_device *device, mt_tensor *dw, const mt_tap_list *taps, int64_t channels, const double *sums, int64_t splits) {
+  MT_LAUNCH(device, add_products<E>, mt_grid(device, taps->count * channels), MT_BLOCK, 0, (E *)dw->data, taps->taps, taps->count,
+            channels, dw->stride[0], sums, splits);
+  return MT_OK;
+}
+
+template <typename E>
 static int run_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, const mt_image *x, const mt_conv *g,
                         const mt_tap_list *taps) {
-  mt_conv_source<T, true> a;
+  mt_conv_source<E, true> a;
   mt_pixels pixels;
   mt_scratch sums;
   int64_t mul[3];
@@ -92,14 +99,12 @@ static int run_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, co
   mt_conv_source_of(&a, x, 1, taps, &pixels.walk, mul);
   MT_TRY(sums.take(device, pixels.splits * taps->count * channels, sizeof(double)));
   const dim3 grid((unsigned)pixels.splits, (unsigned)((channels + MT_WARP - 1) / MT_WARP), (unsigned)((taps->count + TAPS - 1) / TAPS));
-  MT_LAUNCH(device, sum_products<T>, grid, dim3(MT_WARP, TAPS), 0, a, *dy, channels, taps->count, pixels.begin, pixels.end,
+  MT_LAUNCH(device, sum_products<E>, grid, dim3(MT_WARP, TAPS), 0, a, *dy, channels, taps->count, pixels.begin, pixels.end,
             (double *)sums.data);
-  MT_LAUNCH(device, add_products<T>, mt_grid(device, taps->count * channels), MT_BLOCK, 0, (T *)dw->data, taps->taps, taps->count,
-            channels, dw->stride[0], (const double *)sums.data, pixels.splits);
-  return MT_OK;
+  return MT_STORED_TEMPLATE(dw->dtype, add_up, device, dw, taps, channels, (const double *)sums.data, pixels.splits);
 }
 
-int mt_conv_depthwise_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, const mt_image *x, const mt_conv *g,
-                               const mt_tap_list *taps) {
-  return MT_REAL_TEMPLATE(dw->dtype, run_gradient, device, dw, dy, x, g, taps);
+int mt_conv_depthwise_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, const mt_image *x, int32_t dtype,
+                               const mt_conv *g, const mt_tap_list *taps) {
+  return MT_STORED_TEMPLATE(dtype, run_gradient, device, dw, dy, x, g, taps);
 }

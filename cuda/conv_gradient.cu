@@ -27,36 +27,44 @@ template <typename E> struct gradient_source {
   __device__ __forceinline__ int64_t shift(int64_t z) const { return z * outputs; }
 };
 
-// Sums of splits, (group, split, tap and channel, output); or, where there is one split, the weights themselves.
+// Sums of splits, (group, split, tap and channel, output); or, where there is one split, the weights themselves. E: of the operands.
 template <typename E> struct weight_place {
-  E *to;
-  int64_t direct;
+  typedef typename mt_wider<E>::type T;
+  void *to;
+  int32_t direct, narrow;
   int64_t rows, columns;
   mt_divisor by_channels;
   int32_t unused;
   const mt_tap *taps;
   int64_t w_group, w_channel, w_output;
   struct Row {
-    E *to;
+    void *to;
   };
   __device__ __forceinline__ Row row(int64_t m, int64_t z) const {
     if (!direct) {
-      return Row{to + (z * rows + m) * columns};
+      return Row{(T *)to + (z * rows + m) * columns};
     }
     const uint32_t tap = mt_divide((uint32_t)m, by_channels);
-    return Row{to + taps[tap].w + ((uint32_t)m - tap * by_channels.size) * w_channel + z * w_group};
+    return Row{mt_beside_at<E>(to, taps[tap].w + ((uint32_t)m - tap * by_channels.size) * w_channel + z * w_group, narrow)};
   }
-  __device__ __forceinline__ void store(const Row &r, int64_t n, E v, int64_t) const { r.to[direct ? n * w_output : n] = v; }
+  __device__ __forceinline__ void store(const Row &r, int64_t n, T v, int64_t) const {
+    if (direct) {
+      mt_beside_store<E>(r.to, n * w_output, narrow, v);
+    } else {
+      ((T *)r.to)[n] = v;
+    }
+  }
 };
 
 template <int HOW>
 static int tile_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, const mt_image *x, const mt_conv *g,
                          const mt_tap_list *taps, const mt_pixel_map *active) {
+  typedef typename mt_tile_of<HOW>::E E;
   typedef typename mt_tile_of<HOW>::T T;
   static const int GROUP = mt_tile_of<HOW>::STEP;
-  mt_conv_source<T, false> a;
-  gradient_source<T> b;
-  weight_place<T> out;
+  mt_conv_source<E, false> a;
+  gradient_source<E> b;
+  weight_place<E> out;
   mt_tile_plan p;
   mt_pixels pixels;
   mt_scratch sums;
@@ -82,8 +90,8 @@ static int tile_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, c
   p.end = pixels.end;
   p.fresh = pixels.fresh;
   memset(&b, 0, sizeof b);
-  const int64_t together = 16 / (int64_t)sizeof(T);
-  b.base = (const T *)dy->data;
+  const int64_t together = 16 / (int64_t)sizeof(E);
+  b.base = (const E *)dy->data;
   b.sample = dy->sample;
   b.outputs = outputs;
   b.pixels = pixels.walk;
@@ -93,8 +101,9 @@ static int tile_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, c
     b.vector = b.vector && dy->step[d] % together == 0;
   }
   memset((void *)&out, 0, sizeof out);
-  out.to = (T *)dw->data;
+  out.to = dw->data;
   out.direct = true;
+  out.narrow = dw->dtype == MT_BFLOAT16;
   out.rows = p.m;
   out.columns = p.n;
   out.by_channels = mt_divisor_of(MT_MAX(1, channels));
@@ -105,12 +114,12 @@ static int tile_gradient(mt_device *device, mt_tensor *dw, const mt_image *dy, c
   if (p.splits == 1) {
     return mt_tile_run<HOW, true>(device, p, a, b, out);
   }
-  weight_place<T> apart = out;
+  weight_place<E> apart = out;
   MT_TRY(sums.take(device, p.parts * p.splits * p.m * p.n, sizeof(T)));
-  apart.to = (T *)sums.data;
+  apart.to = sums.data;
   apart.direct = false;
   MT_TRY((mt_tile_run<HOW, true>(device, p, a, b, apart)));
-  MT_LAUNCH(device, (mt_tile_add_splits<T, weight_place<T>>), mt_grid(device, p.parts * p.m * p.n), MT_BLOCK, 0, out,
+  MT_LAUNCH(device, (mt_tile_add_splits<T, weight_place<E>>), mt_grid(device, p.parts * p.m * p.n), MT_BLOCK, 0, out,
             (const T *)sums.data, p.parts, p.splits);
   return MT_OK;
 }
@@ -142,12 +151,13 @@ extern "C" int mt_conv_backward_weight(mt_tensor *dw, const mt_tensor *dy, const
     status = status ? status : taps.take(device, op, &list, g->dims, &from);
     if (status != MT_OK) {
     } else if (g->groups > 1 && dw->shape[1] == 1 && dw->shape[0] == g->groups) {
-      status = mt_conv_depthwise_gradient(device, dw, &to, &from, g, &taps);
+      status = mt_conv_depthwise_gradient(device, dw, &to, &from, x->dtype, g, &taps);
     } else {
-      switch (mt_tile_how(dw->dtype)) {
+      switch (mt_tile_how(x->dtype)) {
         case MT_TILE_3XTF32: status = tile_gradient<MT_TILE_3XTF32>(device, dw, &to, &from, g, &taps, &to.valid); break;
         case MT_TILE_TF32: status = tile_gradient<MT_TILE_TF32>(device, dw, &to, &from, g, &taps, &to.valid); break;
         case MT_TILE_BF16: status = tile_gradient<MT_TILE_BF16>(device, dw, &to, &from, g, &taps, &to.valid); break;
+        case MT_TILE_NARROW: status = tile_gradient<MT_TILE_NARROW>(device, dw, &to, &from, g, &taps, &to.valid); break;
         default: status = tile_gradient<MT_TILE_F64>(device, dw, &to, &from, g, &taps, &to.valid);
       }
     }
@@ -175,7 +185,8 @@ typedef struct {
 enum { BIAS_SPLITS = 8, BIAS_AHEAD = 4 };
 
 // A thread adds up one channel over one split, in order, in double. Blocks: 32 channels, 8 splits.
-template <typename T> static __global__ void sum_pixels(const bias_plan p) {
+template <typename E> static __global__ void sum_pixels(const bias_plan p) {
+  typedef typename mt_wider<E>::type T;
   const int64_t c = (int64_t)blockIdx.y * MT_WARP + threadIdx.x;
   for (int64_t s = (int64_t)blockIdx.x * BIAS_SPLITS + threadIdx.y; s < p.splits; s += (int64_t)gridDim.x * BIAS_SPLITS) {
     double sum = 0;
@@ -190,10 +201,10 @@ template <typename T> static __global__ void sum_pixels(const bias_plan p) {
         }
         v[k] = 0;
         if (pixel.n >= 0 && c < p.channels) {
-          v[k] = ((const T *)p.dy)[mt_pixel_offset(p.sample, p.step, pixel) + c];
+          v[k] = (T)((const E *)p.dy)[mt_pixel_offset(p.sample, p.step, pixel) + c];
           if (p.y) {
-            const T result = ((const T *)p.y)[mt_pixel_offset(p.y_sample, p.y_step, pixel) + c * p.y_channel];
-            v[k] = mt_activation_gated<T>(v[k], result, p.activation, p.a);
+            const T result = (T)((const E *)p.y)[mt_pixel_offset(p.y_sample, p.y_step, pixel) + c * p.y_channel];
+            v[k] = (T)(E)mt_activation_gated<T>(v[k], result, p.activation, p.a);
           }
           if (p.m.data) {
             const T gate = ((const T *)p.m.data)[mt_pixel_offset(p.m.sample, p.m.step, pixel)];
@@ -212,14 +223,20 @@ template <typename T> static __global__ void sum_pixels(const bias_plan p) {
   }
 }
 
-template <typename T> static __global__ void add_bias(T *db, int64_t step, const double *sums, int64_t channels, int64_t splits) {
+template <typename E> static __global__ void add_bias(E *db, int64_t step, const double *sums, int64_t channels, int64_t splits) {
+  typedef typename mt_wider<E>::type T;
   MT_EACH(c, channels) {
     double sum = 0;
     for (int64_t s = 0; s < splits; s++) {
       sum += sums[s * channels + c];
     }
-    db[c * step] = (T)sum;
+    db[c * step] = (E)(T)sum;
   }
+}
+
+template <typename E> static int add_up(mt_device *device, mt_tensor *db, const double *sums, int64_t splits) {
+  MT_LAUNCH(device, add_bias<E>, mt_grid(device, db->numel), MT_BLOCK, 0, (E *)db->data, db->stride[0], sums, db->numel, splits);
+  return MT_OK;
 }
 
 static int sum_bias(mt_device *device, mt_tensor *db, const mt_tensor *dy, const mt_tensor *y, const mt_tensor *active, const mt_tensor *m,
@@ -259,15 +276,12 @@ static int sum_bias(mt_device *device, mt_tensor *db, const mt_tensor *dy, const
   MT_TRY(sums.take(device, p.splits * p.channels, sizeof(double)));
   p.sums = (double *)sums.data;
   const dim3 grid(mt_grid(device, p.splits, BIAS_SPLITS), (unsigned)((p.channels + MT_WARP - 1) / MT_WARP)), block(MT_WARP, BIAS_SPLITS);
-  const unsigned blocks = mt_grid(device, p.channels);
-  if (dy->dtype == MT_FLOAT32) {
-    MT_LAUNCH(device, sum_pixels<float>, grid, block, 0, p);
-    MT_LAUNCH(device, add_bias<float>, blocks, MT_BLOCK, 0, (float *)db->data, db->stride[0], p.sums, p.channels, p.splits);
-  } else {
-    MT_LAUNCH(device, sum_pixels<double>, grid, block, 0, p);
-    MT_LAUNCH(device, add_bias<double>, blocks, MT_BLOCK, 0, (double *)db->data, db->stride[0], p.sums, p.channels, p.splits);
+  switch (dy->dtype) {
+    case MT_FLOAT32: MT_LAUNCH(device, sum_pixels<float>, grid, block, 0, p); break;
+    case MT_FLOAT64: MT_LAUNCH(device, sum_pixels<double>, grid, block, 0, p); break;
+    default: MT_LAUNCH(device, sum_pixels<mt_bf16>, grid, block, 0, p);
   }
-  return MT_OK;
+  return MT_STORED_TEMPLATE(db->dtype, add_up, device, db, p.sums, p.splits);
 }
 
 // draw, dy, y, r, m; what is given says which of the last three count
@@ -276,16 +290,18 @@ typedef struct {
   double a;
 } given_factors;
 
-template <typename T> static __global__ void pull_back(const mt_walk walk, const given_factors has) {
+// E: of dy and y; D: of draw.
+template <typename E, typename D> static __global__ void pull_back(const mt_walk walk, const given_factors has) {
+  typedef typename mt_wider<E>::type T;
   MT_EACH(i, walk.numel) {
     char *p[5];
     mt_walk_at(p, walk, i);
-    T v = *(const T *)p[1];
+    T v = (T)*(const E *)p[1];
     const T r = has.r ? *(const T *)p[3] : 1, m = has.m ? *(const T *)p[4] : 1;
     if (has.y) {
-      v = mt_activation_gated<T>(v, *(const T *)p[2], has.activation, has.a);
+      v = (T)(E)mt_activation_gated<T>(v, (T)*(const E *)p[2], has.activation, has.a);
     }
-    *(T *)p[0] = m == 0 || r == 0 ? 0 : v * m * r;
+    *(D *)p[0] = (D)(T)(m == 0 || r == 0 ? 0 : v * m * r);
   }
 }
 
@@ -311,10 +327,15 @@ extern "C" int mt_conv_backward_epilogue(mt_tensor *draw, mt_tensor *db, const m
   const mt_tensor *const operands[] = {draw, dy, y ? y : dy, r ? r : dy, m ? m : dy};
   const given_factors has = {y != NULL, r != NULL, m != NULL, activation, a};
   MT_TRY(mt_walk_plan(&walk, 5, operands));
+  const unsigned grid = mt_grid(device, walk.numel);
   if (dy->dtype == MT_FLOAT32) {
-    MT_LAUNCH(device, pull_back<float>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, has);
+    MT_LAUNCH(device, (pull_back<float, float>), grid, MT_BLOCK, 0, walk, has);
+  } else if (dy->dtype == MT_FLOAT64) {
+    MT_LAUNCH(device, (pull_back<double, double>), grid, MT_BLOCK, 0, walk, has);
+  } else if (draw->dtype == MT_FLOAT32) {
+    MT_LAUNCH(device, (pull_back<mt_bf16, float>), grid, MT_BLOCK, 0, walk, has);
   } else {
-    MT_LAUNCH(device, pull_back<double>, mt_grid(device, walk.numel), MT_BLOCK, 0, walk, has);
+    MT_LAUNCH(device, (pull_back<mt_bf16, mt_bf16>), grid, MT_BLOCK, 0, walk, has);
   }
   return MT_OK;
 }

@@ -32,20 +32,21 @@ struct cublas_matrix {
 struct cublas_problem {
   int64_t rows, columns, terms, batch;  // of d
   cublas_matrix first, second, d;
-  int32_t device, how, bias, unused;
+  int32_t device, how, bias, d_narrow;  // d_narrow: bfloat16, as operands are whose `how` is NARROW
 };
 
-static uint32_t alignment_of(const void *data, int64_t ld, int64_t step) {
-  const uint64_t bits = (uint64_t)(uintptr_t)data | (uint64_t)ld * sizeof(float) | (uint64_t)step * sizeof(float) | 256;
+static uint32_t alignment_of(const void *data, int64_t ld, int64_t step, int64_t size) {
+  const uint64_t bits = (uint64_t)(uintptr_t)data | (uint64_t)(ld * size) | (uint64_t)(step * size) | 256;
   return (uint32_t)(bits & (0 - bits));
 }
 
 // A matrix of high x wide whose element (i, j) lies at i * down + j * across; false where cuBLASLt has no way to say so.
-static bool matrix(cublas_matrix *out, const void *data, int64_t high, int64_t wide, int64_t down, int64_t across, int64_t step) {
+static bool matrix(cublas_matrix *out, const void *data, int64_t high, int64_t wide, int64_t down, int64_t across, int64_t step,
+                   bool narrow) {
   out->turned = !(down == 1 && across >= high);
   out->ld = out->turned ? down : across;
   out->step = step;
-  out->alignment = alignment_of(data, out->ld, step);
+  out->alignment = alignment_of(data, out->ld, step, narrow ? 2 : 4);
   return step >= 0 && (!out->turned || (across == 1 && down >= wide));
 }
 
@@ -68,9 +69,12 @@ static bool describe(cublas_problem *q, mt_device *device, const mt_product *p, 
   q->device = device->number;
   q->how = how;
   q->bias = p->bias != NULL;
-  return many <= 1 && (!p->bias || (p->bias_step == 1 && many == 0)) && matrix(&q->first, p->b, p->n, p->k, p->b_col, p->b_row, b_step) &&
-         matrix(&q->second, p->a, p->k, p->m, p->a_col, p->a_row, a_step) && matrix(&q->d, p->c, p->n, p->m, p->c_col, p->c_row, c_step) &&
-         !q->d.turned;
+  q->d_narrow = p->c_narrow;
+  const bool narrow = how == MT_TILE_NARROW;
+  return many <= 1 && (!p->bias || (p->bias_step == 1 && many == 0 && p->bias_narrow == p->c_narrow)) &&
+         matrix(&q->first, p->b, p->n, p->k, p->b_col, p->b_row, b_step, narrow) &&
+         matrix(&q->second, p->a, p->k, p->m, p->a_col, p->a_row, a_step, narrow) &&
+         matrix(&q->d, p->c, p->n, p->m, p->c_col, p->c_row, c_step, p->c_narrow) && !q->d.turned;
 }
 
 // ---- plans: what cuBLASLt needs to know of a problem, and the kernel it chose ----------------------------------------------------
@@ -103,9 +107,9 @@ static void forget(cublas_plan *plan) {
 }
 
 // The matrix in memory: `high` x `wide`, or turned.
-static int make_layout(cublasLtMatrixLayout_t *layout, const cublas_matrix &x, int64_t high, int64_t wide, int64_t batch) {
+static int make_layout(cublasLtMatrixLayout_t *layout, const cublas_matrix &x, int64_t high, int64_t wide, int64_t batch, bool narrow) {
   const int32_t count = (int32_t)batch;
-  MT_CUBLAS(cublasLtMatrixLayoutCreate(layout, CUDA_R_32F, x.turned ? wide : high, x.turned ? high : wide, x.ld));
+  MT_CUBLAS(cublasLtMatrixLayoutCreate(layout, narrow ? CUDA_R_16BF : CUDA_R_32F, x.turned ? wide : high, x.turned ? high : wide, x.ld));
   MT_CUBLAS(cublasLtMatrixLayoutSetAttribute(*layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
   MT_CUBLAS(cublasLtMatrixLayoutSetAttribute(*layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &x.step, sizeof x.step));
   return MT_OK;
@@ -115,8 +119,9 @@ static int make_operation(cublas_plan *plan) {
   const cublas_problem &q = plan->problem;
   const cublasOperation_t turned = CUBLAS_OP_T;
   const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-  MT_CUBLAS(cublasLtMatmulDescCreate(&plan->operation, q.how == MT_TILE_BF16 ? CUBLAS_COMPUTE_32F_FAST_16BF : CUBLAS_COMPUTE_32F_FAST_TF32,
-                                     CUDA_R_32F));
+  MT_CUBLAS(cublasLtMatmulDescCreate(&plan->operation, q.how == MT_TILE_NARROW ? CUBLAS_COMPUTE_32F
+                                                       : q.how == MT_TILE_BF16 ? CUBLAS_COMPUTE_32F_FAST_16BF
+                                                                               : CUBLAS_COMPUTE_32F_FAST_TF32, CUDA_R_32F));
   if (q.first.turned) {
     MT_CUBLAS(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned));
   }
@@ -159,9 +164,9 @@ static int make_plan(cublas_plan *plan, const cublas_problem &q) {
     MT_CUBLAS(cublasLtCreate(&handles[q.device]));
   }
   MT_TRY(make_operation(plan));
-  MT_TRY(make_layout(&plan->first, q.first, q.rows, q.terms, q.batch));
-  MT_TRY(make_layout(&plan->second, q.second, q.terms, q.columns, q.batch));
-  MT_TRY(make_layout(&plan->d, q.d, q.rows, q.columns, q.batch));
+  MT_TRY(make_layout(&plan->first, q.first, q.rows, q.terms, q.batch, q.how == MT_TILE_NARROW));
+  MT_TRY(make_layout(&plan->second, q.second, q.terms, q.columns, q.batch, q.how == MT_TILE_NARROW));
+  MT_TRY(make_layout(&plan->d, q.d, q.rows, q.columns, q.batch, q.d_narrow));
   MT_CUBLAS(cublasLtMatmulPreferenceCreate(&preference));
   const int status = choose_algorithm(plan, preference);
   cublasLtMatmulPreferenceDestroy(preference);
@@ -187,6 +192,29 @@ static int find_plan(cublas_plan **out, const cublas_problem &q) {
   return status;
 }
 
+template <typename E> static __global__ void round_matrix(E *c, int64_t row, int64_t column, const float *from, int64_t rows, int64_t columns) {
+  MT_EACH(i, rows * columns) {
+    c[i / columns * row + i % columns * column] = (E)from[i];
+  }
+}
+
+// A float32 bias goes with float32 results only: they are rounded afterwards.
+static int run_rounded(bool *done, mt_device *device, const mt_product *p) {
+  mt_product wide = *p;
+  mt_scratch sums;
+  MT_TRY(sums.take(device, p->m * p->n, sizeof(float)));
+  wide.c = sums.data;
+  wide.c_narrow = false;
+  wide.c_row = p->n;
+  wide.c_col = 1;
+  MT_TRY(mt_cublas_run(done, device, &wide));
+  if (*done) {
+    MT_LAUNCH(device, round_matrix<mt_bf16>, mt_grid(device, p->m * p->n), MT_BLOCK, 0, (mt_bf16 *)p->c, p->c_row, p->c_col,
+              (const float *)sums.data, p->m, p->n);
+  }
+  return MT_OK;
+}
+
 int mt_cublas_run(bool *done, mt_device *device, const mt_product *p) {
   const int32_t how = mt_tile_how(p->dtype);
   const float one = 1, zero = 0;
@@ -194,8 +222,14 @@ int mt_cublas_run(bool *done, mt_device *device, const mt_product *p) {
   cublas_plan *plan;
   mt_scratch workspace;
   *done = false;
-  if ((how != MT_TILE_TF32 && how != MT_TILE_BF16) || (double)p->m * (double)p->n * (double)p->k * (double)p->batch < LARGE ||
-      p->batch > INT32_MAX || !describe(&q, device, p, how)) {
+  if (how == MT_TILE_3XTF32 || how == MT_TILE_F64 || (double)p->m * (double)p->n * (double)p->k * (double)p->batch < LARGE ||
+      p->batch > INT32_MAX) {
+    return MT_OK;
+  }
+  if (p->bias && p->c_narrow && !p->bias_narrow && p->batch == 1) {
+    return run_rounded(done, device, p);
+  }
+  if (!describe(&q, device, p, how)) {
     return MT_OK;
   }
   std::lock_guard<std::mutex> hold(lock);

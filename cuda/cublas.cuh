@@ -1,4 +1,4 @@
-// cublas: large products at the precisions HIGH and MEDIUM, by cuBLASLt. The only door to it.
+// cublas: large products at the precisions HIGH and MEDIUM, and of bfloat16, by cuBLASLt. The only door to it.
 //
 // cuBLASLt chooses its kernel, and with it the order of sums, by the sizes of the whole product: equal sizes give equal bits, but a row's
 // last bits may change with the number of rows. So it is used where the user has asked for speed rather than float32's digits; at HIGHEST,

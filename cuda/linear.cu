@@ -12,7 +12,9 @@ static int multiply(mt_tensor *c, const mt_tensor *a, bool a_turned, const mt_te
   mt_product p;
   MT_TRY(mt_enter(&device, c));
   memset(&p, 0, sizeof p);
-  p.dtype = c->dtype;
+  p.dtype = a->dtype;
+  p.c_narrow = c->dtype == MT_BFLOAT16;
+  p.bias_narrow = bias && bias->dtype == MT_BFLOAT16;
   p.m = c->shape[0];
   p.n = c->shape[1];
   p.k = a->shape[!a_turned];
@@ -40,12 +42,14 @@ static int through(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, bool w_
     return MT_OK;
   }
   mt_device *device;
-  mt_tensor *xm = NULL, *ym = NULL;
+  mt_tensor *xm = NULL, *ym = NULL, *added = NULL;
   MT_TRY(mt_enter(&device, y));
   int status = mt_linear_matrix(&xm, x);
   status = status ? status : mt_linear_output(&ym, y);
-  status = status ? status : multiply(ym, xm, false, w, w_turned, bias, 0);
+  status = status ? status : mt_tile_bias(&added, bias, x->dtype);
+  status = status ? status : multiply(ym, xm, false, w, w_turned, added, 0);
   status = status ? status : mt_linear_finish(y, ym);
+  mt_tensor_release(added);
   mt_tensor_release(ym);
   mt_tensor_release(xm);
   return status;

@@ -1,6 +1,6 @@
 // matmul: see core/matmul.h.
 //
-// HIGHEST is three TF32 products per product, about as exact as float32 (tile.cuh); HIGH is TF32; MEDIUM is bfloat16.
+// bfloat16 goes to the tensor cores as it is. Of float32, HIGHEST is three TF32 products per product, about as exact as float32 (tile.cuh); HIGH is TF32; MEDIUM is bfloat16.
 #include "product.cuh"
 
 extern "C" {
@@ -20,6 +20,7 @@ extern "C" int mt_matmul(mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
   const int32_t n = a->ndim;
   memset(&p, 0, sizeof p);
   p.dtype = a->dtype;
+  p.c_narrow = y->dtype == MT_BFLOAT16;
   p.m = a->shape[n - 2];
   p.n = b->shape[n - 1];
   p.k = a->shape[n - 1];
@@ -58,5 +59,5 @@ extern "C" int32_t mt_matmul_precision_get(void) { return precision; }
 
 int32_t mt_tile_how(int32_t dtype) {
   static const int32_t how[] = {MT_TILE_3XTF32, MT_TILE_TF32, MT_TILE_BF16};
-  return dtype == MT_FLOAT32 ? how[precision] : (int32_t)MT_TILE_F64;
+  return dtype == MT_FLOAT32 ? how[precision] : dtype == MT_BFLOAT16 ? (int32_t)MT_TILE_NARROW : (int32_t)MT_TILE_F64;
 }

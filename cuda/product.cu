@@ -3,14 +3,17 @@
 
 enum { PIECE = 8192 };  // terms after which a sum is split, wherever it is computed
 
-// Results of a product; or sums of splits, (matrix, split, row, column).
+// Results of a product of elements E; or sums of splits, (matrix, split, row, column).
 template <typename E> struct product_place {
-  E *c, *sums;
-  const E *bias;
+  typedef typename mt_wider<E>::type T;
+  void *c;
+  T *sums;
+  const void *bias;
+  int32_t c_narrow, bias_narrow;
   int64_t row_step, column_step, bias_step, rows, columns;
   int64_t batch_dims, batch_size[MT_TILE_BATCH], batch_step[MT_TILE_BATCH];
   struct Row {
-    E *to;
+    void *to;
   };
   __device__ __forceinline__ Row row(int64_t m, int64_t z) const {
     if (sums) {
@@ -21,24 +24,24 @@ template <typename E> struct product_place {
       offset += z % batch_size[d] * batch_step[d];
       z /= batch_size[d];
     }
-    return Row{c + offset};
+    return Row{mt_beside_at<E>(c, offset, c_narrow)};
   }
-  __device__ __forceinline__ void store(const Row &r, int64_t n, E v, int64_t) const {
+  __device__ __forceinline__ void store(const Row &r, int64_t n, T v, int64_t) const {
     if (sums) {
-      r.to[n] = v;
+      ((T *)r.to)[n] = v;
     } else {
-      r.to[n * column_step] = bias ? v + bias[n * bias_step] : v;
+      mt_beside_store<E>(r.to, n * column_step, c_narrow, bias ? v + mt_beside_load<E>(bias, n * bias_step, bias_narrow) : v);
     }
   }
 };
 
 // L: lines are rows of a or columns of b, else they are terms.
-template <typename T, bool L>
-static mt_tile_matrix<T, L> source(const void *data, int64_t line_step, int64_t step, int64_t along, const mt_product *p,
+template <typename E, bool L>
+static mt_tile_matrix<E, L> source(const void *data, int64_t line_step, int64_t step, int64_t along, const mt_product *p,
                                    const int64_t *batch_step, int64_t run_slots) {
-  mt_tile_matrix<T, L> s;
+  mt_tile_matrix<E, L> s;
   memset(&s, 0, sizeof s);
-  s.base = (const T *)data;
+  s.base = (const E *)data;
   s.line_step = line_step;
   s.step = step;
   s.run = L ? 0 : p->run;
@@ -52,10 +55,11 @@ static mt_tile_matrix<T, L> source(const void *data, int64_t line_step, int64_t 
 
 template <int HOW, bool AL, bool BL>
 static int multiply(mt_device *device, const mt_product *p) {
+  typedef typename mt_tile_of<HOW>::E E;
   typedef typename mt_tile_of<HOW>::T T;
   static const int STEP = mt_tile_of<HOW>::STEP;
   const int64_t run_slots = p->run ? (p->run + STEP - 1) / STEP * STEP : 0;
-  product_place<T> out;
+  product_place<E> out;
   mt_tile_plan t;
   mt_scratch sums;
   memset(&t, 0, sizeof t);
@@ -69,10 +73,12 @@ static int multiply(mt_device *device, const mt_product *p) {
   const int64_t runs = p->run ? p->k / p->run : 1;
   t.piece = runs > 1 ? MT_MAX(1, runs / 64) * run_slots : p->run ? PIECE / 2 : PIECE;
   t.splits = MT_MAX(1, (t.k + t.piece - 1) / t.piece);
-  const mt_tile_matrix<T, AL> a = source<T, AL>(p->a, AL ? p->a_row : p->a_col, AL ? p->a_col : p->a_row, AL ? p->k : p->m, p, p->a_batch, run_slots);
-  const mt_tile_matrix<T, BL> b = source<T, BL>(p->b, BL ? p->b_col : p->b_row, BL ? p->b_row : p->b_col, BL ? p->k : p->n, p, p->b_batch, run_slots);
-  out.c = (T *)p->c;
-  out.bias = (const T *)p->bias;
+  const mt_tile_matrix<E, AL> a = source<E, AL>(p->a, AL ? p->a_row : p->a_col, AL ? p->a_col : p->a_row, AL ? p->k : p->m, p, p->a_batch, run_slots);
+  const mt_tile_matrix<E, BL> b = source<E, BL>(p->b, BL ? p->b_col : p->b_row, BL ? p->b_row : p->b_col, BL ? p->k : p->n, p, p->b_batch, run_slots);
+  out.c = p->c;
+  out.c_narrow = p->c_narrow;
+  out.bias = p->bias;
+  out.bias_narrow = p->bias_narrow;
   out.bias_step = p->bias_step;
   out.row_step = p->c_row;
   out.column_step = p->c_col;
@@ -84,11 +90,11 @@ static int multiply(mt_device *device, const mt_product *p) {
   if (t.splits == 1) {
     return mt_tile_run<HOW, true>(device, t, a, b, out);
   }
-  product_place<T> apart = out;
+  product_place<E> apart = out;
   MT_TRY(sums.take(device, t.parts * t.splits * t.m * t.n, sizeof(T)));
   apart.sums = (T *)sums.data;
   MT_TRY((mt_tile_run<HOW, true>(device, t, a, b, apart)));
-  MT_LAUNCH(device, (mt_tile_add_splits<T, product_place<T>>), mt_grid(device, t.parts * t.m * t.n), MT_BLOCK, 0, out,
+  MT_LAUNCH(device, (mt_tile_add_splits<T, product_place<E>>), mt_grid(device, t.parts * t.m * t.n), MT_BLOCK, 0, out,
             (const T *)sums.data, t.parts, t.splits);
   return MT_OK;
 }
@@ -114,6 +120,7 @@ int mt_product_run(mt_device *device, const mt_product *p) {
     case MT_TILE_3XTF32: return choose<MT_TILE_3XTF32>(device, p);
     case MT_TILE_TF32: return choose<MT_TILE_TF32>(device, p);
     case MT_TILE_BF16: return choose<MT_TILE_BF16>(device, p);
+    case MT_TILE_NARROW: return choose<MT_TILE_NARROW>(device, p);
     default: return choose<MT_TILE_F64>(device, p);
   }
 }

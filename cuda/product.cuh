@@ -4,7 +4,8 @@
 #include "tile.cuh"
 
 typedef struct mt_product {
-  int32_t dtype;
+  int32_t dtype;                     // of a and b; beside bfloat16
+  int32_t c_narrow, bias_narrow;     // these are bfloat16 too, otherwise float32
   int64_t m, n, k;
   int64_t run;                       // terms come in runs that begin anew (core/linear.h); divides k; 0: no
   const void *a, *b;                 // (m, k), (k, n)

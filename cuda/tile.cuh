@@ -12,138 +12,52 @@
 //   TF32    operands rounded to 11 bits, sums on tensor cores
 //   BF16    operands rounded to bfloat16 (8 bits), likewise, 16 terms at a time
 //   float64: fused multiply-adds.
+// Operands that are bfloat16 in memory (NARROW) stay it on their way to the tensor cores: the sums of BF16, half the traffic.
 //
-// The order of a sum. Terms are taken in order, in groups of 8 (BF16: 16) that begin at multiples of 8 from the first term; the size
+// The order of a sum. Terms are taken in order, in groups of 8 (bfloat16: 16) that begin at multiples of 8 from the first term; the size
 // of the tile does not matter. So the bits of a result depend on its own terms alone, and terms of 0 leave them as they are. What a
 // tensor core does with the 8 terms of a group does not depend on their order: they are aligned to the largest (Fasi and others,
 // Numerical behavior of NVIDIA tensor cores, 2021). With `fresh`, a sum of sums: each run of groups adds up from 0.
 #pragma once
 #include "row.cuh"
+#include "tensor_core.cuh"
 
-enum { MT_TILE_3XTF32, MT_TILE_TF32, MT_TILE_BF16, MT_TILE_F64 };
+enum { MT_TILE_3XTF32, MT_TILE_TF32, MT_TILE_BF16, MT_TILE_F64, MT_TILE_NARROW };
 enum { MT_TILE_THREADS = 256, MT_TILE_STAGES = 3, MT_TILE_TERMS = 8, MT_TILE_RUN = 32 };
 
+// E: an operand's element in memory; T: a sum.
 template <int HOW> struct mt_tile_of {
+  typedef float E;
   typedef float T;
   static const int K = 32, STEP = HOW == MT_TILE_BF16 ? 16 : 8;
 };
 template <> struct mt_tile_of<MT_TILE_F64> {
+  typedef double E;
   typedef double T;
   static const int K = 16, STEP = 8;
 };
+template <> struct mt_tile_of<MT_TILE_NARROW> {
+  typedef mt_bf16 E;
+  typedef float T;
+  static const int K = 64, STEP = 16;
+};
 
-// ---- instructions -----------------------------------------------------------------------------------------------------
-// Fragments, for lane = 4 * g + t (g 0..7, t 0..3):
-//   m16n8k8, tf32    a: (g, t) (g + 8, t) (g, t + 4) (g + 8, t + 4)      b: (t, g) (t + 4, g)   as (k, n)
-//   m16n8k16, bf16   a: (g, 2t..) (g + 8, 2t..) (g, 2t + 8..) (g + 8, 2t + 8..)   b: (2t.., g) (2t + 8.., g)   pairs, low half first
-//   both             c: (g, 2t) (g, 2t + 1) (g + 8, 2t) (g + 8, 2t + 1)
-
-#ifdef MT_SIMULATOR
-
-// As tensor cores do it, or a little worse: the exact sum, truncated.
-static inline float mt_truncated(double sum) {
-  const float f = (float)sum;
-  return f - f == 0 && fabs((double)f) > fabs(sum) ? nextafterf(f, 0) : f;
+// What stands beside operands of type E, results and biases, is of their sums' type or, beside bfloat16, `narrow`: bfloat16 too.
+template <typename E> MT_DEVICE char *mt_beside_at(const void *p, int64_t i, int32_t narrow) {
+  typedef typename mt_wider<E>::type T;
+  return (char *)p + i * (int64_t)(sizeof(E) == 2 && narrow ? sizeof(E) : sizeof(T));
 }
-
-static inline float mt_bf16_half(uint32_t pair, int upper) { return __uint_as_float(upper ? pair & 0xFFFF0000u : pair << 16); }
-
-// A warp's fragments meet in memory that its lanes share.
-static inline void mt_mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bool bf16) {
-  static uint32_t warps[MT_WARP][MT_WARP][6];
-  uint32_t(*all)[6] = warps[threadIdx.x / MT_WARP];
-  const int lane = mt_simulator_lane(), g = lane / 4, t = lane % 4;
-  memcpy(all[lane], a, sizeof a);
-  memcpy(all[lane] + 4, b, sizeof b);
-  __syncwarp();
-  for (int i = 0; i < 4; i++) {
-    const int upper = i / 2, n = 2 * t + i % 2;
-    double sum = c[i];
-    for (int k = 0; k < (bf16 ? 16 : 8); k++) {
-      if (bf16) {
-        const uint32_t left = all[g * 4 + k % 8 / 2][upper + 2 * (k / 8)], right = all[n * 4 + k % 8 / 2][4 + k / 8];
-        sum += (double)mt_bf16_half(left, k % 2) * mt_bf16_half(right, k % 2);
-      } else {
-        const uint32_t left = all[g * 4 + k % 4][upper + 2 * (k / 4)], right = all[n * 4 + k % 4][4 + k / 4];
-        sum += (double)__uint_as_float(left & 0xFFFFE000u) * __uint_as_float(right & 0xFFFFE000u);
-      }
-    }
-    c[i] = mt_truncated(sum);
-  }
-  __syncwarp();
+template <typename E> MT_DEVICE typename mt_wider<E>::type mt_beside_load(const void *p, int64_t i, int32_t narrow) {
+  typedef typename mt_wider<E>::type T;
+  return sizeof(E) == 2 && narrow ? (T)((const E *)p)[i] : ((const T *)p)[i];
 }
-
-MT_DEVICE void mt_mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { mt_mma(c, a, b, false); }
-MT_DEVICE void mt_mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { mt_mma(c, a, b, true); }
-
-// Rounded to nearest, ties away from 0, as a float whose last 13 bits are 0.
-MT_DEVICE uint32_t mt_to_tf32(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  return x - x == 0 ? (bits + 0x1000u) & 0xFFFFE000u : bits;
-}
-
-static inline uint32_t mt_to_bf16(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  return x != x ? 0x7FFFu : (bits + 0x7FFFu + (bits >> 16 & 1)) >> 16;
-}
-MT_DEVICE uint32_t mt_bf16_pair(float low, float high) { return mt_to_bf16(low) | mt_to_bf16(high) << 16; }
-
-// Copies now; zeros where there is nothing to copy.
-template <int BYTES> MT_DEVICE void mt_copy_async(void *to, const void *from, bool there) {
-  if (there) {
-    memcpy(to, from, BYTES);
+template <typename E> MT_DEVICE void mt_beside_store(void *p, int64_t i, int32_t narrow, typename mt_wider<E>::type v) {
+  typedef typename mt_wider<E>::type T;
+  if (sizeof(E) == 2 && narrow) {
+    ((E *)p)[i] = (E)v;
   } else {
-    memset(to, 0, BYTES);
+    ((T *)p)[i] = v;
   }
-}
-MT_DEVICE void mt_copy_commit() {}
-template <int LEFT> MT_DEVICE void mt_copy_wait() {}
-
-#else
-
-MT_DEVICE void mt_mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-MT_DEVICE void mt_mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-MT_DEVICE uint32_t mt_to_tf32(float x) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-  return bits;
-}
-
-MT_DEVICE uint32_t mt_bf16_pair(float low, float high) {
-  uint32_t pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
-
-template <int BYTES> MT_DEVICE void mt_copy_async(void *to, const void *from, bool there) {
-  const uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
-  const int bytes = there ? BYTES : 0;
-  if (BYTES == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
-  } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(BYTES), "r"(bytes) : "memory");
-  }
-}
-MT_DEVICE void mt_copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int LEFT> MT_DEVICE void mt_copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
-
-#endif
-
-// x = high + low, as far as two parts of 11 bits go. No low part of what is not finite.
-MT_DEVICE void mt_split_tf32(uint32_t *high, uint32_t *low, float x) {
-  *high = mt_to_tf32(x);
-  const float rest = x - __uint_as_float(*high);
-  *low = rest == rest ? mt_to_tf32(rest) : 0;
 }
 
 // ---- shared memory ------------------------------------------------------------------------------------------------------
@@ -151,11 +65,12 @@ MT_DEVICE void mt_split_tf32(uint32_t *high, uint32_t *low, float x) {
 // An operand of ROWS rows (of a) or columns (of b) in a stage. INNER: its terms are neighbours, [ROWS][K + pad], else [K][ROWS + pad]:
 // as its source has it, so that 16 bytes are copied at once. The pads spread a fragment over all banks.
 template <int HOW, int ROWS, bool INNER> struct mt_tile_operand {
-  typedef typename mt_tile_of<HOW>::T T;
+  typedef typename mt_tile_of<HOW>::E E;
+  static const bool TURNED = !INNER;
   static const int K = mt_tile_of<HOW>::K;
-  static const int PAD = HOW == MT_TILE_F64 ? 2 : (HOW == MT_TILE_BF16) == INNER ? 8 : 4;
+  static const int PAD = HOW == MT_TILE_F64 ? 2 : HOW == MT_TILE_NARROW || (HOW == MT_TILE_BF16) == INNER ? 8 : 4;
   static const int WIDTH = (INNER ? K : ROWS) + PAD, COUNT = (INNER ? ROWS : K) * WIDTH;
-  static const int AT_ONCE = 16 / sizeof(T), CHUNKS = (INNER ? K : ROWS) / AT_ONCE;  // per line
+  static const int AT_ONCE = 16 / sizeof(E), CHUNKS = (INNER ? K : ROWS) / AT_ONCE;  // per line
   static const int LINES = MT_TILE_THREADS / CHUNKS, PASSES = (INNER ? ROWS : K) / LINES;
   static_assert(MT_TILE_THREADS % CHUNKS == 0 && PASSES * LINES == (INNER ? ROWS : K), "the threads share the lines evenly");
   MT_DEVICE int at(int row, int k) { return INNER ? row * WIDTH + k : k * WIDTH + row; }
@@ -165,7 +80,7 @@ template <int HOW, int ROWS, bool INNER> struct mt_tile_operand {
 // A source has
 //   INNER                              rows of the operand are lines (their terms are neighbours); else terms are
 //   Line line(i), Column column(j)     what an element's two indexes mean: i of lines, j along them
-//   const T *at(line, column, shift)   the element, or NULL: 0
+//   const E *at(line, column, shift)   the element, or NULL: 0
 //   shift(z)                           of the problem's part z: a group, a matrix of a batch
 //   vector                             16 bytes along a line that begin at a multiple of their number may be read at once
 //   base                               any address
@@ -175,7 +90,7 @@ typedef struct mt_tile_plan {
   int64_t m, n, k;                 // of the largest part
   const int64_t *count;            // on the device: how many rows there are really, or NULL
   int64_t parts, splits;           // parts: independent sums; splits: of the terms of one
-  const int64_t *begin, *end;      // of a split: its terms [begin, end), begin a multiple of 8 (BF16: 16); NULL: each `piece` terms
+  const int64_t *begin, *end;      // of a split: its terms [begin, end), begin a multiple of 8 (bfloat16: 16); NULL: each `piece` terms
   int64_t piece;
   const uint8_t *fresh;            // of every group of terms: its sum begins anew; NULL: see run
   int64_t run;                     // groups of a run, after which sums begin anew, and after 32 groups of it
@@ -196,10 +111,10 @@ static __device__ __noinline__ float mt_tile_plainly(const A &a, const B &b, int
 
 // Copies a stage of one operand: terms [k, k_end), rows from `first` on, of which there are `rows`.
 template <int HOW, int ROWS, class S>
-MT_DEVICE void mt_tile_fetch(typename mt_tile_of<HOW>::T *to, const S &source, const typename S::Line *lines, int64_t first,
+MT_DEVICE void mt_tile_fetch(typename mt_tile_of<HOW>::E *to, const S &source, const typename S::Line *lines, int64_t first,
                              int64_t rows, int64_t k, int64_t k_end, int64_t shift) {
   typedef mt_tile_operand<HOW, ROWS, S::INNER> O;
-  typedef typename mt_tile_of<HOW>::T T;
+  typedef typename mt_tile_of<HOW>::E E;
   const int chunk = threadIdx.x % O::CHUNKS * O::AT_ONCE, line = threadIdx.x / O::CHUNKS;
   const int64_t along = (S::INNER ? k : first) + chunk, limit = S::INNER ? k_end : rows;
   if (source.vector) {
@@ -208,11 +123,31 @@ MT_DEVICE void mt_tile_fetch(typename mt_tile_of<HOW>::T *to, const S &source, c
     for (int i = 0; i < O::PASSES; i++) {
       const int l = line + i * O::LINES;
       const bool there = along < limit && (S::INNER ? first + l < rows : k + l < k_end);
-      const T *from = NULL;
+      const E *from = NULL;
       if (there) {
         from = S::INNER ? source.at(lines[l], column, shift) : source.at(source.line(k + l), column, shift);
       }
-      mt_copy_async<16>(to + l * O::WIDTH + chunk, from ? from : (const T *)source.base, from != NULL);
+      mt_copy_async<16>(to + l * O::WIDTH + chunk, from ? from : (const E *)source.base, from != NULL);
+    }
+  } else if (sizeof(E) < 4) {  // too little for an asynchronous copy: loads first, then stores
+#pragma unroll 1
+    for (int v = 0; v < O::AT_ONCE; v++) {
+      const typename S::Column column = source.column(along + v < limit ? along + v : 0);
+      E got[O::PASSES];
+#pragma unroll
+      for (int i = 0; i < O::PASSES; i++) {
+        const int l = line + i * O::LINES;
+        const bool there = along + v < limit && (S::INNER ? first + l < rows : k + l < k_end);
+        const E *from = NULL;
+        if (there) {
+          from = S::INNER ? source.at(lines[l], column, shift) : source.at(source.line(k + l), column, shift);
+        }
+        got[i] = from ? *from : (E)0;
+      }
+#pragma unroll
+      for (int i = 0; i < O::PASSES; i++) {
+        to[(line + i * O::LINES) * O::WIDTH + chunk + v] = got[i];
+      }
     }
   } else {
 #pragma unroll 1
@@ -222,11 +157,11 @@ MT_DEVICE void mt_tile_fetch(typename mt_tile_of<HOW>::T *to, const S &source, c
       for (int i = 0; i < O::PASSES; i++) {
         const int l = line + i * O::LINES;
         const bool there = along + v < limit && (S::INNER ? first + l < rows : k + l < k_end);
-        const T *from = NULL;
+        const E *from = NULL;
         if (there) {
           from = S::INNER ? source.at(lines[l], column, shift) : source.at(source.line(k + l), column, shift);
         }
-        mt_copy_async<sizeof(T)>(to + l * O::WIDTH + chunk + v, from ? from : (const T *)source.base, from != NULL);
+        mt_copy_async<sizeof(E)>(to + l * O::WIDTH + chunk + v, from ? from : (const E *)source.base, from != NULL);
       }
     }
   }
@@ -305,6 +240,31 @@ template <int HOW, int MT, int NT, class OA, class OB> struct mt_tile_step {
   }
 };
 
+template <int MT, int NT, class OA, class OB> struct mt_tile_step<MT_TILE_NARROW, MT, NT, OA, OB> {
+  MT_DEVICE void run(float (&sum)[MT][NT][4], const mt_bf16 *a, const mt_bf16 *b, int row, int column, int k) {
+    // Of a fragment's four matrices, `second` differ in the first index that the registers count, `last` in the other one.
+    const int lane = threadIdx.x % MT_WARP, inside = lane % 8, second = lane / 8 % 2 * 8, last = lane / 16 * 8;
+    static_assert(NT % 2 == 0, "columns come 16 at a time");
+    uint32_t right[NT / 2][4];
+#pragma unroll
+    for (int j = 0; j < NT / 2; j++) {
+      const int n = column + 16 * j + last, at = k + second;
+      mt_load_matrices<OB::TURNED>(right[j], b + (OB::TURNED ? OB::at(n, at + inside) : OB::at(n + inside, at)));
+    }
+#pragma unroll
+    for (int i = 0; i < MT; i++) {
+      const int m = row + 16 * i + second, at = k + last;
+      uint32_t left[4];
+      mt_load_matrices<OA::TURNED>(left, a + (OA::TURNED ? OA::at(m, at + inside) : OA::at(m + inside, at)));
+#pragma unroll
+      for (int j = 0; j < NT; j++) {
+        const uint32_t pairs[2] = {right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]};
+        mt_mma_bf16(sum[i][j], left, pairs);
+      }
+    }
+  }
+};
+
 template <int MT, int NT, class OA, class OB> struct mt_tile_step<MT_TILE_F64, MT, NT, OA, OB> {
   MT_DEVICE void run(double (&sum)[MT][NT][4], const double *a, const double *b, int row, int column, int k) {
     const int g = threadIdx.x % MT_WARP / 4, t = threadIdx.x % 4;
@@ -334,9 +294,9 @@ template <int HOW, int MT, int NT, class A, class B> struct mt_tile_shape {
   static const int M = 64 * MT, N = 16 * NT;
   typedef mt_tile_operand<HOW, M, A::INNER> OA;
   typedef mt_tile_operand<HOW, N, B::INNER> OB;
-  typedef typename mt_tile_of<HOW>::T T;
+  typedef typename mt_tile_of<HOW>::E E;
   static const int STAGE = OA::COUNT + OB::COUNT;
-  static const int BYTES = MT_TILE_STAGES * STAGE * (int)sizeof(T);
+  static const int BYTES = MT_TILE_STAGES * STAGE * (int)sizeof(E);
 };
 
 // Blocks that a processor holds at once: the compiler limits registers by it.
@@ -348,9 +308,10 @@ static __global__ void __launch_bounds__(MT_TILE_THREADS, mt_tile_blocks(HOW, MT
     mt_tile_sum(const __grid_constant__ mt_tile_plan p, const __grid_constant__ A a, const __grid_constant__ B b,
                 const __grid_constant__ OUT out) {
   typedef mt_tile_shape<HOW, MT, NT, A, B> shape;
+  typedef typename mt_tile_of<HOW>::E E;
   typedef typename mt_tile_of<HOW>::T T;
   static const int K = mt_tile_of<HOW>::K, STEP = mt_tile_of<HOW>::STEP;
-  MT_DYNAMIC_SHARED(T, stages);
+  MT_DYNAMIC_SHARED(E, stages);
   __shared__ typename A::Line a_lines[A::INNER ? shape::M : 1];
   __shared__ typename B::Line b_lines[B::INNER ? shape::N : 1];
   const int warp = threadIdx.x / MT_WARP, row = warp / 2 * 16 * MT, column = warp % 2 * 8 * NT;
@@ -388,7 +349,7 @@ static __global__ void __launch_bounds__(MT_TILE_THREADS, mt_tile_blocks(HOW, MT
     const int64_t count = to > from ? (to - from + K - 1) / K : 0;
     const auto fetch = [&](int64_t s) {
       if (s < count) {
-        T *stage = stages + s % MT_TILE_STAGES * shape::STAGE;
+        E *stage = stages + s % MT_TILE_STAGES * shape::STAGE;
         mt_tile_fetch<HOW, shape::M>(stage, a, a_lines, m0, rows, from + s * K, to, shift_a);
         mt_tile_fetch<HOW, shape::N>(stage + shape::OA::COUNT, b, b_lines, n0, p.n, from + s * K, to, shift_b);
       }
@@ -403,7 +364,7 @@ static __global__ void __launch_bounds__(MT_TILE_THREADS, mt_tile_blocks(HOW, MT
       if (s < 0 || !needed) {
         continue;
       }
-      const T *left = stages + s % MT_TILE_STAGES * shape::STAGE, *right = left + shape::OA::COUNT;
+      const E *left = stages + s % MT_TILE_STAGES * shape::STAGE, *right = left + shape::OA::COUNT;
 #pragma unroll (HOW == MT_TILE_3XTF32 ? 1 : 2)
       for (int k = 0; k < K; k += STEP) {
         if (TOTALS) {
@@ -501,7 +462,20 @@ template <typename E, bool R> static void mt_tile_align(mt_tile_matrix<E, R> *s,
 
 // ---- launches -----------------------------------------------------------------------------------------------------------
 
-int32_t mt_tile_how(int32_t dtype);  // of the precision that is set
+int32_t mt_tile_how(int32_t dtype);  // of the precision that is set; NARROW for bfloat16
+
+// A bias as places beside operands of `dtype` take it: itself with another reference, or a copy; NULL for NULL.
+static inline int mt_tile_bias(mt_tensor **out, const mt_tensor *b, int32_t dtype) {
+  *out = NULL;
+  if (b == NULL) {
+    return MT_OK;
+  }
+  if (dtype == MT_BFLOAT16 || b->dtype == dtype) {
+    return mt_tensor_alias(out, b);
+  }
+  MT_TRY(mt_tensor_new(out, dtype, b->ndim, b->shape, NULL));
+  return mt_tensor_copy(*out, b);
+}
 
 // One kernel; rows: how many the largest part has at most.
 template <int HOW, int MT, int NT, bool TOTALS, class A, class B, class OUT>

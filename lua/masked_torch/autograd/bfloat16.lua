@@ -22,11 +22,13 @@ local MEDIUM = native.cpu.MT_PRECISION_MEDIUM
 
 local bfloat16 = {}
 
+--- bfloat16.converted(x, dtype): a copy of x in another type, without history.
 local function converted(x, dtype)
   local y = Tensor.empty_like(x, dtype)
   check(x.K.mt_tensor_copy(y._c, x._c))
   return y
 end
+bfloat16.converted = converted
 
 local function is_narrow(x) return is_tensor(x) and x.dtype == 'bfloat16' end
 bfloat16.is_narrow = is_narrow

@@ -18,8 +18,8 @@ local function channels_last(op, x, channels, spatial)
   return Tensor.empty(op, shape, x.dtype, x.device, Tensor.channels_last(shape))
 end
 
-local function bias_gradient(dy)
-  local db = Tensor.empty('conv', { dy:size(2) }, dy.dtype, dy.device)
+local function bias_gradient(dy, dtype)
+  local db = Tensor.empty('conv', { dy:size(2) }, dtype, dy.device)
   check(dy.K.mt_conv_backward_epilogue(nil, db._c, dy._c, nil, nil, nil, nil, IDENTITY, 0))
   return db
 end
@@ -41,12 +41,12 @@ local names = { 'conv1d', 'conv2d', 'conv3d' }
 -- y = f(conv(x, w) + b); frame: of geometry.frame; f: activation and a of core/conv.h
 local conv = autograd.op{
   name = 'conv',
-  bfloat16 = 'products',
+  bfloat16 = 'itself',
   forward = function(ctx, x, w, b, frame, activation, a)
     local y = Tensor.empty(names[frame.dims], frame.shape, x.dtype, x.device, frame.strides)
     check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, frame.geometry, nil, nil, nil, nil, activation, a))
     ctx:save(x, w, activation ~= IDENTITY and y or nil)
-    ctx.geometry, ctx.activation, ctx.a = frame.geometry, activation, a
+    ctx.geometry, ctx.activation, ctx.a, ctx.bias = frame.geometry, activation, a, b and b.dtype
     return y
   end,
   backward = function(ctx, dy)
@@ -55,10 +55,10 @@ local conv = autograd.op{
     local draw, db = dy, nil
     if y then
       draw = (needs[1] or needs[2]) and ctx:gradient_like(dy, y) or nil
-      db = needs[3] and Tensor.empty('conv', { w:size(1) }, w.dtype, w.device) or nil
+      db = needs[3] and Tensor.empty('conv', { w:size(1) }, ctx.bias, w.device) or nil
       check(x.K.mt_conv_backward_epilogue(draw and draw._c, db and db._c, dy._c, y._c, nil, nil, nil, ctx.activation, ctx.a))
     elseif needs[3] then
-      db = bias_gradient(dy)
+      db = bias_gradient(dy, ctx.bias)
     end
     local dx, dw = needs[1] and input_gradient(x, draw, w, g) or nil, needs[2] and weight_gradient(w, draw, x, g) or nil
     if draw and draw ~= dy then draw:release() end
@@ -69,12 +69,12 @@ local conv = autograd.op{
 -- y = the adjoint of the convolution g applied to x, + b; spatial: sizes of y
 local conv_transpose = autograd.op{
   name = 'conv_transpose',
-  bfloat16 = 'products',
+  bfloat16 = 'itself',
   forward = function(ctx, x, w, b, g, spatial)
     local y = channels_last('conv_transpose' .. g.dims .. 'd', x, w:size(2) * g.groups, spatial)
     check(x.K.mt_conv_backward_input(y._c, x._c, w._c, b and b._c, g, nil, nil))
     ctx:save(x, w)
-    ctx.geometry = g
+    ctx.geometry, ctx.bias = g, b and b.dtype
     return y
   end,
   backward = function(ctx, dy)
@@ -84,7 +84,7 @@ local conv_transpose = autograd.op{
       dx = channels_last('conv_transpose', x, x:size(2), geometry.spatial(x))
       check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g, nil, nil, nil, nil, IDENTITY, 0))
     end
-    return dx, ctx.needs[2] and weight_gradient(w, x, dy, g) or nil, ctx.needs[3] and bias_gradient(dy) or nil
+    return dx, ctx.needs[2] and weight_gradient(w, x, dy, g) or nil, ctx.needs[3] and bias_gradient(dy, ctx.bias) or nil
   end,
 }
 
@@ -175,9 +175,7 @@ local function convolution(dims)
       x = pad_by_mode(x, g, opts.padding_mode)
       opts = { stride = opts.stride, padding = 0, dilation = opts.dilation, groups = opts.groups }
     end
-    local fused = x.dtype ~= 'bfloat16'     -- which is rounded before the activation
-    local y = conv(x, w, b, geometry.frame(op, x, w, opts), fused and activation or IDENTITY, a)
-    if not fused then y = activations.apply(y, activation, a) end
+    local y = conv(x, w, b, geometry.frame(op, x, w, opts), activation, a)
     return y
   end
 end

@@ -9,13 +9,14 @@ local check, fail = native.check, native.fail
 
 local linear = autograd.op{
   name = 'linear',
-  bfloat16 = 'products',
+  bfloat16 = 'itself',
   forward = function(ctx, x, w, b)
     local shape = x:size()
     shape[#shape] = w:size(1)
     local y = Tensor.empty('linear', shape, x.dtype, x.device)
     check(x.K.mt_linear_forward(y._c, x._c, w._c, b and b._c))
     ctx:save(x, w)
+    ctx.bias = b and b.dtype
     return y
   end,
   backward = function(ctx, dy)
@@ -30,7 +31,7 @@ local linear = autograd.op{
       check(x.K.mt_linear_backward_weight(dw._c, dy._c, x._c))
     end
     if ctx.needs[3] then
-      db = Tensor.empty('linear', { w:size(1) }, w.dtype, w.device)
+      db = Tensor.empty('linear', { w:size(1) }, ctx.bias, w.device)
       check(x.K.mt_linear_backward_bias(db._c, dy._c))
     end
     return dx, dw, db
@@ -40,7 +41,7 @@ local linear = autograd.op{
 return {
   functional = {
     --- F.linear(x, w, b) = x w^T + b. x (*, in), w (out, in), b (out) or nil -> (*, out).
-    -- x and w of one type; beside bfloat16, b may be float32.
+    -- x and w of one type; of float32 and bfloat16, b may be the other one.
     linear = function(x, w, b)
       Tensor.check('linear', 'input', x)
       Tensor.check('linear', 'weight', w)

@@ -1,10 +1,11 @@
---- matmul: matmul, mm, bmm, mv, dot, outer, addmm. float32 and float64.
+--- matmul: matmul, mm, bmm, mv, dot, outer, addmm. float32, float64 and bfloat16.
 --
 -- The bits of a product depend neither on the memory layout nor on the threads, nor on other rows and columns; large ones of the
 -- portable build, which go to OpenBLAS (core/gemm.h), may depend on the sizes. F.linear never does.
 
 local autograd = require 'masked_torch.autograd'
 local autocast = require 'masked_torch.autograd.autocast'
+local converted = require('masked_torch.autograd.bfloat16').converted
 local cuda = require 'masked_torch.native.cuda'
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
@@ -35,29 +36,32 @@ local function transposed(x)
   return Tensor.permute_view('matmul', x, order)
 end
 
--- a b for promoted operands; row-major.
-local function product(a, b)
+-- a b for promoted operands; row-major, of a's type or of `dtype`.
+local function product(a, b, dtype)
   local shape, sb = Tensor.shape_of(a), Tensor.shape_of(b)
   local n = #shape
   for d = 1, n - 2 do
     if shape[d] == 1 then shape[d] = sb[d] end
   end
   shape[n] = sb[n]
-  local y = Tensor.empty('matmul', shape, a.dtype, a.device)
+  local y = Tensor.empty('matmul', shape, dtype or a.dtype, a.device)
   check(a.K.mt_matmul(y._c, a._c, b._c))
   return y
 end
 
--- g summed over the leading dims in which x has size 1, seen in x's own shape.
-local function reduced_to(g, like, x)
-  local size, bits = Tensor.shape_of(like), 0
+-- The gradient a b of x, which is `like` in the promoted shape: summed over the leading dims in which x has size 1.
+local function gradient(a, b, like, x)
+  local size, bits, g = Tensor.shape_of(like), 0
   for d = 1, #size - 2 do
-    if size[d] == 1 and g:size(d) ~= 1 then bits = bits + 2 ^ (d - 1) end
+    if size[d] == 1 and (a:size(d) ~= 1 or b:size(d) ~= 1) then bits = bits + 2 ^ (d - 1) end
   end
   if bits ~= 0 then
-    local sum = Tensor.empty('matmul', size, g.dtype, g.device)
-    check(g.K.mt_reduce_sum(sum._c, g._c, bits))
-    g = sum
+    local each = product(a, b, Tensor.kernel_type(x.dtype))     -- bfloat16 is rounded once, after the sum
+    g = Tensor.empty('matmul', size, each.dtype, x.device)
+    check(g.K.mt_reduce_sum(g._c, each._c, bits))
+    if g.dtype ~= x.dtype then g = converted(g, x.dtype) end
+  else
+    g = product(a, b)
   end
   local shape = Tensor.shape_of(x)
   return Tensor.as_view('matmul', g, shape, Tensor.row_major(shape), 0)
@@ -65,7 +69,7 @@ end
 
 local matmul = autograd.op{
   name = 'matmul',
-  bfloat16 = 'products',
+  bfloat16 = 'itself',
   forward = function(ctx, a, b)
     local ndim = math.max(2, a._c.ndim, b._c.ndim)
     if a._c.ndim == 2 and b._c.ndim == 2 then
@@ -94,8 +98,8 @@ local matmul = autograd.op{
     if b:dim() == 1 then table.insert(strides, 1) end
     if a:dim() == 1 then table.insert(strides, #strides, 1) end
     dy = Tensor.as_view('matmul', dy, wide_shape, strides, 0)
-    return ctx.needs[1] and reduced_to(product(dy, transposed(wide_b)), wide_a, a) or nil,
-      ctx.needs[2] and reduced_to(product(transposed(wide_a), dy), wide_b, b) or nil
+    return ctx.needs[1] and gradient(dy, transposed(wide_b), wide_a, a) or nil,
+      ctx.needs[2] and gradient(transposed(wide_a), dy, wide_b, b) or nil
   end,
 }
 
