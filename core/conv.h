@@ -6,7 +6,8 @@
 //
 // x, w and dy are of one type: float32, float64 or bfloat16. Beside bfloat16, results may be float32; r and m are float32. Of float32
 // and bfloat16, b and db may be the other one. bfloat16: the formulas in float32 from the values as they are, rounded once where the
-// result is bfloat16, before the activation and once more after it; a CPU's sums are those of float32, a GPU's those of MEDIUM (matmul.h).
+// result (draw too) is bfloat16; an activation finds rounded numbers. A CPU's sums are those of float32, a GPU's those of MEDIUM
+// (matmul.h).
 //
 // An output depends neither on its neighbours nor on the batch. Direct sums take (tap, channel) in that order, in blocks of whole
 // taps up to 256 terms (or of 256 channels of a tap), bias last: a tap over zeros leaves them unchanged to the bit. Direct

@@ -1,17 +1,19 @@
 --- bfloat16: operations on tensors that are stored in half the memory.
 --
--- An operation that meets a bfloat16 argument runs as its wide form: the arguments are widened to float32, which is exact, the
--- operation's own forward computes in float32, and its result is rounded once, to bfloat16. For backward the bfloat16 tensors are kept,
--- not their wide copies; gradients arrive in the type of what they belong to. So every operation has a meaning on bfloat16, with the
--- same bits on both devices, and no kernel needs to know.
+-- An operation on bfloat16 is that on float32 with the same values, and one rounding of its result; gradients have the types of what
+-- they belong to. Kernels that know the type load and store it as it is. Where one does not, the operation runs as its wide form: the
+-- arguments are widened to float32, which is exact, its own forward computes in float32, and the result is rounded; for backward the
+-- bfloat16 tensors are kept, not their wide copies. So every operation has a meaning on bfloat16, with the same rules on both devices.
 --
 -- In the definition of an operation (autograd.op), `bfloat16` says what is different:
---   'itself'    it takes the tensors as they are: it moves elements only (and may give views), or its kernel knows the type
+--   'itself'    it takes the tensors as they are: its kernels know the type (linear, matmul and convolution, say), or it moves elements
+--               only (and may give views). It makes its results in the types that belong to them
 --   'float32'   sums, losses and the like: results stay float32
 --   'operands'  results are bfloat16 only if no argument with dims is of a higher type; otherwise it is the first tensor of floating point
 --               that decides (weights and statistics of a norm may be float32)
 --   'products'  the first two arguments are multiplied: where both are bfloat16, with the instructions for that (MT_PRECISION_MEDIUM),
---               which changes no product: they are exact, the sums float32
+--               which changes no product: they are exact, the sums float32; masked convolution whose plan goes through
+--               other kernels than convolution's
 
 local native = require 'masked_torch.native'
 local Tensor = require 'masked_torch.tensor'

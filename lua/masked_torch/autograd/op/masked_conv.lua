@@ -38,7 +38,7 @@ local function one_channel(t) return not t or t:size(2) == 1 end
 
 local masked_conv = autograd.op{
   name = 'masked_conv',
-  bfloat16 = 'products',
+  bfloat16 = 'products',      -- but see `alone`
   forward = function(ctx, x, w, b, alpha, plan, activation, a)
     local K, g, r, m = x.K, plan.geometry, plan.r, plan.soft and plan.m
     if plan.clear then
@@ -62,7 +62,7 @@ local masked_conv = autograd.op{
         IDENTITY, 0))
       check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(plan.m), activation, a))
     end
-    ctx.plan, ctx.r, ctx.activation, ctx.a = plan, r, activation, a
+    ctx.plan, ctx.r, ctx.activation, ctx.a, ctx.bias = plan, r, activation, a, b and b.dtype
     if plan.clear and not ctx.wanted then x:release() end     -- the cleared copy: its memory is still in the cache
     ctx:save(x, w, activation ~= IDENTITY and y or nil, Tensor.is_tensor(alpha) and alpha or nil, raw ~= y and raw or nil)
     return y
@@ -73,7 +73,7 @@ local masked_conv = autograd.op{
     local K, g, m, valid, active = x.K, plan.geometry, plan.soft and plan.m, handle(plan.valid), handle(plan.active)
     local f, a, learnt = ctx.activation, ctx.a, needs[4] and plan.q
     local draw, dx, dw, db, dalpha = dy, nil, nil, nil, nil
-    if needs[3] then db = Tensor.empty('masked_conv', { w:size(1) }, w.dtype, w.device) end
+    if needs[3] then db = Tensor.empty('masked_conv', { w:size(1) }, ctx.bias, w.device) end
     if one_channel(r) and one_channel(m) then
       -- One pass: the activation, the gate and the ratios, and the sums of the bias, which is not re-weighted.
       if learnt and y then
@@ -122,6 +122,13 @@ local masked_conv = autograd.op{
     return dx, dw, db, dalpha
   end,
 }
+
+-- The same where the kernels of conv.h do all of it: they take bfloat16 as it is.
+local alone = autograd.operation{ name = 'masked_conv', registered = true, bfloat16 = 'itself', forward = masked_conv.forward,
+  backward = masked_conv.backward }
+local function is_alone(plan, alpha)
+  return not plan.clear and not Tensor.is_tensor(alpha) and one_channel(plan.r) and one_channel(plan.soft and plan.m)
+end
 
 -- ---- the plan ----------------------------------------------------------------------------------------------------
 
@@ -482,10 +489,10 @@ local function public(op, expected_dims)
     local plan, result = make_plan(x, widened(w), mask, geometry.frame(op, x, w, opts), opts, opts.alpha)
     x, w = autocast.operands(x, w)     -- what follows from the weights' values does from those in float32
     local activation, a = activations.behind(op, opts)
-    -- bfloat16 is rounded before the activation.
-    local gated = opts.gate == 'sigmoid'
-    local fused = not gated and x.dtype ~= 'bfloat16'
-    local y = masked_conv(x, w, b, opts.alpha, plan, fused and activation or IDENTITY, a)
+    -- In its wide form bfloat16 is rounded after the activation, which is to find it rounded.
+    local gated, itself = opts.gate == 'sigmoid', is_alone(plan, opts.alpha)
+    local fused = not gated and (itself or x.dtype ~= 'bfloat16')
+    local y = (itself and alone or masked_conv)(x, w, b, opts.alpha, plan, fused and activation or IDENTITY, a)
     if gated then
       local gw, gb = opts.gate_weight, opts.gate_bias
       check_parameter(op, 'gate_weight', gw, x, Tensor.shape_text(w),
@@ -497,7 +504,7 @@ local function public(op, expected_dims)
       local gate_plan = { geometry = plan.geometry, shape = plan.shape, strides = plan.strides, valid = plan.valid, clear = plan.clear,
         clear_kernel = plan.clear_kernel, pass = plan.pass }
       gw = select(2, autocast.operands(x, gw))
-      local gate = masked_conv(x, gw, gb, 1, gate_plan, IDENTITY, 0)
+      local gate = (is_alone(gate_plan) and alone or masked_conv)(x, gw, gb, 1, gate_plan, IDENTITY, 0)
       y = y * gate:sigmoid()
     elseif opts.gate_weight or opts.gate_bias then
       fail("%s: gate_weight, gate_bias: only gate = 'sigmoid' has them", op)
