@@ -53,6 +53,12 @@ local shapes = {
   shape('stride2', 32, 64, 128, { 56, 56 }, 3, { stride = 2 }), shape('k5', 32, 64, 64, { 28, 28 }, 5),
   shape('k1', 32, 256, 64, { 56, 56 }, 1), shape('cube16', 8, 32, 32, { 16, 16, 16 }, 3),
   shape('groups4', 32, 128, 128, { 28, 28 }, 3, { groups = 4 }), shape('depthwise', 32, 128, 128, { 28, 28 }, 3, { groups = 128 }),
+  shape('dw56', 32, 64, 64, { 56, 56 }, 3, { groups = 64 }), shape('dwstride2', 32, 64, 64, { 56, 56 }, 3, { groups = 64, stride = 2 }),
+  shape('dw14', 32, 512, 512, { 14, 14 }, 3, { groups = 512 }), shape('dwk5', 32, 128, 128, { 28, 28 }, 5, { groups = 128 }),
+  shape('dwk7', 16, 96, 96, { 56, 56 }, 7, { groups = 96 }), shape('dwk7at14', 32, 384, 384, { 14, 14 }, 7, { groups = 384 }),
+  shape('dwline', 64, 256, 256, { 256 }, 7, { groups = 256 }), shape('groups8', 32, 128, 128, { 28, 28 }, 3, { groups = 8 }),
+  shape('groups16', 32, 128, 128, { 28, 28 }, 3, { groups = 16 }), shape('groups32', 32, 128, 128, { 28, 28 }, 3, { groups = 32 }),
+  shape('groups64', 32, 128, 128, { 28, 28 }, 3, { groups = 64 }),
   shape('stem', 16, 3, 64, { 112, 112 }, 7, { stride = 2 }), shape('stem3', 32, 3, 64, { 56, 56 }, 3),
   shape('batch1', 1, 64, 64, { 56, 56 }, 3),
   -- What fills a GPU.
@@ -90,7 +96,8 @@ local function layer(module, name, mask, more)
     flops = 3 * s.conv_flops, quick = false }, more or {})))
 end
 
-for _, name in ipairs{ 'r56', 'r28', 'r14', 'lm0', 'lm1', 'lm2', 'lm3', 'k5', 'stride2', 'cube16', 'groups4', 'depthwise' } do
+for _, name in ipairs{ 'r56', 'r28', 'r14', 'lm0', 'lm1', 'lm2', 'lm3', 'k5', 'stride2', 'cube16', 'groups4', 'groups8', 'groups16',
+  'groups32', 'groups64', 'depthwise', 'dw56', 'dwstride2', 'dw14', 'dwk5', 'dwk7', 'dwk7at14', 'dwline' } do
   local wide = by_name[name].C >= 64 and by_name[name].groups == 1
   layer('Conv', name, nil, { goals = wide and { { against = 'torch', ratio = 1.3 } } or nil, quick = name == 'r28',
     compile = name == 'r28' })

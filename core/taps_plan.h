@@ -91,3 +91,7 @@ bool mt_taps_has_few_pixels(const mt_taps *t);
 int mt_taps_sum_few_pixels(const mt_taps *t);
 // mt_taps_sum where every group has one channel and one output.
 int mt_taps_sum_depthwise(const mt_taps *t);
+// mt_taps_sum for few channels and as many outputs per group, straight from the rows of the image. By numbers alone, and all in all.
+bool mt_taps_suits_rows(const mt_taps *t);
+bool mt_taps_is_rows(const mt_taps *t);
+int mt_taps_sum_rows(const mt_taps *t);

@@ -133,7 +133,7 @@ bool mt_taps_has_few_outputs(const mt_taps *t) {
   return t->outputs <= MT_MIN(MT_TILE_FEW, tile->vector / mt_dtype_size(t->dtype) / 2) && t->taps > 1 && t->channels > 0;
 }
 
-bool mt_taps_takes_planes(const mt_taps *t) { return !mt_taps_depthwise(t) && mt_taps_has_few_outputs(t); }
+bool mt_taps_takes_planes(const mt_taps *t) { return !mt_taps_depthwise(t) && !mt_taps_suits_rows(t) && mt_taps_has_few_outputs(t); }
 
 static int cut_terms(planes_plan *s) {
   const int64_t channels = s->p.taps->channels;

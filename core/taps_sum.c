@@ -217,6 +217,9 @@ int mt_taps_sum(const mt_taps *t) {
   if (pixels == 0 || t->outputs == 0 || t->groups == 0) {
     return MT_OK;
   }
+  if (mt_taps_is_rows(t)) {
+    return mt_taps_sum_rows(t);
+  }
   if (mt_taps_depthwise(t)) {
     return mt_taps_sum_depthwise(t);
   }

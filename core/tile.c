@@ -128,6 +128,7 @@ static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, cons
 #include "tile_lanewise.h"
 #if REAL_BITS == 32
 #include "tile_few.h"
+#include "tile_rows.h"
 #endif
 #undef FMADD
 
@@ -320,6 +321,7 @@ const mt_tile TABLE(mt_tile_, TILE_NAME) = {
     .lanewise_runs = {lanewise_runs_f32, lanewise_runs_f64},
     .lanewise_span = {lanewise_span_f32, lanewise_span_f64},
     .lanewise_taps = {lanewise_taps_f32, lanewise_taps_f64},
+    .near_rows = near_rows,
     .norm = &TABLE(norm_rows_, TILE_NAME),
     .logits = &TABLE(logits_, TILE_NAME),
 };

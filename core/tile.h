@@ -48,6 +48,19 @@ typedef struct mt_tile_activation {
   double a;
 } mt_tile_activation;
 
+// A block of neighbouring pixels of convolution with `group` channels and as many outputs per group, over rows of `width` taps that see
+// neighbouring pixels: lanes = groups * group, at least a vector of them.
+typedef struct mt_tile_rows {
+  const float *const *from;       // [row][position], positions = (pixels - 1) * stride + width: channel 0 of what is there, or zeros
+  int64_t rows, width, stride, group, lanes;
+  const float *const *w;          // of each row: [tap][channel of the group][lane]
+  const float *bias;              // or NULL
+  const mt_tile_activation *activation;
+  uintptr_t ahead[2];             // memory to be fetched, of so many streams so many lines for each vector of lanes and row
+  int64_t streams, fetch;
+  bool away;                      // results go past the caches where they fill lines; the caller fences
+} mt_tile_rows;
+
 // v = f(v), lane by lane, by masks: C has no choice between vectors. `function` is a constant.
 #define MT_TILE_ACTIVATE(v, function, a)                                            \
   do {                                                                              \
@@ -107,6 +120,9 @@ typedef struct mt_tile {
   // where tap t counts, itself summed from 0; taps <= 64, lanes <= a vector.
   void (*lanewise_taps[2])(void *total, int64_t ld, const void *a, int64_t a_step, const int64_t *at, const void *b, int64_t b_step,
                            const mt_tile_reached *runs, int64_t count, int64_t taps, int64_t lanes);
+  // y[m * y_step + l] = f((sum over rows, taps k, channels c of the lane's group of from[m * stride + k][c] * w[k][c][l]) + 0 + bias[l])
+  // for 8, 7, 4 or 1 pixels m. group: a power of 2 up to a vector. Pixels may be given from the right, with y_step < 0.
+  void (*near_rows)(const mt_tile_rows *t, float *y, int64_t y_step, int64_t pixels);
   const struct norm_rows *norm;  // norm_sums.h
   const struct logits *logits;   // logits.h
 } mt_tile;

@@ -31,3 +31,10 @@ static inline void mt_zero(void *p, size_t n, bool away) {
   (void)away;
   memset(p, 0, n);
 }
+
+// Makes stores past the caches seen by whoever waits for this thread.
+static inline void mt_zero_fence(void) {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
