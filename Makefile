@@ -89,7 +89,10 @@ cuda: $(CUDA_LIBRARY)  ## build the library for NVIDIA GPUs (CUDA_ARCHS="80 90";
 
 $(CUDA_LIBRARY): $(CUDA_OBJECTS) $(CUDA_SHARED_OBJECTS) $(BUILD)/cuda/exports.map
 	$(NVCC) -shared -cudart static -o $@ $(filter %.o,$^) -lcublasLt -lpthread \
-	  -Xlinker -z,nodelete,-z,defs,-Bsymbolic,--as-needed,--exclude-libs,ALL,--version-script=$(BUILD)/cuda/exports.map,-rpath,$(dir $(NVCC))../lib64
+	  -Xlinker -z,nodelete,-z,defs,-Bsymbolic,--as-needed,--exclude-libs,ALL,--version-script=$(BUILD)/cuda/exports.map,-rpath,$(NVCC_FOLDER)../lib64
+
+# NVCC= may be more than one word: NVCC="ccache nvcc".
+NVCC_FOLDER = $(dir $(shell command -v $(lastword $(NVCC))))
 
 # Other architectures: everything anew.
 $(BUILD)/cuda/archs: FORCE
@@ -102,7 +105,7 @@ $(CUDA_OBJECTS): $(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda/archs VERSION Makefi
 	@test -n "$(NVCC)" || { echo "cuda: nvcc not found; install the CUDA toolkit, or say where: make cuda NVCC=" >&2; exit 1; }
 	@mkdir -p $(@D)
 	$(CUDA_CACHE) $(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
-CUDA_CACHE ?= $(if $(shell command -v ccache 2>/dev/null),ccache)
+CUDA_CACHE ?= $(if $(filter ccache,$(notdir $(NVCC))),,$(if $(shell command -v ccache 2>/dev/null),ccache))
 
 $(CUDA_SHARED_OBJECTS): $(BUILD)/cuda/core/%.o: core/%.c VERSION Makefile
 	@mkdir -p $(@D)
@@ -116,6 +119,27 @@ $(BUILD)/cuda/exports.map: $(CONTRACT) cuda/device.h Makefile
 
 -include $(CUDA_OBJECTS:.o=.d) $(CUDA_SHARED_OBJECTS:.o=.d)
 
+# The ladder of product kernels, a program of its own: cuda/lab/README.md. wgmma is in sm_90a alone.
+LAB := $(BUILD)/cuda_lab
+LAB_SOURCES := $(wildcard cuda/lab/*.cu)
+LAB_OBJECTS := $(LAB_SOURCES:cuda/lab/%.cu=$(BUILD)/cuda/lab/%.o)
+LAB_FLAGS = -std=c++17 -O3 -lineinfo --fmad=false --threads 0 -Wno-deprecated-gpu-targets -diag-suppress 177 \
+  $(foreach arch,$(patsubst 90,90a,$(CUDA_ARCHS)),-gencode arch=compute_$(arch),code=sm_$(arch)) -Xcompiler -Wall,-Wno-unknown-pragmas \
+  $(if $(werror),-Werror all-warnings)
+
+.PHONY: cuda-lab
+cuda-lab: $(LAB)  ## build the ladder of product kernels, build/release/cuda_lab: checks them and times them beside cuBLASLt, on a GPU
+
+$(LAB): $(LAB_OBJECTS)
+	$(NVCC) -cudart static -o $@ $^ -lcublasLt -lpthread -Xlinker -rpath,$(NVCC_FOLDER)../lib64
+
+$(LAB_OBJECTS): $(BUILD)/cuda/lab/%.o: cuda/lab/%.cu $(BUILD)/cuda/archs Makefile
+	@test -n "$(NVCC)" || { echo "cuda-lab: nvcc not found; install the CUDA toolkit, or say where: make cuda-lab NVCC=" >&2; exit 1; }
+	@mkdir -p $(@D)
+	$(CUDA_CACHE) $(NVCC) $(LAB_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+-include $(LAB_OBJECTS:.o=.d)
+
 # The same files for the processor: tests/cuda_simulator/README.md.
 SIMULATOR := $(BUILD)/simulator
 SIMULATOR_LIBRARY := $(SIMULATOR)/libmasked_torch_cuda.so
@@ -125,7 +149,7 @@ SIMULATOR_FLAGS := -std=c++17 -O1 -g -fPIC -fvisibility=hidden -ffp-contract=off
   $(if $(werror),-Werror) -DMT_SIMULATOR -DMT_CUDA_LIBRARY -Itests/cuda_simulator -Icore
 
 .PHONY: cuda-simulator
-cuda-simulator: $(SIMULATOR_LIBRARY) $(SIMULATOR)/bad_kernels  ## build the CUDA kernels for the processor, to test them without a GPU
+cuda-simulator: $(SIMULATOR_LIBRARY) $(SIMULATOR)/bad_kernels $(SIMULATOR)/cuda_lab  ## build the CUDA kernels for the processor, to test them without a GPU
 
 $(SIMULATOR_LIBRARY): $(SIMULATOR_OBJECTS) $(CUDA_SHARED_OBJECTS) $(BUILD)/cuda/exports.map
 	$(CXX) $(LDFLAGS) -Wl,--version-script=$(BUILD)/cuda/exports.map -o $@ $(filter %.o,$^) -lpthread -lm
@@ -141,7 +165,15 @@ $(CUDA_SOURCES:cuda/%.cu=$(SIMULATOR)/%.o): $(SIMULATOR)/%.o: cuda/%.cu VERSION 
 	@mkdir -p $(@D)
 	$(CXX) -x c++ $(SIMULATOR_FLAGS) -MMD -MP -c -o $@ $<
 
--include $(SIMULATOR_OBJECTS:.o=.d)
+SIMULATED_LAB := $(patsubst cuda/lab/%.cu,$(SIMULATOR)/lab/%.o,$(filter-out cuda/lab/cublas.cu,$(LAB_SOURCES)))
+$(SIMULATOR)/cuda_lab: $(SIMULATED_LAB) $(SIMULATOR)/simulator.o
+	$(CXX) -o $@ $^ -lpthread
+
+$(SIMULATED_LAB): $(SIMULATOR)/lab/%.o: cuda/lab/%.cu Makefile
+	@mkdir -p $(@D)
+	$(CXX) -x c++ $(SIMULATOR_FLAGS) -O2 -Wno-psabi -MMD -MP -c -o $@ $<
+
+-include $(SIMULATOR_OBJECTS:.o=.d) $(SIMULATED_LAB:.o=.d)
 
 # ---- use ---------------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Everything that only a GPU can show, in one go, as text under bench/results/: the build, the tests, compute-sanitizer on the op
-# table's small cases, and the times beside PyTorch.
+# table's small cases, the times beside PyTorch, and the ladder of product kernels (cuda/lab).
 #
-#   bench/cuda.sh [build|test|sanitize|time|all]...      (make bench-cuda is `all`)
+#   bench/cuda.sh [build|test|sanitize|time|lab|all]...      (make bench-cuda is `all`)
 #
 # Needs nvcc, a driver and a GPU, and fails without one of them: nothing is passed over. The times are those of
 # `make bench DEVICE=cuda` (ROWS= chooses); PyTorch and masked_torch need scripts/install_peers. ARCHS=90 builds for one GPU alone.
@@ -16,8 +16,8 @@ fail() {
 parts=""
 for part in "${@:-all}"; do
   case $part in
-    build | test | sanitize | time) parts="$parts $part" ;;
-    all) parts="build test sanitize time" ;;
+    build | test | sanitize | time | lab) parts="$parts $part" ;;
+    all) parts="build test sanitize time lab" ;;
     *) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 2 ;;
   esac
 done
@@ -30,7 +30,7 @@ result() { echo "bench/results/$(date -u +%Y-%m-%d)-cuda-$1.txt"; }
 head_of() {
   echo "commit $(git rev-parse --short HEAD 2>/dev/null || cat VERSION)$(git diff --quiet HEAD 2>/dev/null || echo ', with changes'), $(date -u +'%Y-%m-%d %H:%M UTC')"
   nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm,power.limit --format=csv
-  "$NVCC" --version | tail -2
+  $NVCC --version | tail -2
   "$LUAJIT" -v
   uname -srm
 }
@@ -59,7 +59,7 @@ if has test; then
   run test make test-cuda CUDA_ARCHS="$archs" NVCC="$NVCC"
 fi
 if has sanitize; then
-  sanitizer=$(command -v compute-sanitizer || ls "$(dirname "$NVCC")/compute-sanitizer" 2>/dev/null) || fail "compute-sanitizer not found"
+  sanitizer=$(command -v compute-sanitizer || ls "$(dirname "${NVCC##* }")/compute-sanitizer" 2>/dev/null) || fail "compute-sanitizer not found"
   for tool in memcheck racecheck; do
     run "$tool" env MASKED_TORCH_CACHE=0 MASKED_TORCH_TEST_DEVICE=cuda "$sanitizer" --tool $tool --error-exitcode 9 \
       "$LUAJIT" tests/run.lua tests/cuda/op_table_spec.lua
@@ -67,5 +67,9 @@ if has sanitize; then
 fi
 if has time; then
   run time make -s bench DEVICE=cuda LUAJIT="$LUAJIT" ${ROWS:+ROWS="$ROWS"}
+fi
+if has lab; then
+  make -s cuda-lab CUDA_ARCHS="$archs" NVCC="$NVCC" || fail "cuda/lab does not build"
+  run lab build/release/cuda_lab all ${ROWS:+--rows "$ROWS"}
 fi
 [ -z "$failed" ] || fail "failed:$failed"

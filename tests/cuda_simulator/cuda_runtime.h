@@ -52,7 +52,7 @@ typedef enum cudaError {
   cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101, cudaErrorNoKernelImageForDevice = 209,
   cudaErrorECCUncorrectable = 214, cudaErrorNotReady = 600, cudaErrorIllegalAddress = 700, cudaErrorLaunchTimeout = 702,
   cudaErrorStreamCaptureUnsupported = 900, cudaErrorIllegalState = 401, cudaErrorAssert = 710, cudaErrorHardwareStackError = 714, cudaErrorIllegalInstruction = 715, cudaErrorMisalignedAddress = 716,
-  cudaErrorInvalidAddressSpace = 717, cudaErrorInvalidPc = 718, cudaErrorLaunchFailure = 719
+  cudaErrorInvalidAddressSpace = 717, cudaErrorInvalidPc = 718, cudaErrorLaunchFailure = 719, cudaErrorNotSupported = 801
 } cudaError_t;
 
 typedef struct mt_simulated_stream *cudaStream_t;
@@ -157,6 +157,10 @@ uint64_t mt_simulator_exchange(unsigned mask, uint64_t bits, int source);
 // The lanes of mask whose `truth` is not 0.
 unsigned mt_simulator_ballot(unsigned mask, int truth);
 int mt_simulator_lane(void);
+// Leaves this thread aside until *generation is no longer `seen`.
+void mt_simulator_wait(const uint64_t *generation, uint64_t seen);
+// The kernel that runs does what no kernel may: said, and the launch fails.
+void mt_simulator_complain(const char *text);
 
 static inline void __syncthreads(void) { mt_simulator_block_barrier(); }
 int __syncthreads_count(int truth);

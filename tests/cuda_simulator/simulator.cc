@@ -462,8 +462,10 @@ void mt_simulator_block_barrier(void) { barrier_count(0); }
 int __syncthreads_count(int truth) { return barrier_count(truth != 0); }
 
 int mt_simulator_lane(void) { return running->linear % WARP; }
+void mt_simulator_wait(const uint64_t *generation, uint64_t seen) { wait_until_changed(generation, seen); }
 
 static const char *kernel_name = "";
+void mt_simulator_complain(const char *text) { complain(kernel_name, text); }
 
 // Two buffers: a lane that is ahead by one round writes beside those that still read.
 static uint64_t meet(unsigned mask, uint64_t bits, int truth, unsigned *truths, int source) {
