@@ -137,9 +137,13 @@ static int make_operation(cublas_plan *plan) {
 static int choose_algorithm(cublas_plan *plan, cublasLtMatmulPreference_t preference) {
   const cublas_problem &q = plan->problem;
   const size_t workspace = WORKSPACE;
+  const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;  // parts of a sum are not rounded
   cublasLtMatmulHeuristicResult_t found;
   int count = 0;
   MT_CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
+  if (q.d_narrow) {
+    MT_CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions));
+  }
   const struct { cublasLtMatmulPreferenceAttributes_t name; uint32_t alignment; } alignments[] = {
     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, q.first.alignment}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, q.second.alignment},
     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, q.d.alignment}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, q.d.alignment}};

@@ -15,9 +15,11 @@ typedef enum {
 } cublasLtMatmulDescAttributes_t;
 typedef enum { CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT = 5, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6 } cublasLtMatrixLayoutAttribute_t;
 typedef enum {
-  CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES = 5,
+  CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK = 3, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES = 5,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES = 6, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES = 7, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8
 } cublasLtMatmulPreferenceAttributes_t;
+
+enum { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
 
 struct mt_simulated_operation { int32_t bits, turned[2], epilogue; const void *bias; };  // bits: that operands lose
 struct mt_simulated_layout { int64_t rows, columns, ld, step; int32_t count; bool bf16; };
@@ -79,7 +81,7 @@ static inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmul
                                                                   const void *value, size_t) {
   if (name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
     memcpy(&x->workspace, value, sizeof x->workspace);
-  } else {
+  } else if (name != CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) {
     memcpy(&x->alignment[name - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, 4);
   }
   return CUBLAS_STATUS_SUCCESS;
