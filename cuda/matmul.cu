@@ -1,6 +1,7 @@
 // matmul: see core/matmul.h.
 //
-// bfloat16 goes to the tensor cores as it is. Of float32, HIGHEST is three TF32 products per product, about as exact as float32 (tile.cuh); HIGH is TF32; MEDIUM is bfloat16.
+// bfloat16 goes to the tensor cores as it is. Of float32, HIGHEST is three TF32 products per product, about as exact as float32
+// (tile.cuh); HIGH is TF32; MEDIUM is bfloat16.
 #include "product.cuh"
 
 extern "C" {
