@@ -36,8 +36,8 @@ typedef struct {
   bool away;                 // the results go past the caches
   float *weights;            // [sum][point][block of channels][panel][channel][lane]
   int64_t weights_step;      // between points: an odd number of cache lines
-  float *scratch;            // of every slot: pixels' points, then outputs' points
-  int64_t pixels_size, slot_size;
+  float *scratch;            // of every slot: outputs' points, then pixels' points
+  int64_t outputs_size, pixels_size, slot_size;
   int32_t slots;
   int32_t *taken;
 } wino_plan;
@@ -417,7 +417,7 @@ static WINO_CLONES void transform_outputs(const wino_plan *s, int32_t phase, con
 static void blocks_range(void *context, int64_t begin, int64_t end) {
   const wino_plan *s = context;
   const int32_t slot = mt_slot_take(s->taken, s->slots);
-  float *pixels = s->scratch + slot * s->slot_size, *outputs = pixels + s->pixels_size;
+  float *outputs = s->scratch + slot * s->slot_size, *pixels = outputs + s->outputs_size;
   for (int64_t k = begin; k < end; k++) {
     wino_block b = {.tile = s->l.tile + k * s->block, .tiles = MT_MIN(s->block, s->l.count - k * s->block)};
     mt_wino_rows(b.tile, b.tiles, b.row[0], b.count);
@@ -493,7 +493,15 @@ static int run(wino_plan *s) {
     for (int32_t k = 0; k < mt_wino_slices(f); k++) s->slot[k][p] = (int8_t)mt_wino_slot(f, k, p);
   }
   s->pixels_size = kblocks * s->kblock;
-  s->slot_size = s->pixels_size + f->points * s->block * s->lanes;
+  // The outputs' points take the place of pixels' points that have been multiplied, unless other sums want those too.
+  s->outputs_size = f->points * s->block * s->lanes;
+  if (f->sums == 1) {
+    s->outputs_size = 0;
+    for (int64_t p = 0; p < f->points; p++) {
+      s->outputs_size = MT_MAX(s->outputs_size, s->block * ((p + 1) * s->lanes - p / s->together * MT_TILE_STEP(float)));
+    }
+  }
+  s->slot_size = s->outputs_size + s->pixels_size;
   s->slots = mt_threads_get();
   int64_t weights;
   s->weights_step = (s->channels * s->padded / 16 | 1) * 16 + 16 * (s->channels * s->padded / 16 % 2);
