@@ -9,6 +9,7 @@ enum {
   SHORT_BLOCK = 56,         // so many where that keeps all but the sums in the caches, which are read and written once per block:
   SHORT_SUMS = 24576,       // up to so many weights of a point
   CHANNELS = 56,            // of one task of a product, a multiple of the rows of the micro-kernels
+  TURNED = 16,              // channels whose weights are written together
   MIN_TILES = 16,           // of all samples: below, writing the weights is most of the work
   LITTLE_WINDOW = 9,        // with phases: of so few weights; their points are read and written more slowly than multiplied
   LITTLE = 500000,          // multiplications that are not worth a second thread
@@ -201,38 +202,44 @@ MT_VECTOR void weight_of(wino_lanes *w, const wino_lanes *u, int64_t rows, int d
   for (int r = 0; r < down; r++) wino_weight_adjoint(w + across * r, 1, half + r * WINO_IN, 1, across);
 }
 
-// The weights of some channels, in all phases.
+// The weights of some channels, in all phases. What an output has of them is neighbours, or nearly: it is written together.
 static WINO_CLONES void weights_range(void *context, int64_t begin, int64_t end) {
   const wino_gradient *s = context;
   const mt_wino_form *f = s->form;
   const mt_taps *t = s->taps;
-  const int down = f->taps[0], across = f->taps[1];
+  const int down = f->taps[0], across = f->taps[1], parts = (int)((t->channels + TURNED - 1) / TURNED);
   for (int64_t task = begin; task < end; task++) {
-    const int64_t slice = task / t->channels, c = task % t->channels;
-    const int32_t phase = f->depth > 1 ? 0 : (int32_t)slice;
+    const int64_t slice = task / parts, c0 = task % parts * TURNED, channels = MT_MIN(TURNED, t->channels - c0);
+    const int8_t *pick = f->pick[f->depth > 1 ? 0 : slice];
     const int64_t *tap = f->w_tap + (f->depth > 1 ? slice * f->window : 0);
     for (int64_t o = 0; o < t->outputs; o += WINO_LANES) {
-      wino_lanes u[WINO_IN * WINO_IN], w[WINO_WINDOW];
-      for (int64_t p = 0; p < f->points; p++) {
-        const int64_t slot = mt_wino_slot(f, (int32_t)slice, p);
-        u[p] = (wino_lanes){0};
-        if (slot >= 0) {
-          load(&u[p], s->sums + p * s->sums_step + (slot * t->channels + c) * s->padded + o, s->padded - o);
+      wino_lanes u[WINO_IN * WINO_IN], w[TURNED * WINO_WINDOW], *of = w;
+      for (int64_t c = 0; c < channels; c++, of += down * across) {
+        for (int64_t p = 0; p < f->points; p++) {
+          const int64_t slot = mt_wino_slot(f, (int32_t)slice, p);
+          u[p] = (wino_lanes){0};
+          if (slot >= 0) {
+            const float *sum = s->sums + p * s->sums_step + (slot * t->channels + c0 + c) * s->padded + o;
+            __builtin_prefetch(sum + s->padded);
+            load(&u[p], sum, s->padded - o);
+          }
+        }
+        if (down == 3 && across == 3) {
+          weight_of(of, u, f->rows, 3, 3);
+        } else if (down == 2 && across == 2) {
+          weight_of(of, u, f->rows, 2, 2);
+        } else {
+          weight_of(of, u, f->rows, down, across);
         }
       }
-      if (down == 3 && across == 3) {
-        weight_of(w, u, f->rows, 3, 3);
-      } else if (down == 2 && across == 2) {
-        weight_of(w, u, f->rows, 2, 2);
-      } else {
-        weight_of(w, u, f->rows, down, across);
-      }
-      float *to = (float *)(uintptr_t)t->w + c * t->w_channel + o * t->w_output;
       for (int64_t l = 0; l < MT_MIN(WINO_LANES, t->outputs - o); l++) {
-        for (int64_t j = 0; j < down * across; j++) {
-          if (f->pick[phase][j] >= 0) {
-            float *weight = to + l * t->w_output + tap[f->pick[phase][j]];
-            *weight = s->add ? *weight + w[j][l] : w[j][l];
+        float *to = (float *)(uintptr_t)t->w + c0 * t->w_channel + (o + l) * t->w_output;
+        for (int64_t c = 0; c < channels; c++, to += t->w_channel) {
+          for (int j = 0; j < down * across; j++) {
+            if (pick[j] >= 0) {
+              float *weight = to + tap[pick[j]];
+              *weight = s->add ? *weight + w[c * down * across + j][l] : w[c * down * across + j][l];
+            }
           }
         }
       }
@@ -259,7 +266,8 @@ static int run_group(const wino_gradient *plan, const mt_taps *whole, int64_t g)
     MT_TRY(mt_parallel(s->tiles, little ? s->tiles : 4, transform_range, s));
     MT_TRY(mt_parallel(tasks, little ? tasks : 1, product_range, s));
   }
-  return mt_parallel(s->channels, s->channels * t.outputs < 4096 ? s->channels : 4, weights_range, s);
+  const int64_t turned = mt_wino_slices(s->form) * ((t.channels + TURNED - 1) / TURNED);
+  return mt_parallel(turned, s->channels * t.outputs < 4096 ? turned : 1, weights_range, s);
 }
 
 // worth: the samples whose gradients are added up, NULL: all; add: to what the weights are.
