@@ -220,7 +220,9 @@ static outline outline_of_phases(const mt_wino_form *f, int64_t sample) {
   return o;
 }
 
-static outline outline_of(const mt_wino_form *f, int64_t sample) {
+// active: the box around the active outputs, NULL where only the size is asked for. Tiles begin and end with it: in the gradient of a
+// layer whose mask grows, a sample has outputs of its own that nobody wants.
+static outline outline_of(const mt_wino_form *f, int64_t sample, const box *active) {
   const mt_taps *t = f->sum;
   if (f->phases > 1) {
     return outline_of_phases(f, sample);
@@ -237,6 +239,14 @@ static outline outline_of(const mt_wino_form *f, int64_t sample) {
     o.begin[k] = b.first[k];
     o.size[k] = n + (by_active ? less : 0);
     o.outputs[k] = MT_MAX(0, by_active ? n : n - less);
+    if (active && !by_active) {
+      const int64_t first = MT_MIN(o.outputs[k], MT_MAX(0, active->first[k] - o.begin[k]));
+      const int64_t last = MT_MAX(first, MT_MIN(o.outputs[k], active->after[k] - o.begin[k]));
+      o.after[k] = last < o.outputs[k] ? 0 : o.after[k];
+      o.before[k] = first > 0 ? 0 : o.before[k];
+      o.begin[k] += first;
+      o.outputs[k] = last - first;
+    }
     if (o.outputs[k] % most > 0 && one > other) {
       const int64_t more = MT_MIN(most - o.outputs[k] % most, o.after[k]);
       o.outputs[k] += more;
@@ -247,7 +257,7 @@ static outline outline_of(const mt_wino_form *f, int64_t sample) {
 }
 
 static bool is_worth_it(const mt_wino_form *f, int64_t sample, bool forced) {
-  const outline o = outline_of(f, sample);
+  const outline o = outline_of(f, sample, NULL);
   const int64_t least = f->phases > 1 ? MIN_EXTENT_PHASES : MIN_EXTENT;
   return forced || (o.size[2] >= least && (f->sum->dims == 1 || o.size[1] >= least));
 }
@@ -303,7 +313,7 @@ static box active_box(const mt_wino_form *f, int64_t sample) {
 // Appends a sample's tiles that have something active; returns the new count. tile NULL: counts them all.
 static int64_t add_tiles(const mt_wino_form *f, int64_t sample, mt_wino_tile *tile, int64_t count) {
   const box e = active_box(f, sample);
-  const outline o = outline_of(f, sample);
+  const outline o = outline_of(f, sample, &e);
   for (int64_t z = e.first[0]; z < e.after[0]; z++) {
     span down, across;
     for (int64_t r = e.first[1]; r < e.after[1]; r = down.at + down.length) {
