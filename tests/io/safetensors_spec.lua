@@ -44,6 +44,19 @@ describe('safetensors #memory', function()
     assert.equal(scratch.content(path), scratch.content(again))
   end)
 
+  -- 'PK' is 19280 in bytes 1 and 2.
+  it('does not take a header of that length for a ZIP archive', function()
+    local path, length = scratch.path(), 0x4b50
+    local function save(n)
+      safetensors.save(path, { x = torch.ones(2) }, { note = ('x'):rep(n) })
+      local text = scratch.content(path)
+      return text:byte(1) + 256 * text:byte(2)
+    end
+    assert.equal(length, save(length - save(8) + 8))
+    assert.equal('PK', scratch.content(path):sub(1, 2))
+    assert.same({ 1, 1 }, safetensors.load(path).x:totable())
+  end)
+
   it('writes views row-major', function()
     local t = tensor{ { 1, 2, 3 }, { 4, 5, 6 } }
     local path = scratch.path()

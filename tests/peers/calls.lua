@@ -48,6 +48,31 @@ local function module_of(case, args, tensors)
   return net
 end
 
+-- A few steps of an optimiser: the parameters, the learning rates and the norms of the gradients.
+local function optimise(case, options, leaves)
+  local parameters, rates, norms = {}, {}, {}
+  for i = 1, case.parameters do parameters[i] = leaves[i] end
+  local optimizer, schedule = torch.optim[case.name](parameters, options), nil
+  if case.schedule ~= json.null then
+    local args = value(case.schedule_args[1])
+    args[#args + 1] = next(case.schedule_args[2]) and setmetatable(case.schedule_args[2], nil) or nil
+    schedule = torch.optim.lr_scheduler[case.schedule](optimizer, unpack(args))
+  end
+  for step = 1, case.steps do
+    for i, p in ipairs(parameters) do p.grad = leaves[case.parameters * step + i]:clone() end
+    if case.clip ~= json.null then
+      norms[step] = torch.optim.clip_grad_norm_(parameters, case.clip, { norm_type = value(case.norm_type) })
+    end
+    optimizer:step()
+    if schedule then schedule:step(case.schedule == 'ReduceLROnPlateau' and case.metrics[step] or nil) end
+    rates[step] = optimizer.param_groups[1].lr
+  end
+  for i, p in ipairs(parameters) do parameters[i] = p:detach() end
+  parameters[#parameters + 1] = torch.tensor(rates, { dtype = 'float64' })
+  parameters[#parameters + 1] = torch.tensor(norms)
+  return parameters
+end
+
 -- Results, leaves, module.
 local function call(case, tensors)
   local leaves, used = {}, {}
@@ -61,7 +86,13 @@ local function call(case, tensors)
   for name, v in pairs(case.options) do options[name] = value(v, used) end
   if next(options) then args.n, args[args.n + 1] = args.n + 1, options end
   local results, net
-  if case.kind == 'module' then
+  if case.kind == 'optim' then return optimise(case, options, leaves), leaves end
+  if case.kind == 'getitem' then
+    results = { args[1][#args[2] == 1 and torch.is_tensor(args[2][1]) and args[2][1] or args[2]] }
+  elseif case.kind == 'setitem' then
+    args[1][#args[2] == 1 and torch.is_tensor(args[2][1]) and args[2][1] or args[2]] = args[3]
+    results = { args[1] }
+  elseif case.kind == 'module' then
     if next(options) then args.n = args.n - 1 end
     net = module_of(case, args, tensors)
     results = { net(unpack(used)) }
@@ -196,7 +227,10 @@ local function check(case, tensors)
       if different then return ('buffer %s: %s'):format(name, different) end
     end
   end
-  if case.differentiated then return check_gradients(case, results, leaves, net, tensors) end
+  -- A fully indexed element is a number, out of the graph.
+  if case.differentiated and torch.is_tensor(results[case.differentiated]) then
+    return check_gradients(case, results, leaves, net, tensors)
+  end
 end
 
 -- ---- all of them -------------------------------------------------------------------------------------------------

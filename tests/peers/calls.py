@@ -14,6 +14,15 @@ class Index(int):
     """A position, likewise."""
 
 
+class Range:
+    """first:last:step of a tensor's positions."""
+    def __init__(self, first, last, step=1):
+        self.first, self.last, self.step = first, last, step
+
+    def __repr__(self):
+        return f"{self.first}:{self.last}:{self.step}"
+
+
 class T:
     """The i-th tensor of a call."""
     def __init__(self, i):
@@ -30,10 +39,9 @@ class Call:
         self.rng, self.tensors, self.args, self.options = rng, [], [], {}
         self.kind, self.name, self.in_place, self.elementwise, self.view = "method", None, False, False, False
         self.index_results, self.by_position = (), ()   # results that are positions; options that stand among our arguments
-        self.nan = True                                 # may values be NaN whose gradient is looked at?
 
     def tensor(self, shape, dtype, special=0.0, positive=False, grad=None, spread=1.0, plain=False, distinct=False):
-        """Draws an argument of that shape: values, NaN and infinities with chance `special`, strides."""
+        """Draws an argument of that shape: values, NaN and infinities with chance `special`, strides. distinct: no two are equal."""
         rng, steps, base = self.rng, [], list(shape)
         if not plain and rng.random() < 0.5:
             kind = rng.choice(["transpose", "narrow", "expand", "narrow", "transpose"])
@@ -45,7 +53,7 @@ class Call:
                 d, before = rng.randrange(len(shape)), rng.randrange(3)
                 base[d] += before + rng.randrange(2)
                 steps.append(("narrow", d, before, shape[d]))
-            elif kind == "expand" and shape and not self.in_place:
+            elif kind == "expand" and shape and not self.in_place and not distinct:
                 d = rng.randrange(len(shape))
                 base[d] = 1
                 steps.append(("expand", list(shape)))
@@ -54,21 +62,23 @@ class Call:
             numel *= n
         if grad is None:
             grad = dtype.is_floating_point and rng.random() < 0.8
+        grad = grad and dtype.is_floating_point
         if dtype.is_floating_point:
             values = torch.rand(base) * 3 + 0.1 if positive else torch.randn(base) * spread
             if distinct:
                 values = torch.randperm(numel).reshape(base) * 0.25 - numel / 8
-            elif rng.random() < 0.15:
+            elif not grad and rng.random() < 0.3:
                 values = values.round()
             values = values.to(dtype)
             if special and numel and rng.random() < special:
-                for v in rng.sample([float("inf"), -float("inf"), 0.0, -0.0] + [float("nan")] * (not grad or self.nan), 2):
+                # The gradient at NaN, at infinities and at bounds is nowhere the same; PyTorch's differs from itself.
+                for v in rng.sample([0.0, -0.0] if grad else [float("nan"), float("inf"), -float("inf"), 0.0, -0.0], 2):
                     values.view(-1)[rng.randrange(numel)] = v
         elif dtype == BOOL:
             values = torch.rand(base) < 0.5
         else:
             values = torch.randint(1 if positive else 0 if dtype == U8 else -4, 6, base).to(dtype)
-        self.tensors.append(Spec(values, steps, bool(grad and dtype.is_floating_point)))
+        self.tensors.append(Spec(values, steps, bool(grad)))
         return T(len(self.tensors) - 1)
 
     def index(self, shape, size, dtype=I64, wrong=0.02):
@@ -87,9 +97,15 @@ class Call:
                 return "[" + ", ".join(show(e) for e in v) + "]"
             return repr(v)
         text = ", ".join([show(v) for v in self.args] + [f"{k}={show(v)}" for k, v in self.options.items()])
+        if self.kind == "optim":
+            text += f" {c_text(self)}"
         if self.kind == "module":
             text += " on " + ", ".join(show(T(i)) for i in range(len(self.tensors))) + f" train={self.train} {self.dtype}"
         return f"{self.kind}.{self.name}({text})"
+
+
+def c_text(c):
+    return f"{c.steps} steps, {c.schedule} {c.schedule_args}, clip {c.clip} {c.norm_type}"
 
 
 def shape_of(rng, least=0, most=4, empty=0.08):
@@ -136,7 +152,6 @@ def number(rng, dtype=None):
 
 def unary(rng):
     c = Call(rng)
-    c.nan = False
     c.elementwise = True
     c.name = rng.choice(UNARY + PREDICATES)
     c.in_place = c.name in UNARY and rng.random() < 0.2
@@ -163,7 +178,7 @@ def binary(rng):
         if any(not s.base.dim() for s in c.tensors) and other != dtype:
             return binary(rng)
     if c.name in ("add", "sub") and len(c.tensors) == 2 and rng.random() < 0.3:
-        c.options["alpha"] = rng.choice([2, 0.5, -1])
+        c.options["alpha"] = rng.choice([2, -1] + [0.5] * all(s.base.is_floating_point() for s in c.tensors))
     if c.name == "div" and rng.random() < 0.5:
         c.options["rounding_mode"] = rng.choice(["floor", "trunc"])
     if c.in_place:
@@ -173,7 +188,6 @@ def binary(rng):
 
 def choices(rng):
     c = Call(rng)
-    c.nan = False
     c.elementwise = True
     shape, dtype = shape_of(rng), rng.choice(ANY)
     c.name = rng.choice(["where", "clamp", "clamp_", "lerp", "masked_fill", "masked_fill_", "masked_select", "masked_scatter", "tril", "triu",
@@ -217,12 +231,13 @@ def choices(rng):
 
 def reduction(rng):
     c = Call(rng)
-    c.nan = False
     c.name = rng.choice(["sum", "mean", "var", "std", "prod", "amax", "amin", "norm", "logsumexp", "any", "all", "max", "min", "argmax",
                          "argmin", "median", "cumsum", "cumprod"])
     shape = shape_of(rng)
     dtype = rng.choice(ANY)
-    c.args = [c.tensor(shape, dtype, special=0.15)]
+    if c.name == "median":
+        dtype = rng.choice([F32, F64])      # of equal elements PyTorch may name any
+    c.args = [c.tensor(shape, dtype, special=0 if c.name == "median" else 0.15, distinct=c.name == "median")]
     dims = len(shape)
     if c.name in ("cumsum", "cumprod"):
         c.args.append(axis(rng, dims))
@@ -349,8 +364,6 @@ def copies(rng):
             s = list(shape)
             if c.name == "cat":
                 s[d] = rng.choice([0, 1, 2, 3])
-                if rng.random() < 0.05:
-                    s = [0]
             if rng.random() < 0.02:
                 s[-1] += 1
             parts.append(c.tensor(s, dtype if rng.random() < 0.8 else rng.choice(ANY)))
@@ -384,15 +397,14 @@ def copies(rng):
         n = shape[d] if dims and -dims <= d < dims else 1
         c.args, c.index_results = [x], (0,) if c.name == "argsort" else (1,)
         # where elements are equal only the stable order is defined
-        exact = dtype in (F32, F64)
-        if not exact or any(s[0] == "expand" for s in c.tensors[0].steps):
+        if dtype not in (F32, F64):
             c.name, c.index_results = "sort", (1,)
         if c.name in ("sort", "argsort"):
             c.options, c.by_position = {"dim": d, "stable": True}, ("dim",)
             if rng.random() < 0.4:
                 c.options["descending"] = True
         elif c.name == "topk":
-            c.args += [rng.randint(0, n + (rng.random() < 0.05)), d]
+            c.args += [rng.randint(1 if not dims else 0, n + (rng.random() < 0.05)), d]
             if rng.random() < 0.4:
                 c.options["largest"] = False
         else:
@@ -466,7 +478,7 @@ def indexing(rng):
             c.tensors.append(Spec(torch.randperm(max(n, 1))[:k], [], False, True))
             i = T(len(c.tensors) - 1)
         else:
-            i = c.index([k], n, rng.choice([I64, I32]) if base != "index_fill" else I64)
+            i = c.index([k], n, rng.choice([I64, I32]), wrong=0.02) if base != "index_fill" else c.index([k], n, wrong=0)
         if base == "index_select":
             c.args = [x, a, i]
         elif base == "index_fill":
@@ -526,13 +538,12 @@ def creation(rng):
     else:
         c.args = [c.tensor(shape, rng.choice(ANY))] + ([rng.choice([0, 1, 2])] if c.name == "full_like" else [])
     if rng.random() < 0.5:
-        c.options["dtype"] = rng.choice([F32, F64, I64, I32, U8, BOOL, BF16])
+        c.options["dtype"] = rng.choice([F32, F64] if c.name == "linspace" else [F32, F64, I64, I32, U8, BOOL, BF16])
     return c
 
 
 def activation(rng):
     c = Call(rng)
-    c.nan = False
     c.kind, c.elementwise = "functional", True
     c.name = rng.choice(["relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "tanh", "softmax", "log_softmax", "relu_",
                          "leaky_relu_", "elu_"])
@@ -556,7 +567,6 @@ def activation(rng):
 
 def loss(rng):
     c = Call(rng)
-    c.nan = False
     c.kind = "functional"
     c.name = rng.choice(["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "kl_div",
                          "cross_entropy", "nll_loss", "cross_entropy"])
@@ -827,7 +837,7 @@ def modules(rng):
         c.tensor(shape, c.dtype, positive=True, grad=False)
         c.options = {"reduction": rng.choice(["mean", "sum", "none"])}
     if not c.tensors:
-        c.tensor(shape, c.dtype)
+        c.tensor(shape, c.dtype, plain=name.startswith("BatchNorm"))
     c.state = {}
     try:
         net = getattr(torch.nn, name)(*c.args, **c.options).to(c.dtype)
@@ -842,5 +852,102 @@ def modules(rng):
     return c
 
 
-FAMILIES = [unary, binary, binary, choices, reduction, reduction, views, copies, indexing, products, creation, activation, loss, convolution,
+def entries(c, shape):
+    """What stands between brackets: positions, ranges, a list of positions or a mask."""
+    rng, key, listed = c.rng, [], False
+    if shape and rng.random() < 0.15:
+        return [c.tensor(shape[:rng.randint(1, len(shape))], BOOL)]
+    for n in shape[:rng.randint(1, len(shape))] if shape else []:
+        kind = rng.choice(["position", "range", "range", "all", "list", "mask"])
+        if kind == "position" and n:
+            key.append(Index(rng.randint(-n, n - 1 + (rng.random() < 0.02))))
+        elif kind == "list" and not listed:
+            key.append(c.index([rng.randint(1, 3) if n else 0], n, rng.choice([I64, I32]), wrong=0))
+            listed = True
+        elif kind == "mask" and not listed:
+            key.append(c.tensor([n], BOOL))
+            listed = True
+        elif kind == "range":
+            first = rng.randint(0, n)
+            key.append(Range(first, rng.randint(first, n), rng.choice([1, 1, 2, 3])))
+        else:
+            key.append(Range(0, None))
+    return key
+
+
+def brackets(rng):
+    c = Call(rng)
+    c.elementwise = True
+    c.in_place = rng.random() < 0.5
+    c.kind = c.name = "setitem" if c.in_place else "getitem"
+    shape, dtype = shape_of(rng, 1, 4), rng.choice(ANY)
+    c.args = [c.tensor(shape, dtype)]
+    key = entries(c, shape)
+    c.args.append(key)
+    if c.in_place:
+        base = torch.zeros(shape)
+        place = list(base[tuple(slice(k.first, k.last, k.step) if isinstance(k, Range) else
+                                c.tensors[k.i].base.long().reshape(-1).clamp(max=0) if isinstance(k, T) and c.tensors[k.i].index else
+                                0 if isinstance(k, Index) else slice(None) for k in key)].shape)
+        masked = any(isinstance(k, T) and not c.tensors[k.i].index for k in key)
+        if masked or rng.random() < 0.4:
+            c.args.append(rng.choice([0, 1, 2]))
+        else:
+            c.args.append(c.tensor(broadcast_of(rng, place)[-len(place):] if place else [], dtype))
+        # Which of several values stays is not defined there.
+        for s in c.tensors[1:]:
+            if s.index:
+                s.base = torch.unique(s.base).to(s.base.dtype)[:1]
+    return c
+
+
+SCHEDULES = {
+    "StepLR": lambda rng: ([rng.randint(1, 3)], {"gamma": 0.5}),
+    "MultiStepLR": lambda rng: ([[1, 3]], {"gamma": 0.3}),
+    "ExponentialLR": lambda rng: ([0.8], {}),
+    "CosineAnnealingLR": lambda rng: ([rng.randint(2, 6)], {"eta_min": rng.choice([0, 1e-4])}),
+    "CosineAnnealingWarmRestarts": lambda rng: ([rng.randint(1, 3)], {"T_mult": rng.choice([1, 2])}),
+    "OneCycleLR": lambda rng: ([0.1], {"total_steps": 12, "cycle_momentum": False, "anneal_strategy": rng.choice(["cos", "linear"]),
+                                       "three_phase": rng.random() < 0.3, "pct_start": rng.choice([0.3, 0.5])}),
+    "ReduceLROnPlateau": lambda rng: ([], {"patience": rng.choice([0, 1]), "factor": 0.5, "threshold": rng.choice([1e-4, 0.2]),
+                                           "mode": rng.choice(["min", "max"]), "threshold_mode": rng.choice(["rel", "abs"]),
+                                           "cooldown": rng.choice([0, 1])}),
+}
+
+
+def optimisers(rng):
+    """A few steps with gradients that are given; the parameters and the learning rates come out."""
+    c = Call(rng)
+    c.kind, c.name, dtype = "optim", rng.choice(["SGD", "Adam", "AdamW", "RMSprop"]), rng.choice([F32, F32, F64])
+    c.steps = rng.randint(1, 6)
+    shapes = [shape_of(rng, 0, 3) for _ in range(rng.randint(1, 3))]
+    c.parameters = len(shapes)
+    for s in shapes:
+        c.tensor(s, dtype, grad=True, plain=True)
+    for _ in range(c.steps):
+        for s in shapes:
+            c.tensor(s, dtype, grad=False, plain=True, spread=rng.choice([1, 10, 0.01]))
+    chance = rng.random
+    c.options = {"lr": rng.choice([0.1, 0.01])}
+    if chance() < 0.5:
+        c.options["weight_decay"] = rng.choice([0.1, 0.5, 0])
+    if chance() < 0.3:
+        c.options["maximize"] = True
+    if c.name == "SGD":
+        if chance() < 0.6:
+            c.options["momentum"] = 0.9
+            c.options |= rng.choice([{}, {"nesterov": True}, {"dampening": 0.3}])
+    elif c.name == "RMSprop":
+        c.options |= rng.choice([{}, {"momentum": 0.5}, {"alpha": 0.9}, {"centered": True}, {"eps": 1e-3}])
+    else:
+        c.options |= rng.choice([{}, {"betas": [0.8, 0.9]}, {"amsgrad": True}, {"eps": 1e-3}])
+    c.schedule = rng.choice([None, *SCHEDULES])
+    c.schedule_args = SCHEDULES[c.schedule](rng) if c.schedule else ([], {})
+    c.metrics = [rng.choice([1.0, 0.9, 0.85, 2.0]) for _ in range(c.steps)]
+    c.clip = rng.choice([None, None, 0.5, 1000.0])
+    c.norm_type = rng.choice([2.0, 1.0, float("inf")])
+    return c
+
+
+FAMILIES = [brackets, optimisers, unary, binary, binary, choices, reduction, reduction, views, copies, indexing, products, creation, activation, loss, convolution,
             pooling, resampling, normalisation, other, modules, modules]

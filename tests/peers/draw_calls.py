@@ -4,7 +4,7 @@
 
 tests/peers/calls.lua makes the same calls and compares: values, types, shapes, gradients, strides of views, and whether a call
 is an error. calls.py draws the calls. Every call is made a second time in float64: a result may be as near to that as
-PyTorch's own is.
+PyTorch's own is. (PyTorch 2.15 itself damages its memory in rare calls and aborts: take another seed.)
 """
 import argparse
 import json
@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 import calls
-from calls import Axis, Index, T
+from calls import Axis, Index, Range, T
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
@@ -48,6 +48,8 @@ def run(call, dtype=None):
     def value(v):
         if isinstance(v, T):
             return used[v.i]
+        if isinstance(v, Range):
+            return slice(v.first, v.last, v.step)
         if isinstance(v, (list, tuple)):
             return type(v)(value(e) for e in v)
         return v
@@ -56,6 +58,13 @@ def run(call, dtype=None):
     extra = {}
     if call.kind == "method":
         out = getattr(args[0], call.name)(*args[1:], **options)
+    elif call.kind == "getitem":
+        out = args[0][tuple(args[1])]
+    elif call.kind == "setitem":
+        out = args[0]
+        out[tuple(args[1])] = args[2]
+    elif call.kind == "optim":
+        return optimise(call, leaves), leaves, extra
     elif call.kind == "module":
         net = getattr(torch.nn, call.name)(*args, **options)
         net = net.to(dtype or call.dtype)
@@ -76,6 +85,23 @@ def run(call, dtype=None):
             flat.append(v)
     flatten(out)
     return flat, leaves, extra
+
+
+def optimise(call, leaves):
+    parameters, lrs, norms = leaves[:call.parameters], [], []
+    optimizer = getattr(torch.optim, call.name)(parameters, **call.options)
+    schedule = call.schedule and getattr(torch.optim.lr_scheduler, call.schedule)(
+        optimizer, *call.schedule_args[0], **call.schedule_args[1])
+    for step in range(call.steps):
+        for i, p in enumerate(parameters):
+            p.grad = leaves[call.parameters * (step + 1) + i].clone()
+        if call.clip:
+            norms.append(float(torch.nn.utils.clip_grad_norm_(parameters, call.clip, norm_type=call.norm_type)))
+        optimizer.step()
+        if schedule:
+            schedule.step(call.metrics[step]) if call.schedule == "ReduceLROnPlateau" else schedule.step()
+        lrs.append(optimizer.param_groups[0]["lr"])
+    return [p.detach().clone() for p in parameters] + [torch.tensor(lrs, dtype=torch.float64), torch.tensor(norms, dtype=torch.float32)]
 
 
 def first_differentiable(results):
@@ -99,6 +125,8 @@ def lua(v):
         return {"tensor": v.i + 1}
     if isinstance(v, (Axis, Index)):
         return int(v) + 1 if v >= 0 else int(v)
+    if isinstance(v, Range):
+        return [] if v.last is None else [v.first + 1, v.last, v.step]
     if isinstance(v, (list, tuple)):
         return [lua(e) for e in v]
     if isinstance(v, torch.dtype):
@@ -136,6 +164,9 @@ def record(call, number, tensors):
     for i, spec in enumerate(call.tensors):
         keep(f"in.{i + 1}", spec.base + 1 if spec.index else spec.base)
         case["tensors"].append({"steps": steps_of(spec), "grad": spec.grad})
+    if call.kind == "optim":
+        case |= {"steps": call.steps, "parameters": call.parameters, "schedule": call.schedule, "schedule_args": call.schedule_args,
+                 "metrics": call.metrics, "clip": call.clip, "norm_type": lua(call.norm_type)}
     if call.kind == "module":
         case["train"] = call.train
         case["state"] = sorted(call.state)

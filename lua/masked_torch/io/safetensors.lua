@@ -86,7 +86,7 @@ local function read_header(f)
   if f.size < 8 then f:fail(f.size, 'the file has %d bytes, a safetensors file has at least 10', f.size) end
   local length = ffi.new('uint64_t[1]')
   f:read_into(length, 0, 8)
-  if f:read(0, 2) == 'PK' then
+  if f:read(0, 4) == 'PK\3\4' then
     f:fail(0, 'a ZIP archive, as torch.save of PyTorch writes it; write safetensors there: safetensors.torch.save_file(state_dict, path)')
   end
   if length[0] < 2 or length[0] > HEADER_LIMIT then

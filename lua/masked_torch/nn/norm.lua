@@ -171,7 +171,7 @@ end
 --- InstanceNorm1d/2d/3d(num_features, {eps = 1e-5, momentum = 0.1, affine = false, track_running_stats = false, dtype,
 -- device})
 -- forward(x, mask) -> y, mask, with x (N, C, L) / (N, C, H, W) / (N, C, D, H, W): F.instance_norm; with track_running_stats,
--- evaluation uses the running statistics.
+-- evaluation uses the running statistics, and num_batches_tracked counts (PyTorch's stays 0).
 local InstanceNorm = class('InstanceNorm', Running)
 InstanceNorm.defaults = { eps = 1e-5, momentum = options.any(0.1), affine = false, track_running_stats = false,
   dtype = 'float32', device = 'cpu' }

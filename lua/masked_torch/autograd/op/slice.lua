@@ -106,6 +106,7 @@ local unfold_op = autograd.op{
   backward = function(ctx, dy)
     local dim, dx = ctx.dim, Tensor.empty('unfold', ctx.shape, dy.dtype, dy.device)
     check(dx.K.mt_tensor_fill(dx._c, 0))
+    if dy:numel() == 0 then return dx end
     local shape, strides, from = shape_of(dy), dx:stride(), dy:stride()
     local last = #shape
     shape[last] = nil
