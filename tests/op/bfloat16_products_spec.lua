@@ -199,6 +199,39 @@ describe('bfloat16 in the kernels of products', function()
     end
   end)
 
+  it('masked convolution: the result of float32 rounded, and its gradients where nothing is re-weighted', function()
+    local soft = torch.rand(2, 1, 7, 6):to(device)
+    soft[soft:lt(0.3)] = 0
+    local plans = {
+      keep = { {}, true }, grow = { { rule = 'grow', premask = 'values' }, true }, ['no gate'] = { { gate = 'none' }, true },
+      count = { { reweight = 'count', border = true, alpha = 0.5 } }, coverage = { { rule = 'coverage' } },
+    }
+    for name, plan in pairs(plans) do
+      for _, mask in ipairs{ soft:gt(0), soft } do
+        local opts, exact = plan[1], plan[2] and mask.dtype == 'bool'
+        opts.padding = 1
+        local narrow, wider = { randn(2, 5, 7, 6), randn(6, 5, 3, 3), randn(6) }, {}
+        for i, x in ipairs(narrow) do
+          wider[i] = x:float():requires_grad_()
+          x:requires_grad_()
+        end
+        local y = F.masked_conv(narrow[1], narrow[2], narrow[3], mask, opts)
+        local dy = randn(y:size())
+        y:backward(dy)
+        torch.set_float32_matmul_precision 'medium'
+        local expected = F.masked_conv(wider[1], wider[2], wider[3], mask, opts)
+        expected:backward(dy:float())
+        torch.set_float32_matmul_precision 'highest'
+        assert(torch.Tensor.same_bits(expected:detach():bfloat16(), y:detach()), name)
+        for i, x in ipairs(narrow) do
+          local e = relative(wider[i].grad, x.grad)
+          assert(e <= 2 ^ -7, ('%s: gradient %d: %g'):format(name, i, e))
+          assert(not exact or torch.Tensor.same_bits(wider[i].grad:bfloat16(), x.grad), ('%s: gradient %d'):format(name, i))
+        end
+      end
+    end
+  end)
+
   it('gradients have the types of what they belong to', function()
     local function gradients(fn, ...)
       local types = {}
