@@ -116,10 +116,11 @@ typedef struct mt_tile {
   // The same lane by lane, any number of lanes: acc[l] sums the products of a[l] and b[l].
   void (*lanewise_runs[2])(void *acc, bool first, const void *a, int64_t a_step, const void *b, int64_t b_step,
                            const mt_tile_pixels *runs, int64_t count, int64_t lanes);
-  // total[t * ld + l] += the sum over the runs and their pixels i in order of a[run.a + i * a_step + at[t] + l] * b[run.b + i * b_step + l]
-  // where tap t counts, itself summed from 0; taps <= 64, lanes <= a vector.
-  void (*lanewise_taps[2])(void *total, int64_t ld, const void *a, int64_t a_step, const int64_t *at, const void *b, int64_t b_step,
-                           const mt_tile_reached *runs, int64_t count, int64_t taps, int64_t lanes);
+  // total[(t * group + c) * ld + l] += the sum over the runs and their pixels i in order of
+  // a[run.a + i * a_step + at[t] + (channel c of l's group)] * b[run.b + i * b_step + l] where tap t counts, itself summed from 0;
+  // taps <= 64. A vector of lanes, or fewer with group 1. group: a power of 2 up to half a vector.
+  void (*lanewise_taps[2])(void *total, int64_t ld, int64_t group, const void *a, int64_t a_step, const int64_t *at, const void *b,
+                           int64_t b_step, const mt_tile_reached *runs, int64_t count, int64_t taps, int64_t lanes);
   // y[m * y_step + l] = f((sum over rows, taps k, channels c of the lane's group of from[m * stride + k][c] * w[k][c][l]) + 0 + bias[l])
   // for 8, 7, 4 or 1 pixels m. group: a power of 2 up to a vector. Pixels may be given from the right, with y_step < 0.
   void (*near_rows)(const mt_tile_rows *t, float *y, int64_t y_step, int64_t pixels);

@@ -3,6 +3,8 @@
 
 #define VECTOR FN(outer_vector)
 #define STEP ((int64_t)(WIDEST / sizeof(REAL)))
+#define STEP_REALS (WIDEST * 8 / REAL_BITS)
+#define UNROLL_ALL _Pragma("GCC unroll 24")
 #define LOAD(p) (*(const VECTOR *)(p))
 #define STORE(p, v) (*(VECTOR *)(p) = (v))
 
@@ -78,23 +80,40 @@ static void FN(lanewise_span)(void *outputs, int64_t y_step, const void *windows
 
 // ---- gradients -----------------------------------------------------------------------------------------------------------
 
+// Channel c of each group in all lanes of that group.
+INLINE VECTOR FN(lanewise_spread)(const int group, const int c, VECTOR x) {
+#if REAL_BITS == 32
+  typedef int32_t places __attribute__((vector_size(WIDEST)));
+#else
+  typedef int64_t places __attribute__((vector_size(WIDEST)));
+#endif
+  places from;
+  UNROLL_ALL for (int l = 0; l < STEP; l++) from[l] = l / group * group + c;
+  return group == 1 ? x : __builtin_shuffle(x, from);
+}
+
 // n taps, of which `first` is the first. Where a tap does not count, zeros take the place of pixels: they change no bit.
-INLINE void FN(taps_together)(const int n, const bool whole, REAL *total, int64_t ld, const REAL *a, int64_t a_step,
+INLINE void FN(taps_together)(const int n, const int group, const bool whole, REAL *total, int64_t ld, const REAL *a, int64_t a_step,
                               const int64_t *at, const REAL *b, int64_t b_step, const mt_tile_reached *run, int64_t count,
                               int first, int64_t lanes) {
   static const REAL zeros[WIDEST / sizeof(REAL)];
   const uint64_t all = (UINT64_C(1) << n) - 1;
-  VECTOR c[9];
-  UNROLL for (int t = 0; t < n; t++) c[t] = (VECTOR){0};
+  VECTOR c[24];
+  UNROLL_ALL for (int t = 0; t < n * group; t++) c[t] = (VECTOR){0};
+#define PIXEL(place)                                                                                               \
+  UNROLL_ALL for (int t = 0; t < n; t++) {                                                                         \
+    const VECTOR x = FN(lanewise_load)(whole, place, lanes);                                                       \
+    UNROLL_ALL for (int k = 0; k < group; k++) {                                                                   \
+      c[t * group + k] = FN(lanewise_fma)(FN(lanewise_spread)(group, k, x), y, c[t * group + k]);                  \
+    }                                                                                                              \
+  }
   for (const mt_tile_reached *end = run + count; run < end; run++) {
     const uint64_t taps = run->taps >> first & all;
     const REAL *q = b + run->b, *p = a + run->a;
     if (taps == all) {
       for (int64_t i = 0; i < run->pixels; i++, p += a_step, q += b_step) {
         const VECTOR y = FN(lanewise_load)(whole, q, lanes);
-        __builtin_prefetch(q + 32 * b_step);
-        __builtin_prefetch(p + at[n - 1] + 32 * a_step);
-        UNROLL for (int t = 0; t < n; t++) c[t] = FN(lanewise_fma)(FN(lanewise_load)(whole, p + at[t], lanes), y, c[t]);
+        PIXEL(p + at[t])
       }
     } else if (taps) {
       const REAL *from[9];
@@ -105,31 +124,74 @@ INLINE void FN(taps_together)(const int n, const bool whole, REAL *total, int64_
       }
       for (int64_t i = 0; i < run->pixels; i++, q += b_step) {
         const VECTOR y = FN(lanewise_load)(whole, q, lanes);
-        UNROLL for (int t = 0; t < n; t++) c[t] = FN(lanewise_fma)(FN(lanewise_load)(whole, from[t] + i * step[t], lanes), y, c[t]);
+        PIXEL(from[t] + i * step[t])
       }
     }
   }
-  UNROLL for (int t = 0; t < n; t++) {
+#undef PIXEL
+  UNROLL_ALL for (int t = 0; t < n * group; t++) {
     FN(lanewise_store)(whole, total + t * ld, FN(lanewise_load)(whole, total + t * ld, lanes) + c[t], lanes);
   }
 }
 
-static void FN(lanewise_taps)(void *total, int64_t ld, const void *a, int64_t a_step, const int64_t *at, const void *b,
-                              int64_t b_step, const mt_tile_reached *runs, int64_t count, int64_t taps, int64_t lanes) {
-  int t = 0;
-#define TAPS(n)                                                                                                              \
-  for (; taps - t >= (n); t += (n)) {                                                                                        \
-    if (lanes == STEP) {                                                                                                     \
-      FN(taps_together)(n, true, (REAL *)total + t * ld, ld, a, a_step, at + t, b, b_step, runs, count, t, lanes);           \
-    } else {                                                                                                                 \
-      FN(taps_together)(n, false, (REAL *)total + t * ld, ld, a, a_step, at + t, b, b_step, runs, count, t, lanes);          \
-    }                                                                                                                        \
+// Accumulators for n taps fill at most the registers.
+#define TAPS(n, group, whole)                                                                                           \
+  for (; taps - t >= (n); t += (n)) {                                                                                   \
+    FN(taps_together)(n, group, whole, total + t * group * ld, ld, a, a_step, at + t, b, b_step, runs, count, t, lanes); \
   }
-  TAPS(9) TAPS(5) TAPS(3) TAPS(1)
+#define KERNEL(name, group, whole, each)                                                                                          \
+  static __attribute__((noinline)) void FN(lanewise_taps_##name)(REAL *total, int64_t ld, const REAL *a, int64_t a_step,          \
+                                                                 const int64_t *at, const REAL *b, int64_t b_step,                \
+                                                                 const mt_tile_reached *runs, int64_t count, int64_t taps,        \
+                                                                 int64_t lanes) {                                                 \
+    int t = 0;                                                                                                                    \
+    each(group, whole)                                                                                                            \
+  }
+#define NINE(group, whole) TAPS(9, group, whole) TAPS(5, group, whole) TAPS(3, group, whole) TAPS(1, group, whole)
+#define THREE(group, whole) TAPS(3, group, whole) TAPS(1, group, whole)
+KERNEL(part, 1, false, NINE)
+KERNEL(1, 1, true, NINE)
+#if STEP_REALS >= 16
+KERNEL(2, 2, true, NINE)
+KERNEL(8, 8, true, THREE)
+#elif STEP_REALS >= 4
+KERNEL(2, 2, true, THREE)
+#endif
+#if STEP_REALS >= 8
+KERNEL(4, 4, true, THREE)
+#endif
+#undef THREE
+#undef NINE
+#undef KERNEL
 #undef TAPS
+
+static void FN(lanewise_taps)(void *total, int64_t ld, int64_t group, const void *a, int64_t a_step, const int64_t *at, const void *b,
+                              int64_t b_step, const mt_tile_reached *runs, int64_t count, int64_t taps, int64_t lanes) {
+#define CALL(name) FN(lanewise_taps_##name)(total, ld, a, a_step, at, b, b_step, runs, count, taps, lanes)
+  if (lanes < STEP) {
+    CALL(part);
+#if STEP_REALS >= 4
+  } else if (group == 2) {
+    CALL(2);
+#endif
+#if STEP_REALS >= 8
+  } else if (group == 4) {
+    CALL(4);
+#endif
+#if STEP_REALS >= 16
+  } else if (group == 8) {
+    CALL(8);
+#endif
+  } else {
+    CALL(1);
+  }
+#undef CALL
+  (void)group;
 }
 
 #undef VECTOR
 #undef STEP
+#undef STEP_REALS
+#undef UNROLL_ALL
 #undef LOAD
 #undef STORE
