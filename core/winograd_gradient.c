@@ -6,7 +6,7 @@
 
 enum {
   BLOCK = 224,              // tiles that add up from 0 before they join the sums: part of the definition of the result;
-  SHORT_BLOCK = 56,         // so many where that keeps all but the sums in the caches, which are read and written once per block:
+  SHORT_BLOCK = 56,         // in two axes, where that keeps all but the sums in the caches, which are read and written once per block:
   SHORT_SUMS = 24576,       // up to so many weights of a point
   CHANNELS = 56,            // of one task of a product, a multiple of the rows of the micro-kernels
   TURNED = 16,              // channels whose weights are written together
@@ -280,7 +280,7 @@ static int run(const mt_wino_form *f, const uint8_t *worth, bool add) {
   int status = mt_wino_list_tiles(&l, f, worth);
   s.channels = mt_wino_slices(f) * t->channels;
   s.chunks = (s.channels + CHANNELS - 1) / CHANNELS;
-  s.block = s.channels * t->outputs <= SHORT_SUMS ? SHORT_BLOCK : BLOCK;
+  s.block = f->rows > 1 && s.channels * t->outputs <= SHORT_SUMS ? SHORT_BLOCK : BLOCK;
   s.room = MT_MIN(s.block, l.count) | 1;
   s.padded = mt_tile_padded(s.kernel, MT_FLOAT32, t->outputs);
   s.x_step = (s.channels + WINO_LANES - 1) / WINO_LANES * WINO_LANES;
