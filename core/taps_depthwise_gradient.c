@@ -61,7 +61,6 @@ enum {
   LITTLE = 500000,     // multiplications that are not worth a second thread
 };
 
-// The gradient of weights where every pixel of x counts.
 typedef struct {
   const mt_taps *taps;
   const mt_tile *tile;
@@ -71,7 +70,8 @@ typedef struct {
   void *total;                         // [tap][channel][vectors]
   int32_t fresh;                       // rows of x that the next row of the grid reads anew, so many
   int64_t next_x, fresh_step, next_y;  // elements away
-  int64_t at[MAX_TAPS];
+  int64_t at[MAX_TAPS], valid_at[MAX_TAPS];
+  bool holes;                          // some pixels of x do not count
   int64_t cuts, cut[2 * MAX_TAPS + 2]; // columns at which the set of taps inside the image changes
   uint64_t inside[2 * MAX_TAPS + 2];   // that set, from each cut on
 } depthwise_gradient;
@@ -79,6 +79,19 @@ typedef struct {
 // The last vector may begin inside the one before.
 static int64_t first_lane(const depthwise_gradient *s, int64_t v) {
   return MT_MIN(v * s->vector, MT_MAX(0, s->lanes - s->vector));
+}
+
+// Which of the taps see a pixel that counts from column c; valid: of the row's first window.
+static uint64_t counted(const depthwise_gradient *s, const uint8_t *valid, int64_t c, uint64_t taps) {
+  const mt_taps *t = s->taps;
+  const int64_t column = c * t->mul[t->dims - 1] * t->valid.step[t->dims - 1];
+  uint64_t result = 0;
+  for (int64_t j = 0; taps >> j != 0; j++) {
+    if (taps >> j & 1) {
+      result |= (uint64_t)(valid[column + s->valid_at[j]] != 0) << j;
+    }
+  }
+  return result;
 }
 
 // The active pixels of a row of the grid, with the taps that are inside the image. Returns how many runs.
@@ -96,6 +109,10 @@ static int64_t list_row(const depthwise_gradient *s, mt_tile_reached *run, int64
   }
   *x_row = x;
   *y_row = y;
+  const uint8_t *valid = s->holes ? (const uint8_t *)t->valid.data + row / s->rows * t->valid.sample : NULL;
+  for (int32_t d = 0; d < last && valid; d++) {
+    valid += at[d] * t->mul[d] * t->valid.step[d];
+  }
   for (int64_t j = 0; j < t->taps; j++) {
     bool in = true;
     for (int32_t d = 0; d < last; d++) {
@@ -116,7 +133,14 @@ static int64_t list_row(const depthwise_gradient *s, mt_tile_reached *run, int64
         k++;
       }
       after = k + 1 < s->cuts ? MT_MIN(span->end, s->cut[k + 1]) : span->end;
-      run[count++] = (mt_tile_reached){x + c * t->mul[last] * t->x_step[last], y + c * t->y_step[last], after - c, inside & s->inside[k]};
+      uint64_t taps = inside & s->inside[k];
+      if (valid) {
+        const int64_t until = after;
+        taps = counted(s, valid, c, inside & s->inside[k]);
+        for (after = c + 1; after < until && counted(s, valid, after, inside & s->inside[k]) == taps; after++) {
+        }
+      }
+      run[count++] = (mt_tile_reached){x + c * t->mul[last] * t->x_step[last], y + c * t->y_step[last], after - c, taps};
     }
   }
   return count;
@@ -125,11 +149,11 @@ static int64_t list_row(const depthwise_gradient *s, mt_tile_reached *run, int64
 #define MT_SOURCE "taps_depthwise_gradient.c"
 #include "twice.h"
 
-bool mt_taps_depthwise_gradient_suits(const mt_taps *t, bool all_valid) {
+bool mt_taps_depthwise_gradient_suits(const mt_taps *t) {
   const int64_t vector = mt_tile_get()->vector / mt_dtype_size(t->dtype), group = t->channels;
   const bool groups = t->groups > 1 && t->outputs == group && group > 0 && group <= vector / 2 && (group & (group - 1)) == 0 &&
                       t->groups * group >= vector && t->y_group == group;
-  return (mt_taps_depthwise(t) || groups) && all_valid && t->taps > 0 && t->taps <= MAX_TAPS && t->grid[t->dims - 1] <= MT_TAPS_PIECE;
+  return (mt_taps_depthwise(t) || groups) && t->taps > 0 && t->taps <= MAX_TAPS && t->grid[t->dims - 1] <= MT_TAPS_PIECE;
 }
 
 static void look_ahead(depthwise_gradient *s) {
@@ -150,9 +174,9 @@ static void look_ahead(depthwise_gradient *s) {
   }
 }
 
-int mt_taps_depthwise_gradient(const mt_taps *t, const mt_taps_spans *active) {
+int mt_taps_depthwise_gradient(const mt_taps *t, const mt_taps_spans *active, bool holes) {
   const int32_t last = t->dims - 1;
-  depthwise_gradient s = {.taps = t, .tile = mt_tile_get(), .active = active, .rows = 1, .lanes = t->groups * t->channels};
+  depthwise_gradient s = {.taps = t, .tile = mt_tile_get(), .active = active, .holes = holes, .rows = 1, .lanes = t->groups * t->channels};
   for (int32_t d = 0; d < last; d++) {
     s.rows *= t->grid[d];
   }
@@ -165,6 +189,7 @@ int mt_taps_depthwise_gradient(const mt_taps *t, const mt_taps_spans *active) {
     high[j] = t->size[last] > offset ? (t->size[last] - offset - 1) / mul + 1 : 0;
     for (int32_t d = 0; d < t->dims; d++) {
       s.at[j] += t->offset[j][d] * t->x_step[d];
+      s.valid_at[j] += t->offset[j][d] * t->valid.step[d];
     }
   }
   for (int64_t c = 0, next; c < t->grid[last]; c = next) {

@@ -421,8 +421,8 @@ int mt_taps_gradient(const mt_taps *t) {
   }
   int status = mt_taps_spans_make(&s.active, &t->active, t->samples, t->dims, t->grid);
   status = status ? status : mt_taps_spans_make(&s.valid, &t->valid, t->samples, t->dims, t->size);
-  if (status == MT_OK && mt_taps_depthwise_gradient_suits(t, s.valid.first == NULL)) {
-    status = mt_taps_depthwise_gradient(t, &s.active);
+  if (status == MT_OK && mt_taps_depthwise_gradient_suits(t)) {
+    status = mt_taps_depthwise_gradient(t, &s.active, s.valid.first != NULL);
   } else if (status == MT_OK) {
     if (!mt_taps_depthwise(t)) {
       mt_taps_wide_plan(&wide, t, &s.active, &s.valid);

@@ -33,6 +33,6 @@ typedef struct {
 // Lists the pixels of the rows [row, end) of all samples for tap j. The list keeps its memory for the next time.
 int mt_taps_list_rows(mt_taps_list *list, const mt_taps_rows *rows, int64_t j, int64_t row, int64_t end);
 
-// taps_depthwise_gradient.c: mt_taps_gradient for few channels and as many outputs per group, where every pixel of x counts.
-bool mt_taps_depthwise_gradient_suits(const mt_taps *t, bool all_valid);
-int mt_taps_depthwise_gradient(const mt_taps *t, const mt_taps_spans *active);
+// taps_depthwise_gradient.c: mt_taps_gradient for few channels and as many outputs per group. holes: some pixels of x do not count.
+bool mt_taps_depthwise_gradient_suits(const mt_taps *t);
+int mt_taps_depthwise_gradient(const mt_taps *t, const mt_taps_spans *active, bool holes);
