@@ -357,7 +357,7 @@ LIBRARIES = $(LIBRARY) $(wildcard $(BUILD)/libmasked_torch_cuda.so)
 install: all  ## copy to PREFIX (/usr/local), below DESTDIR
 	install -d "$(DESTDIR)$(NATIVEDIR)" "$(DESTDIR)$(LUADIR)"
 	install -m 644 $(LIBRARIES) "$(DESTDIR)$(NATIVEDIR)/"
-	install -m 644 $(CONTRACT) cuda/device.h VERSION "$(DESTDIR)$(NATIVEDIR)/"
+	install -m 644 $(CONTRACT) core/masked_torch.h cuda/device.h VERSION "$(DESTDIR)$(NATIVEDIR)/"
 	cd lua && for folder in $$(find masked_torch -type d); do \
 	  install -d "$(DESTDIR)$(LUADIR)/$$folder" && install -m 644 $$folder/*.lua "$(DESTDIR)$(LUADIR)/$$folder/" || exit 1; done
 	$(if $(COMMANDS),install -D -t "$(DESTDIR)$(BINDIR)" $(COMMANDS))

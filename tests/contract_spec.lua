@@ -23,6 +23,22 @@ describe('the contract', function()
     assert.are.equal('', table.concat(missing, ' '))
   end)
 
+  it('compiles as C and as C++, without a warning, and links', function()
+    local scratch = require 'support.scratch'
+    local library = ('%sbuild/%s/libmasked_torch_cpu.so'):format(root, os.getenv 'MASKED_TORCH_CONFIG' or 'release')
+    local program = '#include "masked_torch.h"\nint main(void) { return mt_version() && mt_threads_get() > 0 ? 0 : 1; }\n'
+    for extension, compiler in pairs{ ['.c'] = 'gcc -std=c11', ['.cc'] = 'g++ -std=c++11' } do
+      if os.execute(('command -v %s > /dev/null'):format(compiler:match('%S+'))) == 0 then
+        local source = scratch.file(program, extension)
+        local build = ("%s -Wall -Wextra -pedantic -Werror '-I%score' '%s' '%s' -Wl,--unresolved-symbols=ignore-in-shared-libs -o '%s.out'")
+          :format(compiler, root, source, library, source)
+        assert.are.equal(0, os.execute(build), build)
+        os.remove(source .. '.out')
+      end
+    end
+    scratch.clean()
+  end)
+
   it('names the file in every prefix', function()
     local strays = {}
     for _, stem in ipairs(headers) do
