@@ -218,8 +218,13 @@ static void sum_lines(void *context, int64_t begin, int64_t end) {
       if (v.count < 0) {
         see(s, &v, rest, at);
       }
+      const int64_t first = c;
       for (int64_t n; c < stop; c += n) {
         n = next_block(stop - c);
+        if (n < BLOCK - 1 && stop - c != n && stop - first >= BLOCK - 1) {
+          n = BLOCK - 1;  // the last block begins inside the one before: cheaper than several small ones
+          c = stop - n;
+        }
         sum_block(s, &v, rest, at, y, c, n, sums);
       }
     }
