@@ -32,9 +32,9 @@ JOBS := --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>
 
 # ---- build -----------------------------------------------------------------------------------------------------------
 
-# The micro-kernels, the loops of norms and the lines of logits are built once per instruction set; the library picks one at run time
-# (core/isa.c).
-BUILT_PER_ISA := tile norm_rows norm_channels norm_lines_wide logits
+# The micro-kernels, the loops of norms, the lines of logits and the rows of functions are built once per instruction set; the library
+# picks one at run time (core/isa.c).
+BUILT_PER_ISA := tile norm_rows norm_channels norm_lines_wide logits activation_rows elementwise_unary_rows
 TILES := portable $(if $(filter x86_64,$(shell $(CC) -dumpmachine | cut -d- -f1)),avx2 avx512)
 TILE_FLAGS_avx2 := -mavx2 -mfma
 TILE_FLAGS_avx512 := -mavx2 -mfma -mavx512f -mavx512vl
@@ -61,6 +61,9 @@ $(foreach stem,$(BUILT_PER_ISA),$(foreach isa,$(TILES),$(eval $(call per_isa,$(s
 
 # Vectors by value: all of it is inlined, no calling convention is concerned.
 $(BUILD)/core/norm_channels_%.o: CFLAGS += -Wno-psabi
+
+# Where a bound is a constant, the path on which it holds would be computed apart from the other: both for every element of a vector.
+$(BUILD)/core/activation_rows_%.o $(BUILD)/core/elementwise_unary_rows_%.o: CFLAGS += $(if $(findstring clang,$(CC)),,-fno-thread-jumps)
 
 # vdpbf16ps; called where the processor has it (core/tile_bf16.h).
 $(BUILD)/core/tile_bf16.o: CFLAGS += $(if $(filter avx512,$(TILES)),$(TILE_FLAGS_avx512) -mavx512bf16)

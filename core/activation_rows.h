@@ -1,59 +1,63 @@
 // activation_rows: the formulas of activation.h, read by the C and by the CUDA file, once for each type (twice.h). Internal.
 // Each function stands beside its derivative.
 
-// f(x) and f'(x) in double, for float32 by the vector functions.
-MT_INLINE double FN(elu)(double x, parameters p) { return x > 0 ? x : p.a * FN(mt_wide_expm1)(x); }
-MT_INLINE double FN(elu_slope)(double x, parameters p) { return x > 0 ? 1 : p.a * FN(mt_wide_exp)(x); }
-
-MT_INLINE double FN(softplus)(double x, parameters p) {
-  const double t = p.a * x;
-  const double soft = FN(mt_wide_softplus)(t) / p.a;
-  return t > p.b ? x : soft;
+MT_INLINE REAL FN(elu)(REAL x, parameters p) {
+  const REAL y = (REAL)p.a * FN(mt_expm1)(x);
+  return x > 0 ? x : y;
 }
-MT_INLINE double FN(softplus_slope)(double x, parameters p) {
-  const double slope = FN(mt_wide_logistic)(p.a * x);
-  return p.a * x > p.b ? 1 : slope;
+MT_INLINE REAL FN(elu_slope)(REAL x, parameters p) {
+  const REAL y = (REAL)p.a * FN(mt_exp)(x);
+  return x > 0 ? 1 : y;
 }
 
-// s = logistic(t), rest = logistic(-t); float32 takes both from one exponential.
-#if REAL_BITS == 32
-#define LOGISTICS(t)                                                                          \
-  const double e_ = FN(mt_wide_exp)(-fabs(t)), s = ((t) < 0 ? e_ : 1) / (1 + e_);             \
-  const double rest = ((t) < 0 ? 1 : e_) / (1 + e_)
-#else
-#define LOGISTICS(t) const double s = FN(mt_wide_logistic)(t), rest = FN(mt_wide_logistic)(-(t))
-#endif
-
-MT_INLINE double FN(silu)(double x, parameters p) {
-  (void)p;
-  return x * FN(mt_wide_logistic)(x);
+// max(x, 0) + log(1 + e^-|a x|) / a. Products that become exponents are rounded to t and what that lost, low.
+MT_INLINE REAL FN(softplus)(REAL x, parameters p) {
+  const double all = fabs(p.a * x), exact = all > 1000 ? 1000 : all;
+  const REAL t = (REAL)exact, low = (REAL)(exact - (double)t), y = (x < 0 ? 0 : x) + FN(mt_log1p_decay)(t, low) / (REAL)p.a;
+  return p.a * x > p.b ? x : y;
 }
-MT_INLINE double FN(silu_slope)(double x, parameters p) {
-  (void)p;
-  LOGISTICS(x);
-  return s + x * s * rest;
+MT_INLINE REAL FN(softplus_slope)(REAL x, parameters p) {
+  const double all = p.a * x, exact = all < -1000 ? -1000 : all;
+  const REAL t = (REAL)exact, low = (REAL)(exact - (double)t), y = FN(mt_times_logistic)(1, t, low);
+  return all > p.b ? 1 : y;
 }
 
-MT_INLINE double FN(gelu)(double x, parameters p) {
+MT_INLINE REAL FN(silu)(REAL x, parameters p) {
   (void)p;
-  return x * 0.5 * FN(mt_wide_erfc)(x * -0.70710678118654752440);
+  const REAL c = x < -900 ? -900 : x;  // where all is 0 already: -Inf times 0 would be NaN
+  return FN(mt_times_logistic)(c, c, 0);
 }
-MT_INLINE double FN(gelu_slope)(double x, parameters p) {
+MT_INLINE REAL FN(silu_slope)(REAL x, parameters p) {
   (void)p;
-  return 0.5 * FN(mt_wide_erfc)(x * -0.70710678118654752440) + x * FN(mt_wide_exp)(-0.5 * x * x) * 0.39894228040143267794;
+  const REAL c = x < -900 ? -900 : x;
+  return FN(mt_times_logistic_slope)(c, c, 0, 1);
+}
+
+MT_INLINE REAL FN(gelu)(REAL x, parameters p) {
+  (void)p;
+  return FN(mt_times_normal)(x);
+}
+MT_INLINE REAL FN(gelu_slope)(REAL x, parameters p) {
+  (void)p;
+  return FN(mt_times_normal_slope)(x);
 }
 
 // (1 + tanh(u)) / 2 = logistic(2 u)
-MT_INLINE double FN(gelu_tanh)(double x, parameters p) {
+#define EXPONENT(x)                                                                                                      \
+  const REAL c = x < -24 ? -24 : x;                                                                                      \
+  const double exact = 1.59576912160573071176 * ((double)c + 0.044715 * (double)c * (double)c * (double)c);              \
+  const REAL t = (REAL)exact, low = (REAL)(exact - (double)t)
+MT_INLINE REAL FN(gelu_tanh)(REAL x, parameters p) {
   (void)p;
-  return x * FN(mt_wide_logistic)(1.59576912160573071176 * (x + 0.044715 * x * x * x));
+  EXPONENT(x);
+  return FN(mt_times_logistic)(c, t, low);
 }
-MT_INLINE double FN(gelu_tanh_slope)(double x, parameters p) {
+MT_INLINE REAL FN(gelu_tanh_slope)(REAL x, parameters p) {
   (void)p;
-  const double t = 1.59576912160573071176 * (x + 0.044715 * x * x * x);
-  LOGISTICS(t);
-  return s + x * s * rest * 1.59576912160573071176 * (1 + 3 * 0.044715 * x * x);
+  EXPONENT(x);
+  return FN(mt_times_logistic_slope)(c, t, low, (REAL)1.59576912160573071176 * (1 + 3 * (REAL)0.044715 * c * c));
 }
+#undef EXPONENT
 
 // y = f(x), dx = g f'(x)
 #define ACTIVATION(name)                                                          \
@@ -72,7 +76,6 @@ ACTIVATION(silu)
 ACTIVATION(gelu)
 ACTIVATION(gelu_tanh)
 #undef ACTIVATION
-#undef LOGISTICS
 
 // In the order of the enum.
 static const mt_row_function FN(forward)[MT_ACTIVATIONS] = {

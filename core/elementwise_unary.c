@@ -1,15 +1,14 @@
 // elementwise_unary: functions of one operand. See elementwise.h; the formulas are in elementwise_unary_rows.h.
 #include "elementwise_check.h"
-#include "row.h"
-#define MT_SOURCE "elementwise_unary_rows.h"
-#include "five.h"
+#include "row_tables.h"
+#include "tile.h"
 
 int mt_elementwise_unary(mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, int32_t op) {
   MT_TRY(mt_elementwise_check_unary(y, x, mask, op));
-  return mt_loop_valid(3, (const mt_tensor *const[]){y, x, mask}, MT_FIVE_FN(x->dtype, forward)[op], NULL, MT_BRIDGE);
+  return mt_loop_valid(3, (const mt_tensor *const[]){y, x, mask}, mt_tile_get()->unary->forward[x->dtype][op], NULL, MT_BRIDGE);
 }
 
 int mt_elementwise_unary_backward(mt_tensor *dx, const mt_tensor *dy, const mt_tensor *kept, const mt_tensor *mask, int32_t op) {
   MT_TRY(mt_elementwise_check_unary_backward(dx, dy, kept, mask, op));
-  return mt_loop_valid(4, (const mt_tensor *const[]){dx, dy, kept, mask}, MT_REAL_FN(kept->dtype, backward)[op], NULL, MT_BRIDGE_CHEAP);
+  return mt_loop_valid(4, (const mt_tensor *const[]){dx, dy, kept, mask}, mt_tile_get()->unary->backward[kept->dtype][op], NULL, MT_BRIDGE_CHEAP);
 }

@@ -264,6 +264,7 @@ static void FN(lanewise)(void *acc, int64_t ld, const void *const *rows_of, cons
 
 #else
 #include "logits.h"
+#include "row_tables.h"
 #include "norm_sums.h"
 #include "row.h"
 #include "tile.h"
@@ -324,6 +325,8 @@ const mt_tile TABLE(mt_tile_, TILE_NAME) = {
     .near_rows = near_rows,
     .norm = &TABLE(norm_rows_, TILE_NAME),
     .logits = &TABLE(logits_, TILE_NAME),
+    .activation = &TABLE(activation_rows_, TILE_NAME),
+    .unary = &TABLE(unary_rows_, TILE_NAME),
 };
 
 #endif

@@ -126,6 +126,8 @@ typedef struct mt_tile {
   void (*near_rows)(const mt_tile_rows *t, float *y, int64_t y_step, int64_t pixels);
   const struct norm_rows *norm;  // norm_sums.h
   const struct logits *logits;   // logits.h
+  const struct activation_rows *activation;  // row_tables.h
+  const struct unary_rows *unary;
 } mt_tile;
 
 extern const mt_tile mt_tile_avx512, mt_tile_avx2, mt_tile_portable;
