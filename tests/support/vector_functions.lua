@@ -7,7 +7,8 @@ local F = torch.nn.functional
 -- Bit patterns 32719 apart below NaN, both signs, the range around 0 once more and densely, and the special values.
 local function sweep()
   local n, dense = 2 * 65300, 20000
-  local specials = { 0, -0.0, 1, -1, 1 / 0, -1 / 0, 0 / 0, 88.7, 88.8, -103.9, -104.1, 2 ^ -149, -2 ^ -149, 2 ^ -126, 30, -114, 3.4e38, -3.4e38 }
+  local specials = { 0, -0.0, 1, -1, 1 / 0, -1 / 0, 0 / 0, 88.7, 88.8, -103.9, -104.1, 2 ^ -149, -2 ^ -149, 2 ^ -126, 30, -114, 3.4e38,
+    -3.4e38 }
   local x = torch.zeros(n + dense + #specials)
   local words = ffi.cast('uint32_t *', x._c.data)
   for i = 0, n / 2 - 1 do
