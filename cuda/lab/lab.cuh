@@ -13,7 +13,7 @@
 
 #define LAB_DEVICE static __device__ __forceinline__
 
-// wgmma and setmaxnreg exist on sm_90a alone; elsewhere the kernels of rungs 5 to 7 are empty and their hosts refuse.
+// wgmma and setmaxnreg exist on sm_90a alone; elsewhere the kernels of rungs 5 to 8 are empty and their hosts refuse.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(MT_SIMULATOR)
 #define LAB_HOPPER 1
 #endif
@@ -51,6 +51,7 @@ cudaError_t lab_pipeline(const lab_problem &p, int how, cudaStream_t stream);
 cudaError_t lab_wgmma_copied(const lab_problem &p, int how, cudaStream_t stream);
 cudaError_t lab_wgmma_tma(const lab_problem &p, int how, cudaStream_t stream);
 cudaError_t lab_wgmma_gathered(const lab_problem &p, int how, cudaStream_t stream);
+cudaError_t lab_wgmma_split(const lab_problem &p, int how, cudaStream_t stream);
 
 // ---- launches -------------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,15 @@ LAB_DEVICE void lab_store16(uint32_t to, uint4 x) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
 }
 
+LAB_DEVICE uint4 lab_load16(uint32_t from) {
+  uint4 x;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(from) : "memory");
+  return x;
+}
+
+// Some of a block's threads meet, always the same, by whole warps.
+template <int THREADS> LAB_DEVICE void lab_meet() { asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory"); }
+
 // ---- sm_80: tensor cores, a warp at a time -----------------------------------------------------------------------------------------
 
 // Four matrices of 8 rows of 16 bytes; lane 8 * i + r says where row r of matrix i is. x[i] of lane 4 * g + t: word t of row g.

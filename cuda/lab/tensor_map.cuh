@@ -37,8 +37,11 @@ static cudaError_t lab_make_map(CUtensorMap *map, int how, const void *data, uin
     return cudaErrorNotSupported;
   }
   // TFLOAT32: the copy engine hands over float32 as tensor cores take it.
-  return make(map, how == LAB_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_TFLOAT32, dims, (void *)data, size, stride, box,
-              step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+  const CUtensorMapDataType type = how == LAB_BF16   ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                   : how == LAB_TF32 ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32
+                                                     : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+  return make(map, type, dims, (void *)data, size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+              CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

@@ -13,7 +13,7 @@ const char *const lab_kind_names[LAB_KINDS] = {"bfloat16", "TF32", "float32"};
 const lab_rung lab_rungs[] = {
   {"1 naive", lab_naive, false},          {"2 shared memory", lab_shared, false},    {"3 tensor cores", lab_tensor, false},
   {"4 pipeline", lab_pipeline, false},    {"5 wgmma", lab_wgmma_copied, false},      {"6 wgmma, TMA", lab_wgmma_tma, true},
-  {"7 wgmma, gather", lab_wgmma_gathered, false},
+  {"7 wgmma, gather", lab_wgmma_gathered, false}, {"8 wgmma, 3xTF32", lab_wgmma_split, true},
 };
 const int lab_rung_count = sizeof lab_rungs / sizeof *lab_rungs;
 

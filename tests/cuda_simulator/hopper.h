@@ -19,14 +19,21 @@
 // ---- state of the block that runs -------------------------------------------------------------------------------------------
 
 typedef std::function<void()> hopper_work;
+struct hopper_sums {  // a wgmma and where its results go
+  hopper_work work;
+  float *d;
+  void operator()() { work(); }
+};
 struct hopper_barrier {
   uint64_t phases;   // completed ones
   uint64_t changes;  // what wakes those who wait: a phase, or a box that was ordered and will arrive
   int count, pending, bytes;
 };
 struct hopper_thread {
-  std::vector<hopper_work> copies, products;                  // not yet committed
-  std::deque<std::vector<hopper_work>> copy_groups, product_groups;
+  std::vector<hopper_work> copies;                            // not yet committed
+  std::vector<hopper_sums> products;
+  std::deque<std::vector<hopper_work>> copy_groups;
+  std::deque<std::vector<hopper_sums>> product_groups;
   std::vector<uint32_t> unfenced;                             // pieces of 16 bytes that this thread has written
 };
 struct hopper_state {
@@ -72,12 +79,28 @@ static inline void lab_copy16(uint32_t to, const void *from, bool there) {
   }
 }
 
+static inline uint4 lab_load16(uint32_t from) {
+  uint4 x;
+  memcpy(&x, hopper_at(from), 16);
+  return x;
+}
+template <int THREADS> static inline void lab_meet() {
+  static uint64_t meetings;
+  static int there;
+  if (++there == THREADS) {
+    there = 0;
+    meetings++;
+  } else {
+    mt_simulator_wait(&meetings, meetings);
+  }
+}
+
 static inline void lab_store16(uint32_t to, uint4 x) {
   memcpy(hopper_at(to), &x, 16);
   hopper_written(&hopper_self(), to);
 }
 
-static inline void hopper_finish(std::deque<std::vector<hopper_work>> &groups, size_t left) {
+template <typename W> static inline void hopper_finish(std::deque<std::vector<W>> &groups, size_t left) {
   for (; groups.size() > left; groups.pop_front()) {
     for (auto &work : groups.front()) work();
   }
@@ -187,7 +210,7 @@ static inline void lab_barrier_wait(uint32_t barrier, int parity) {
 // ---- the copy engine ---------------------------------------------------------------------------------------------------------------------
 
 typedef enum { CUDA_SUCCESS = 0, CUDA_ERROR_INVALID_VALUE = 1 } CUresult;
-typedef enum { CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 = 9, CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 = 11 } CUtensorMapDataType;
+typedef enum { CU_TENSOR_MAP_DATA_TYPE_FLOAT32 = 7, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 = 9, CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 = 11 } CUtensorMapDataType;
 typedef enum { CU_TENSOR_MAP_INTERLEAVE_NONE } CUtensorMapInterleave;
 typedef enum { CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B } CUtensorMapSwizzle;
 typedef enum { CU_TENSOR_MAP_L2_PROMOTION_L2_256B = 3 } CUtensorMapL2promotion;
@@ -298,7 +321,7 @@ template <int HOW, int N> static inline void lab_wgmma(float (&d)[N / 2], uint64
   if (hopper.late_copies) {
     work();
   } else {
-    hopper_self().products.push_back(work);
+    hopper_self().products.push_back(hopper_sums{work, to});
   }
 }
 static inline void lab_wgmma_fence() {}
@@ -307,8 +330,12 @@ static inline void lab_wgmma_commit() {
   hopper_self().products.clear();
 }
 template <int LEFT> static inline void lab_wgmma_wait() { hopper_finish(hopper_self().product_groups, hopper_mistake("release") && LEFT > 0 ? LEFT + 1 : LEFT); }
-template <int COUNT> static inline void lab_keep(float (&)[COUNT]) {
-  if (!hopper_self().product_groups.empty() && !hopper_self().product_groups.back().empty()) hopper_complain("wgmma: results are used before they are waited for");
+template <int COUNT> static inline void lab_keep(float (&d)[COUNT]) {
+  for (const auto &group : hopper_self().product_groups) {
+    for (const hopper_sums &sums : group) {
+      if (sums.d == d) hopper_complain("wgmma: results are used before they are waited for");
+    }
+  }
 }
 template <int COUNT> static inline void lab_registers_grow() {}
 template <int COUNT> static inline void lab_registers_shrink() {}
