@@ -373,6 +373,16 @@ describe('gradcheck', function()
     assert.is_truthy(message:find('relative error'))
     assert.is_true((torch.gradcheck(function(x) return x * x end, { leaf{ 1, 2 } })))
     assert.fails(function() torch.gradcheck(Wrong, { leaf{ 1 } }, { raise = true }) end, 'gradcheck')
+    assert.fails(function() torch.gradcheck(Wrong, { torch.ones(2, { dtype = 'float64' }) }) end, 'gradcheck: no input requires a gradient')
+    -- Nothing is left in the inputs.
+    local x = leaf{ 1, 2 }
+    torch.gradcheck(Wrong, { x })
+    assert.is_nil(x.grad)
+    x:sum():backward()
+    local grad = x.grad
+    assert.is_true((torch.gradcheck(function(t) return t * t end, { x })))
+    assert.are.equal(grad, x.grad)
+    assert.are.same({ 1, 1 }, grad:totable())
   end)
 end)
 

@@ -150,6 +150,10 @@ function mask.fits(m, x) return fits(shape_of(m), x) end
 local function refuse(op, shape, x)
   local sizes = shape_of(x)
   local spatial = #sizes > 2 and (' or (%s)'):format(table.concat(sizes, ', ', 3)) or ''
+  -- (N, *S), as other libraries write it.
+  local same = #shape == #sizes - 1 and #shape > 1 and (shape[1] == sizes[1] or shape[1] == 1)
+  for d = 2, #shape do same = same and shape[d] == sizes[d + 1] end
+  if same then spatial = spatial .. '; mask:unsqueeze(2) puts the channels in' end
   for d = 1, math.min(2, #sizes) do
     if sizes[d] ~= 1 then sizes[d] = sizes[d] .. ' or 1' end
   end

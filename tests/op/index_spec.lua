@@ -71,6 +71,15 @@ describe('operations by position #memory', function()
     assert.are.equal(8500, y[8500])
   end)
 
+  it('takes masks', function()
+    local mask = torch.mask.lengths({ 1, 3 }, 3)
+    local x = torch.ones(2, 2, 3)
+    assert.near_tensor({ { { 5, 1, 1 }, { 5, 1, 1 } }, { { 5, 5, 5 }, { 5, 5, 5 } } }, x:masked_fill(mask, 5))
+    assert.are.equal(8, x:masked_select(mask):numel())
+    -- One without the channels' dim, as other libraries write it.
+    assert.fails(function() torch.nn.MaskedConv1d(2, 2, 3)(x, torch.ones(2, 3)) end, 'mask: (2, 3)', 'mask:unsqueeze(2)')
+  end)
+
   it('counts whole numbers', function()
     local labels = long{ 1, 3, 3, 2, 3 }
     for _, dtype in ipairs{ 'int64', 'int32', 'uint8' } do

@@ -3,10 +3,12 @@
 -- fn(unpack(inputs)) returns one or more tensors. A random upstream gradient weights every output element, so a factor that a
 -- plain sum would hide is seen. Each input element is moved by +-eps and +-2 eps (4-point stencil, error O(eps^4)).
 -- Measured at eps = 1e-3 on smooth functions: 2e-13 to 2e-12 relative. Keep inputs 10 eps away from kinks.
+-- Inputs that require a gradient are checked, one at least must; their .grad stays what it was.
 -- Returns true and the largest error, or false and a message; {raise = true} raises the message instead.
 --
 -- @usage
--- local x, w = torch.randn(2, 3, { dtype = 'float64' }), torch.randn(3, 2, { dtype = 'float64' })
+-- local x = torch.randn(2, 3, { dtype = 'float64', requires_grad = true })
+-- local w = torch.randn(3, 2, { dtype = 'float64', requires_grad = true })
 -- local ok, largest = torch.gradcheck(torch.matmul, { x, w }, { tolerance = 1e-8 })
 -- print(ok)      --> true
 
@@ -59,8 +61,9 @@ local function weighted_sum(ys, weights)
 end
 
 local function analytic(fn, inputs, weights)
+  local before = {}
   for i = 1, inputs.n do
-    if Tensor.is_tensor(inputs[i]) then inputs[i].grad = nil end
+    if Tensor.is_tensor(inputs[i]) then before[i], inputs[i].grad = inputs[i].grad, nil end
   end
   local ys = outputs_of(fn, inputs)
   for k, y in ipairs(ys) do
@@ -77,6 +80,9 @@ local function analytic(fn, inputs, weights)
       local g = x.grad
       if g then gradients[i] = read(g) else gradients[i] = ffi.new('double[?]', math.max(1, x:numel())) end
     end
+  end
+  for i = 1, inputs.n do
+    if Tensor.is_tensor(inputs[i]) then inputs[i].grad = before[i] end
   end
   return gradients
 end
@@ -111,12 +117,15 @@ function gradcheck.gradcheck(fn, inputs, opts)
     if opts.raise then native.fail('%s', message) end
     return false, message
   end
+  local any = false
   for i = 1, inputs.n do
     local x = inputs[i]
-    if Tensor.is_tensor(x) and x.requires_grad and x.dtype ~= 'float64' then
-      native.fail('gradcheck: input %d is %s; finite differences need float64', i, x.dtype)
+    if Tensor.is_tensor(x) and x.requires_grad then
+      any = true
+      if x.dtype ~= 'float64' then native.fail('gradcheck: input %d is %s; finite differences need float64', i, x.dtype) end
     end
   end
+  if not any then native.fail('gradcheck: no input requires a gradient: there is nothing to check; use {requires_grad = true}') end
   local random, weights = noise(opts.seed), {}
   for k, y in ipairs(outputs_of(fn, inputs)) do
     local n = y:numel()

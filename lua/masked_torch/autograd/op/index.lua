@@ -65,7 +65,9 @@ local function index_of(op, x, index)
   return index
 end
 
+-- A tensor, or an object with a method `tensor` (torch.mask).
 local function mask_of(op, x, mask)
+  if type(mask) == 'table' and not Tensor.is_tensor(mask) and type(mask.tensor) == 'function' then mask = mask:tensor 'bool' end
   Tensor.check(op, 'mask', mask)
   Tensor.check_device_of(op, x, 'mask', mask)
   if mask.dtype ~= 'bool' and mask.dtype ~= 'uint8' then
@@ -337,7 +339,7 @@ local masked_fill_op = autograd.op{
 both('masked_fill', function(op, in_place)
   return function(x, mask, value)
     begin(op, x, in_place)
-    mask_of(op, x, mask)
+    mask = mask_of(op, x, mask)
     local shape, same = broadcast(op, x, mask)
     if not same then
       if in_place then fail('%s: mask: %s does not broadcast to %s', op, shape_text(mask), shape_text(x)) end
@@ -373,7 +375,7 @@ local masked_select_op = autograd.op{
 --- x:masked_select(mask): the elements where mask is true, in row-major order, as one dimension. x[mask] is the same.
 function method.masked_select(x, mask)
   Tensor.check('masked_select', 'input', x)
-  mask_of('masked_select', x, mask)
+  mask = mask_of('masked_select', x, mask)
   local shape, same = broadcast('masked_select', x, mask)
   if not same then x = x:expand(shape) end
   local y = masked_select_op(x, Tensor.expanded('masked_select', mask, shape))
@@ -406,7 +408,7 @@ local masked_scatter_op = autograd.op{
 both('masked_scatter', function(op, in_place)
   return function(x, mask, src)
     begin(op, x, in_place)
-    mask_of(op, x, mask)
+    mask = mask_of(op, x, mask)
     Tensor.check(op, 'source', src)
     Tensor.check_device_of(op, x, 'source', src)
     local y = masked_scatter_op(x, Tensor.expanded(op, mask, shape_of(x)), src:flatten(), in_place)
