@@ -126,6 +126,29 @@ describe('the Winograd transform', function()
     end
   end)
 
+  it('writes large results past the caches, with the bits of small ones: outputs and gradients of the input', function()
+    torch.manual_seed(5)
+    local layer = nn.PartialConv2d(32, 32, 3, { padding = 1 })
+    local sizes = { { 64, 64 }, { 30, 61 }, { 47, 20 } }      -- one sample has half a megabyte, three have more than one
+    local x, dy, mask = torch.randn(3, 32, 64, 64), torch.randn(3, 32, 64, 64), torch.mask.boxes(sizes, { 64, 64 })
+    local function both(first, last)
+      local part = { { first, last } }
+      local leaf = x[part]:contiguous():requires_grad_()
+      local own = {}
+      for n = first, last do own[#own + 1] = sizes[n] end
+      local y = layer(leaf, first == 1 and last == 3 and mask or torch.mask.boxes(own, { 64, 64 }))
+      y:backward(dy[part]:contiguous())
+      return y:detach(), leaf.grad
+    end
+    local y, dx = both(1, 3)
+    for n = 1, 3 do
+      local own_y, own_dx = both(n, n)
+      assert.same_bits(own_y, y[{ { n, n } }]:contiguous())
+      assert.same_bits(own_dx, dx[{ { n, n } }]:contiguous())
+    end
+    assert.is_true(y:abs():max():item() > 0 and dx:abs():max():item() > 0)
+  end)
+
   it('takes the samples of a batch that are worth it, the others directly: outputs and gradients', function()
     torch.manual_seed(12)
     for dims = 1, 3 do
