@@ -11,7 +11,7 @@ local allowed = require 'peers.calls_allowed'
 local json, safetensors, F = torch.io.json, torch.io.safetensors, torch.nn.functional
 local folder, only = arg[1], tonumber(arg[2])
 local LIMIT = tonumber(os.getenv 'LIMIT' or 3)
-local step_of = { float32 = 2 ^ -23, float64 = 2 ^ -48, bfloat16 = 2 ^ -7 }    -- float64: nothing more exact to compare with
+local step_of = { float32 = 2 ^ -23, float64 = 2 ^ -44, bfloat16 = 2 ^ -7 }    -- float64: nothing more exact to compare with
 
 -- ---- the call ----------------------------------------------------------------------------------------------------
 
