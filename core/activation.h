@@ -1,6 +1,6 @@
-// activation: y = f(x) elementwise, and dx = dy * f'(x). All tensors have one shape and dtype (float32, float64); in place
-// (y the same view as x, dx the same view as dy) is allowed. relu and leaky_relu of float32 are exact; errors of
-// the others are in vector_math.h: within 1.1 units of the last place (elu), 3 (softplus, silu, tanh form of gelu) and 6 (gelu).
+// activation: y = f(x) elementwise, and dx = dy * f'(x). All tensors have one shape and dtype (float32, float64, bfloat16); in place
+// (y the same view as x, dx the same view as dy) is allowed. relu and leaky_relu of float32 are exact; errors of the others are in
+// vector_math.h: within 1.1 units of the last place (elu), 3 (softplus, silu, tanh form of gelu) and 6 (gelu). bfloat16: rounded float32.
 // mask: bool, broadcasts to x, or NULL. Where it is 0 the result is 0 and x and dy are not looked at.
 #pragma once
 #include "tensor.h"

@@ -24,9 +24,9 @@ int mt_activation_check_forward(const mt_tensor *y, const mt_tensor *x, const mt
   if (a != a || b != b || (function == MT_ACTIVATION_SOFTPLUS && !(a > 0))) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: parameters %g, %g: expected numbers, and a beta above 0", op, a, b);
   }
-  MT_TRY(mt_check_real(op, "input", x));
+  MT_TRY(mt_check_floating(op, "input", x));
   MT_TRY(mt_check_like(op, "output", y, x));
-  MT_TRY(mt_check_output(op, "output", y));
+  MT_TRY(mt_check_stored_output(op, "output", y));
   MT_TRY(mt_check_overlap(op, y, x, true));
   return mt_loop_check_mask(op, mask, y);
 }

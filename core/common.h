@@ -124,5 +124,5 @@ static inline int32_t mt_computed(int32_t dtype) { return dtype == MT_BFLOAT16 ?
 
 // The typed body of a kernel is compiled twice (twice.h); this picks the copy.
 #define MT_REAL_CALL(dtype, function, ...) \
-  ((dtype) == MT_FLOAT32 ? function##_f32(__VA_ARGS__) : function##_f64(__VA_ARGS__))
-#define MT_REAL_FN(dtype, function) ((dtype) == MT_FLOAT32 ? function##_f32 : function##_f64)
+  ((dtype) != MT_FLOAT64 ? function##_f32(__VA_ARGS__) : function##_f64(__VA_ARGS__))
+#define MT_REAL_FN(dtype, function) ((dtype) != MT_FLOAT64 ? function##_f32 : function##_f64)

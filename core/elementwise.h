@@ -1,11 +1,13 @@
 // elementwise: y[i] = f(a[i], b[i]) with broadcasting: sizes 1 repeat, missing leading dims are added. y has the
 // broadcast shape. In place (y the same view as an input) is allowed. Operands have one dtype; callers convert.
+// bfloat16, wherever float32 is taken: computed in float32, rounded once. Where a function has several operands (binary, add, where and
+// their gradients, sum_to), each of them and the output may be float32 or bfloat16, in any mixture.
 #pragma once
 #include "tensor.h"
 
 #pragma GCC visibility push(default)
 
-// y = a + alpha * b; also bfloat16: computed in float32, rounded once
+// y = a + alpha * b; float32 and float64
 int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, double alpha);
 
 // y = op(x), one shape and dtype. float32 and float64; NEG, ABS, SIGN and SQUARE also on int64, int32 and uint8, where they

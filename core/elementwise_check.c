@@ -13,12 +13,12 @@ int mt_elementwise_check_unary(const mt_tensor *y, const mt_tensor *x, const mt_
   if (op < 0 || op >= MT_UNARY_OPS) {
     return mt_fail(MT_ERROR_ARGUMENT, "unary: unknown operation %d", op);
   }
-  MT_TRY(mt_check_tensor(unary[op], "input", x));
+  MT_TRY(mt_check_stored(unary[op], "input", x));
   MT_TRY(mt_check_like(unary[op], "output", y, x));
-  MT_TRY(mt_check_output(unary[op], "output", y));
+  MT_TRY(mt_check_stored_output(unary[op], "output", y));
   MT_TRY(mt_check_overlap(unary[op], y, x, true));
   if (x->dtype == MT_BOOL || op > MT_UNARY_SQUARE) {
-    MT_TRY(mt_check_real(unary[op], "input", x));
+    MT_TRY(mt_check_floating(unary[op], "input", x));
   }
   return mt_loop_check_mask(unary[op], mask, y);
 }
@@ -28,10 +28,10 @@ int mt_elementwise_check_unary_backward(const mt_tensor *dx, const mt_tensor *dy
   if (op < 0 || op >= MT_UNARY_OPS) {
     return mt_fail(MT_ERROR_ARGUMENT, "unary: unknown operation %d", op);
   }
-  MT_TRY(mt_check_real(unary[op], "input", kept));
+  MT_TRY(mt_check_floating(unary[op], "input", kept));
   MT_TRY(mt_check_like(unary[op], "output", dx, kept));
   MT_TRY(mt_check_like(unary[op], "gradient", dy, kept));
-  MT_TRY(mt_check_output(unary[op], "output", dx));
+  MT_TRY(mt_check_stored_output(unary[op], "output", dx));
   MT_TRY(mt_check_overlap(unary[op], dx, dy, true));
   MT_TRY(mt_check_overlap(unary[op], dx, kept, true));
   return mt_loop_check_mask(unary[op], mask, dx);
@@ -44,9 +44,9 @@ static const char *const binary[MT_BINARY_OPS] = {
 };
 
 static int check_operands(const char *op, const mt_tensor *a, const mt_tensor *b) {
-  MT_TRY(mt_check_tensor(op, "first operand", a));
-  MT_TRY(mt_check_tensor(op, "second operand", b));
-  if (a->dtype != b->dtype) {
+  MT_TRY(mt_check_stored(op, "first operand", a));
+  MT_TRY(mt_check_stored(op, "second operand", b));
+  if (mt_computed(a->dtype) != mt_computed(b->dtype)) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: operands of different types: %s and %s", op, MT_SHAPE(a), MT_SHAPE(b));
   }
   return MT_OK;
@@ -65,7 +65,7 @@ static int check_broadcast(const char *op, const mt_tensor *y, const mt_tensor *
     }
     shape[d] = sa == 1 ? sb : sa;
   }
-  MT_TRY(mt_check_output(op, "output", y));
+  MT_TRY(mt_check_stored_output(op, "output", y));
   MT_TRY(mt_check_shape(op, "output", y, ndim, shape));
   MT_TRY(mt_check_overlap(op, y, a, true));
   return mt_check_overlap(op, y, b, true);
@@ -77,9 +77,9 @@ int mt_elementwise_check_binary(const mt_tensor *y, const mt_tensor *a, const mt
   }
   MT_TRY(check_operands(binary[op], a, b));
   MT_TRY(check_broadcast(binary[op], y, a, b));
-  MT_TRY(mt_check_dtype(binary[op], "output", y, op >= MT_BINARY_EQ ? MT_BOOL : a->dtype));
-  if ((op == MT_BINARY_DIV || op == MT_BINARY_ATAN2) && a->dtype != MT_FLOAT32 && a->dtype != MT_FLOAT64) {
-    return mt_fail(MT_ERROR_ARGUMENT, "%s: expected float32 or float64, got %s", binary[op], MT_SHAPE(a));
+  MT_TRY(mt_check_beside(binary[op], "output", y, op >= MT_BINARY_EQ ? MT_BOOL : a->dtype));
+  if (op == MT_BINARY_DIV || op == MT_BINARY_ATAN2) {
+    MT_TRY(mt_check_floating(binary[op], "first operand", a));
   }
   if (a->dtype == MT_BOOL && op < MT_BINARY_EQ && op != MT_BINARY_MINIMUM && op != MT_BINARY_MAXIMUM) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: expected numbers, got %s", binary[op], MT_SHAPE(a));
@@ -88,7 +88,7 @@ int mt_elementwise_check_binary(const mt_tensor *y, const mt_tensor *a, const mt
 }
 
 bool mt_elementwise_divides_integers(const mt_tensor *a, int32_t op) {
-  return (op == MT_BINARY_FMOD || op == MT_BINARY_REMAINDER) && a->dtype != MT_FLOAT32 && a->dtype != MT_FLOAT64;
+  return (op == MT_BINARY_FMOD || op == MT_BINARY_REMAINDER) && mt_computed(a->dtype) != MT_FLOAT32 && a->dtype != MT_FLOAT64;
 }
 
 int mt_elementwise_refuse_zero(int32_t op) {
@@ -101,10 +101,11 @@ int mt_elementwise_check_binary_backward(const mt_tensor *d, const mt_tensor *dy
     return mt_fail(MT_ERROR_ARGUMENT, "binary: unknown operation %d", op);
   }
   MT_TRY(check_operands(binary[op], a, b));
-  MT_TRY(mt_check_real(binary[op], "first operand", a));
+  MT_TRY(mt_check_floating(binary[op], "first operand", a));
   MT_TRY(check_broadcast(binary[op], d, a, b));
-  MT_TRY(mt_check_dtype(binary[op], "output", d, a->dtype));
-  MT_TRY(mt_check_like(binary[op], "gradient", dy, d));
+  MT_TRY(mt_check_beside(binary[op], "output", d, a->dtype));
+  MT_TRY(mt_check_shape(binary[op], "gradient", dy, d->ndim, d->shape));
+  MT_TRY(mt_check_beside(binary[op], "gradient", dy, a->dtype));
   return mt_check_overlap(binary[op], d, dy, true);
 }
 
@@ -112,11 +113,9 @@ int mt_elementwise_check_binary_backward(const mt_tensor *d, const mt_tensor *dy
 
 int mt_elementwise_check_add(const mt_tensor *y, const mt_tensor *a, const mt_tensor *b) {
   MT_TRY(mt_check_stored_output("add", "output", y));
-  if (y->dtype != MT_BFLOAT16) {
-    MT_TRY(mt_check_real("add", "output", y));
-  }
-  MT_TRY(mt_check_dtype("add", "a", a, y->dtype));
-  MT_TRY(mt_check_dtype("add", "b", b, y->dtype));
+  MT_TRY(mt_check_floating("add", "output", y));
+  MT_TRY(mt_check_beside("add", "a", a, y->dtype));
+  MT_TRY(mt_check_beside("add", "b", b, y->dtype));
   MT_TRY(mt_check_fits("add", "a", a, y));
   MT_TRY(mt_check_fits("add", "b", b, y));
   MT_TRY(mt_check_overlap("add", y, a, true));
@@ -124,9 +123,9 @@ int mt_elementwise_check_add(const mt_tensor *y, const mt_tensor *a, const mt_te
 }
 
 int mt_elementwise_check_clamp(const mt_tensor *y, const mt_tensor *x, double low, double high) {
-  MT_TRY(mt_check_tensor("clamp", "input", x));
+  MT_TRY(mt_check_stored("clamp", "input", x));
   MT_TRY(mt_check_like("clamp", "output", y, x));
-  MT_TRY(mt_check_output("clamp", "output", y));
+  MT_TRY(mt_check_stored_output("clamp", "output", y));
   MT_TRY(mt_check_overlap("clamp", y, x, true));
   if (x->dtype == MT_BOOL || low != low || high != high) {
     return mt_fail(MT_ERROR_ARGUMENT, "clamp: expected numbers and bounds that are not NaN, got %s, %g to %g", MT_SHAPE(x), low,
@@ -136,21 +135,19 @@ int mt_elementwise_check_clamp(const mt_tensor *y, const mt_tensor *x, double lo
 }
 
 int mt_elementwise_check_clamp_backward(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *x) {
-  MT_TRY(mt_check_real("clamp", "input", x));
+  MT_TRY(mt_check_floating("clamp", "input", x));
   MT_TRY(mt_check_like("clamp", "output", dx, x));
   MT_TRY(mt_check_like("clamp", "gradient", dy, x));
-  MT_TRY(mt_check_output("clamp", "output", dx));
+  MT_TRY(mt_check_stored_output("clamp", "output", dx));
   MT_TRY(mt_check_overlap("clamp", dx, dy, true));
   return mt_check_overlap("clamp", dx, x, true);
 }
 
 int mt_elementwise_check_where(const mt_tensor *y, const mt_tensor *condition, const mt_tensor *a, const mt_tensor *b) {
   MT_TRY(mt_check_tensor("where", "condition", condition));
-  MT_TRY(mt_check_tensor("where", "a", a));
-  MT_TRY(mt_check_tensor("where", "b", b));
-  MT_TRY(mt_check_output("where", "output", y));
-  MT_TRY(mt_check_dtype("where", "a", a, y->dtype));
-  MT_TRY(mt_check_dtype("where", "b", b, y->dtype));
+  MT_TRY(mt_check_stored_output("where", "output", y));
+  MT_TRY(mt_check_beside("where", "a", a, y->dtype));
+  MT_TRY(mt_check_beside("where", "b", b, y->dtype));
   if (condition->dtype != MT_BOOL && condition->dtype != MT_UINT8) {
     return mt_fail(MT_ERROR_ARGUMENT, "where: condition: expected bool or uint8, got %s", MT_SHAPE(condition));
   }
@@ -164,9 +161,9 @@ int mt_elementwise_check_where(const mt_tensor *y, const mt_tensor *condition, c
 }
 
 int mt_elementwise_check_sum_to(const mt_tensor *out, const mt_tensor *g) {
-  MT_TRY(mt_check_real("sum_to", "gradient", g));
-  MT_TRY(mt_check_output("sum_to", "output", out));
-  MT_TRY(mt_check_dtype("sum_to", "output", out, g->dtype));
+  MT_TRY(mt_check_floating("sum_to", "gradient", g));
+  MT_TRY(mt_check_stored_output("sum_to", "output", out));
+  MT_TRY(mt_check_beside("sum_to", "output", out, g->dtype));
   MT_TRY(mt_check_overlap("sum_to", out, g, false));
   return mt_check_fits("sum_to", "output", out, g);
 }

@@ -44,9 +44,9 @@
 
 #pragma GCC diagnostic pop
 
-// The copy for a dtype; bool is a byte.
+// The copy for a dtype; bool is a byte, bfloat16 is computed with as float32.
 #define MT_FIVE_FN(dtype, function)                                                                                    \
-  ((dtype) == MT_FLOAT32   ? function##_f32                                                                            \
+  ((dtype) == MT_FLOAT32 || (dtype) == MT_BFLOAT16 ? function##_f32                                                    \
    : (dtype) == MT_FLOAT64 ? function##_f64                                                                            \
    : (dtype) == MT_INT64   ? function##_i64                                                                            \
    : (dtype) == MT_INT32   ? function##_i32                                                                            \

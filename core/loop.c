@@ -115,6 +115,7 @@ static void lay_out(char *buffer, const char *from, const int64_t step[2], int64
   from += at / inner * step[1];
   if (size == 4) LAY_OUT(uint32_t)
   if (size == 8) LAY_OUT(uint64_t)
+  if (size == 2) LAY_OUT(uint16_t)
   LAY_OUT(uint8_t)
 }
 
@@ -197,5 +198,7 @@ int mt_loop_run(int32_t operands, const mt_tensor *const *t, mt_loop_row row, co
 }
 
 int mt_loop_elements(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context) {
+  mt_loop_bf16 staging;
+  mt_loop_stage(&staging, operands, t, &row, &context);
   return run(true, operands, t, row, context);
 }

@@ -52,6 +52,7 @@ static void clear(const valid_plan *v, char *y, int64_t step, int64_t from, int6
   MT_CLONES static void name(T *y, const char *mask, int64_t n) {        \
     for (int64_t i = 0; i < n; i++) y[i] &= -(T)(mask[i] != 0);          \
   }
+CLEAR_EACH(clear_each_2, uint16_t)
 CLEAR_EACH(clear_each_4, uint32_t)
 CLEAR_EACH(clear_each_8, uint64_t)
 
@@ -60,8 +61,10 @@ static void clear_between(const valid_state *s, char *y, const char *mask, int64
   const valid_plan *v = s->plan;
   const int64_t from = s->run[first].from, to = s->run[last].to, size = v->loop.size[0];
   const bool bytes = v->unit == 1 && step == size && mask_step == 1 && v->loop.size[v->loop.operands - 1] == 1;
-  if (bytes && size >= 4 && (last - first) * SHORT > to - from) {
-    if (size == 4) {
+  if (bytes && size >= 2 && (last - first) * SHORT > to - from) {
+    if (size == 2) {
+      clear_each_2((uint16_t *)(void *)(y + from * step), mask + from, to - from);
+    } else if (size == 4) {
       clear_each_4((uint32_t *)(void *)(y + from * step), mask + from, to - from);
     } else {
       clear_each_8((uint64_t *)(void *)(y + from * step), mask + from, to - from);
@@ -151,6 +154,8 @@ static void run_range(void *context, int64_t begin, int64_t end) {
 
 int mt_loop_valid(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const void *context, int64_t bridge) {
   const int32_t m = operands - 1;
+  mt_loop_bf16 staging;
+  mt_loop_stage(&staging, t[m] ? operands : m, t, &row, &context);
   if (t[m] == NULL) {
     return mt_loop_run(m, t, row, context);
   }

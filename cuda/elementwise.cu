@@ -4,22 +4,18 @@
 #include "row.cuh"
 
 extern "C" {
-#include "../core/convert.h"
 #include "../core/elementwise_check.h"
 }
 
 #define MT_SOURCE "elementwise_rows.h"
 #include "../core/five.h"
 
-MT_ROW_2(add_row_bf16, uint16_t, uint16_t, uint16_t, mt_bf16_of(mt_bf16_value(a) + *(const float *)context * mt_bf16_value(b)))
-
 extern "C" int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_tensor *b, double alpha) {
   const float single = (float)alpha;
   const mt_tensor *const t[] = {y, a, b};
   MT_TRY(mt_elementwise_check_add(y, a, b));
   const bool is_single = y->dtype != MT_FLOAT64;
-  const mt_row_function row = y->dtype == MT_BFLOAT16 ? add_row_bf16 : MT_REAL_FN(y->dtype, add_row);
-  return mt_loop_launch(3, t, row, is_single ? (const void *)&single : &alpha, is_single ? 4 : 8);
+  return mt_loop_launch(3, t, MT_REAL_FN(y->dtype, add_row), is_single ? (const void *)&single : &alpha, is_single ? 4 : 8);
 }
 
 // ---- clamp ------------------------------------------------------------------------------------------------------------
@@ -33,7 +29,7 @@ extern "C" int mt_elementwise_add(mt_tensor *y, const mt_tensor *a, const mt_ten
 extern "C" int mt_elementwise_clamp(mt_tensor *y, const mt_tensor *x, double low, double high) {
   const mt_tensor *const t[] = {y, x};
   MT_TRY(mt_elementwise_check_clamp(y, x, low, high));
-  switch (x->dtype) {
+  switch (mt_computed(x->dtype)) {
     case MT_FLOAT32: CLAMP(f32)
     case MT_FLOAT64: CLAMP(f64)
     case MT_INT64: CLAMP(i64)
@@ -47,21 +43,22 @@ extern "C" int mt_elementwise_clamp_backward(mt_tensor *dx, const mt_tensor *dy,
   MT_TRY(mt_elementwise_check_clamp_backward(dx, dy, x));
   const bounds_f32 single = bounds_of_f32(low, high);
   const bounds_f64 exact = bounds_of_f64(low, high);
-  return x->dtype == MT_FLOAT32 ? mt_loop_launch(3, t, clamp_backward_row_f32, &single, sizeof single)
-                                : mt_loop_launch(3, t, clamp_backward_row_f64, &exact, sizeof exact);
+  return x->dtype == MT_FLOAT64 ? mt_loop_launch(3, t, clamp_backward_row_f64, &exact, sizeof exact)
+                                : mt_loop_launch(3, t, clamp_backward_row_f32, &single, sizeof single);
 }
 
 // ---- where ------------------------------------------------------------------------------------------------------------
 
 MT_ROW_3(where_8, int64_t, uint8_t, int64_t, int64_t, a ? b : c)
 MT_ROW_3(where_4, int32_t, uint8_t, int32_t, int32_t, a ? b : c)
+MT_ROW_3(where_2, float, uint8_t, float, float, a ? b : c)  // bfloat16, which float32 may stand beside
 MT_ROW_3(where_1, uint8_t, uint8_t, uint8_t, uint8_t, a ? b : c)
 
 extern "C" int mt_elementwise_where(mt_tensor *y, const mt_tensor *condition, const mt_tensor *a, const mt_tensor *b) {
   const mt_tensor *const t[] = {y, condition, a, b};
   MT_TRY(mt_elementwise_check_where(y, condition, a, b));
   const int64_t size = mt_dtype_size(y->dtype);
-  return mt_loop_launch(4, t, size == 8 ? where_8 : size == 4 ? where_4 : where_1, NULL, 0);
+  return mt_loop_launch(4, t, size == 8 ? where_8 : size == 4 ? where_4 : size == 2 ? where_2 : where_1, NULL, 0);
 }
 
 // ---- the gradient of broadcasting ---------------------------------------------------------------------------------------
@@ -76,9 +73,18 @@ template <typename T> struct store_sum {
   }
 };
 
-template <typename T> static int sum_to(mt_device *device, const mt_reduction *r, mt_tensor *out, const mt_tensor *g) {
+template <typename G, typename T> static int sum_as(mt_device *device, const mt_reduction *r, mt_tensor *out, const mt_tensor *g) {
   const store_sum<T> end = {*r, (T *)out->data};
-  return mt_fold<T>(device, r, g, NULL, mt_fold_sum<T, MT_MAP_IDENTITY>(), end);
+  return mt_fold<G>(device, r, g, NULL, mt_fold_sum<G, MT_MAP_IDENTITY>(), end);
+}
+
+static int sum_to(mt_device *device, const mt_reduction *r, mt_tensor *out, const mt_tensor *g) {
+  if (g->dtype == MT_FLOAT64) {
+    return sum_as<double, double>(device, r, out, g);
+  } else if (g->dtype == MT_FLOAT32) {
+    return out->dtype == MT_FLOAT32 ? sum_as<float, float>(device, r, out, g) : sum_as<float, mt_bf16>(device, r, out, g);
+  }
+  return out->dtype == MT_FLOAT32 ? sum_as<mt_bf16, float>(device, r, out, g) : sum_as<mt_bf16, mt_bf16>(device, r, out, g);
 }
 
 extern "C" int mt_elementwise_sum_to(mt_tensor *out, const mt_tensor *g) {
@@ -101,7 +107,7 @@ extern "C" int mt_elementwise_sum_to(mt_tensor *out, const mt_tensor *g) {
   }
   MT_TRY(mt_reduction_plan("sum_to", &r, &wide, g, dims, true));
   MT_TRY(mt_enter(&device, g));
-  return MT_REAL_TEMPLATE(g->dtype, sum_to, device, &r, out, g);
+  return sum_to(device, &r, out, g);
 }
 
 // ---- comparison -----------------------------------------------------------------------------------------------------------

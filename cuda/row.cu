@@ -26,6 +26,7 @@ int mt_walk_plan(mt_walk *walk, int32_t operands, const mt_tensor *const *t) {
   }
   for (int32_t k = 0; k < operands; k++) {
     walk->base[k] = loop.base[k];
+    walk->bf16 |= (uint32_t)(t[k]->dtype == MT_BFLOAT16) << k;
     memcpy(walk->step[k], loop.step[k], sizeof walk->step[k]);
   }
   return MT_OK;

@@ -1,11 +1,10 @@
 // row: elementwise kernels from one expression, the counterpart of core/row.h. The formulas in core/*_rows.h are compiled by the C
 // and by the CUDA file: here MT_ROW_1 to MT_ROW_3 make kernels, and mt_loop_run launches one of them.
 #pragma once
-#include "common.cuh"
+#include "bf16.cuh"
 
 extern "C" {
 #include "../core/loop.h"
-#include "../core/vector_math.h"
 }
 
 #define MT_PASTE_(a, b) a##b
@@ -25,6 +24,7 @@ typedef struct mt_walk {
   int32_t ndim;
   int32_t narrow;                                  // indexes fit in 31 bits
   int32_t mask;                                    // the operand that is one (bool), or 0: none
+  uint32_t bf16;                                   // bit k: operand k is of bfloat16
   mt_divisor by[MT_MAX_DIMS];
   int64_t shape[MT_MAX_DIMS];
   int64_t step[MT_LOOP_OPERANDS][MT_MAX_DIMS];     // bytes
@@ -91,6 +91,20 @@ MT_DEVICE char *mt_walk_operand(const mt_walk &w, int k, int64_t i) {
 
 MT_DEVICE bool mt_walk_valid(const mt_walk &w, int64_t i) { return w.mask == 0 || *mt_walk_operand(w, w.mask, i) != 0; }
 
+// Operand k at p. Kernels of float32 take bfloat16 too, by bits that are the same for all threads.
+template <typename T> MT_DEVICE T mt_walk_load(const mt_walk &, int, const T *p) { return *p; }
+MT_DEVICE float mt_walk_load(const mt_walk &w, int k, const float *p) {
+  return w.bf16 >> k & 1 ? mt_bf16_value(*(const uint16_t *)p) : *p;
+}
+template <typename T> MT_DEVICE void mt_walk_store(const mt_walk &, T *p, T value) { *p = value; }
+MT_DEVICE void mt_walk_store(const mt_walk &w, float *p, float value) {
+  if (w.bf16 & 1) {
+    *(uint16_t *)p = mt_bf16_of(value);
+  } else {
+    *p = value;
+  }
+}
+
 // ---- kernels from expressions -----------------------------------------------------------------------------------------
 
 #define MT_ROW_1(name, Y, X, ...)                                            \
@@ -102,11 +116,11 @@ MT_DEVICE bool mt_walk_valid(const mt_walk &w, int64_t i) { return w.mask == 0 |
     MT_EACH(i, walk.numel) {                                                 \
       char *p[2];                                                            \
       if (!mt_walk_valid(walk, i)) {                                         \
-        *(Y *)mt_walk_operand(walk, 0, i) = (Y)0;                            \
+        mt_walk_store(walk, (Y *)mt_walk_operand(walk, 0, i), (Y)0);         \
         continue;                                                            \
       }                                                                      \
       mt_walk_at(p, walk, i);                                                \
-      *(Y *)p[0] = MT_PASTE(name, _of)(*(const X *)p[1], &context);          \
+      mt_walk_store(walk, (Y *)p[0], MT_PASTE(name, _of)(mt_walk_load(walk, 1, (const X *)p[1]), &context)); \
     }                                                                        \
   }
 
@@ -119,11 +133,12 @@ MT_DEVICE bool mt_walk_valid(const mt_walk &w, int64_t i) { return w.mask == 0 |
     MT_EACH(i, walk.numel) {                                                                  \
       char *p[3];                                                                             \
       if (!mt_walk_valid(walk, i)) {                                                          \
-        *(Y *)mt_walk_operand(walk, 0, i) = (Y)0;                                             \
+        mt_walk_store(walk, (Y *)mt_walk_operand(walk, 0, i), (Y)0);                          \
         continue;                                                                             \
       }                                                                                       \
       mt_walk_at(p, walk, i);                                                                 \
-      *(Y *)p[0] = MT_PASTE(name, _of)(*(const A *)p[1], *(const B *)p[2], &context);         \
+      mt_walk_store(walk, (Y *)p[0],                                                          \
+                    MT_PASTE(name, _of)(mt_walk_load(walk, 1, (const A *)p[1]), mt_walk_load(walk, 2, (const B *)p[2]), &context)); \
     }                                                                                         \
   }
 
@@ -136,10 +151,12 @@ MT_DEVICE bool mt_walk_valid(const mt_walk &w, int64_t i) { return w.mask == 0 |
     MT_EACH(i, walk.numel) {                                                                                     \
       char *p[4];                                                                                                \
       if (!mt_walk_valid(walk, i)) {                                                                             \
-        *(Y *)mt_walk_operand(walk, 0, i) = (Y)0;                                                                \
+        mt_walk_store(walk, (Y *)mt_walk_operand(walk, 0, i), (Y)0);                                             \
         continue;                                                                                                \
       }                                                                                                          \
       mt_walk_at(p, walk, i);                                                                                    \
-      *(Y *)p[0] = MT_PASTE(name, _of)(*(const A *)p[1], *(const B *)p[2], *(const C *)p[3], &context);          \
+      mt_walk_store(walk, (Y *)p[0],                                                                             \
+                    MT_PASTE(name, _of)(mt_walk_load(walk, 1, (const A *)p[1]), mt_walk_load(walk, 2, (const B *)p[2]), \
+                                        mt_walk_load(walk, 3, (const C *)p[3]), &context));                      \
     }                                                                                                            \
   }

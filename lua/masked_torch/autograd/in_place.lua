@@ -19,7 +19,7 @@ return function(op, x, out_of_place, kernel, ...)
     recording = recording or (is_tensor(argument) and argument.requires_grad)
   end
   if not (recording and autograd.is_grad_enabled()) then
-    if x.dtype == 'bfloat16' then
+    if x.dtype == 'bfloat16' and out_of_place.bfloat16 ~= 'itself' then
       native.check(x.K.mt_tensor_copy(x._c, out_of_place(x, ...)._c))
     else
       kernel(x, ...)

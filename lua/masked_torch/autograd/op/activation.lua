@@ -17,6 +17,7 @@ local C, check = native.cpu, native.check
 local function define(name, keeps_output)
   return autograd.op{
     name = name,
+    bfloat16 = 'itself',
     forward = function(ctx, x, code, a, b, valid)
       local y = Tensor.empty_like(x)
       check(x.K.mt_activation_forward(y._c, x._c, valid and valid._c, code, a, b))

@@ -5,7 +5,6 @@
 
 local ffi = require 'ffi'
 local autograd = require 'masked_torch.autograd'
-local widened = require('masked_torch.autograd.bfloat16').widened
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local sizes = require 'masked_torch.tensor.sizes'
@@ -245,8 +244,8 @@ end
 --- Tensor.sum_to(g, shape, dtype): the gradient g of a broadcast operand, summed to its shape and converted to its dtype.
 function Tensor.sum_to(g, shape, dtype)
   if not Tensor.has_shape(g, shape) then
-    local sum = Tensor.empty('sum_to', shape, Tensor.kernel_type(g.dtype), g.device)
-    g = widened(g)
+    local computed = Tensor.kernel_type(g.dtype)
+    local sum = Tensor.empty('sum_to', shape, Tensor.kernel_type(dtype) == computed and dtype or computed, g.device)
     check(g.K.mt_elementwise_sum_to(sum._c, g._c))
     g = sum
   end

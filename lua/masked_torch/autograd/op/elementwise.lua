@@ -72,6 +72,13 @@ local function operands(op, a, b, lift)
   return a, b
 end
 
+-- The type of the result where it is not a's: bfloat16 beside a number (a float32 of no dims) stays what it is.
+local function result_type(a, b)
+  if a.dtype == b.dtype then return nil end
+  if a.dtype == 'bfloat16' then return b._c.ndim > 0 and b.dtype or 'bfloat16' end
+  return a._c.ndim > 0 and a.dtype or b.dtype
+end
+
 local function numbers(dtype) return dtype == 'bool' and 'int64' or dtype end
 local function real(dtype) return RANK[dtype] < RANK.bfloat16 and 'float32' or dtype end
 
@@ -114,6 +121,7 @@ for name, about in pairs(unary) do
   local code = C['MT_UNARY_' .. name:upper()]
   local op = autograd.op{
     name = name,
+    bfloat16 = 'itself',
     forward = function(ctx, x, valid)
       local y = Tensor.empty_like(x)
       check(x.K.mt_elementwise_unary(y._c, x._c, valid and valid._c, code))
@@ -200,11 +208,12 @@ for name, lift in pairs(binary) do
   local linear = name == 'add' or name == 'sub'
   local op = autograd.op{
     name = name,
-    bfloat16 = 'operands',
+    bfloat16 = 'itself',
     forward = function(ctx, a, b)
-      local y = empty_broadcast(name, a, b)
+      local y = empty_broadcast(name, a, b, result_type(a, b))
       binary_kernel(y, a, b, code)
       if ctx.wanted then
+        if a.dtype ~= b.dtype then ctx.a_type, ctx.b_type = a.dtype, b.dtype end
         -- The shapes that gradients are summed to, where broadcasting made another one.
         if not Tensor.same_shape(y, a) then ctx.a = Tensor.shape_of(a) end
         if not Tensor.same_shape(y, b) then ctx.b = Tensor.shape_of(b) end
@@ -214,22 +223,26 @@ for name, lift in pairs(binary) do
     end,
     backward = function(ctx, dy)
       local needs, a, b, da, db = ctx.needs, dy, dy, nil, nil
+      local a_type, b_type = ctx.a_type or dy.dtype, ctx.b_type or dy.dtype
       if not linear then a, b = ctx:saved() end   -- add and sub do not look at them
       if needs[2] then
         db = dy
         if name ~= 'add' then
-          db = needs[1] and Tensor.empty_like(dy) or ctx:gradient_like(dy, dy)
+          -- What is summed is not rounded before.
+          local dtype = ctx.b and Tensor.kernel_type(dy.dtype) or b_type
+          db = (needs[1] or dtype ~= dy.dtype) and Tensor.empty_like(dy, dtype) or ctx:gradient_like(dy, dy)
           check(dy.K.mt_elementwise_binary_backward(db._c, dy._c, a._c, b._c, code, 1))
         end
-        if ctx.b then db = Tensor.sum_to(db, ctx.b, dy.dtype) end
+        if ctx.b or db.dtype ~= b_type then db = Tensor.sum_to(db, ctx.b or Tensor.shape_of(db), b_type) end
       end
       if needs[1] then
         da = dy
         if not linear then
-          da = ctx:gradient_like(dy, dy)
+          local dtype = ctx.a and Tensor.kernel_type(dy.dtype) or a_type
+          da = dtype ~= dy.dtype and Tensor.empty_like(dy, dtype) or ctx:gradient_like(dy, dy)
           check(dy.K.mt_elementwise_binary_backward(da._c, dy._c, a._c, b._c, code, 0))
         end
-        if ctx.a then da = Tensor.sum_to(da, ctx.a, dy.dtype) end
+        if ctx.a or da.dtype ~= a_type then da = Tensor.sum_to(da, ctx.a or Tensor.shape_of(da), a_type) end
       end
       return da, db
     end,
@@ -318,7 +331,7 @@ for _, name in ipairs { 'eq', 'ne', 'lt', 'le', 'gt', 'ge' } do
   --- torch.eq(a, b), ne, lt, le, gt, ge: bool tensors; NaN equals nothing.
   method[name] = function(a, b, extra)
     none_left(name, extra)
-    a, b = operands(name, a, b, Tensor.kernel_type)
+    a, b = operands(name, a, b)
     local y = empty_broadcast(name, a, b, 'bool')
     binary_kernel(y, a, b, code)
     return y
@@ -374,27 +387,27 @@ end
 
 -- ---- choices -------------------------------------------------------------------------------------------------
 
-local function chosen(like, condition, first, second, shape)
+local function chosen(like, condition, first, second, shape, dtype)
   local d = Tensor.empty_like(like)
   check(d.K.mt_elementwise_where(d._c, condition._c, first._c, second._c))
-  return Tensor.sum_to(d, shape, d.dtype)
+  return Tensor.sum_to(d, shape, dtype)
 end
 
 local where = autograd.op{
   name = 'where',
-  bfloat16 = 'operands',
+  bfloat16 = 'itself',
   forward = function(ctx, condition, a, b)
-    local y = empty_broadcast('where', empty_broadcast('where', condition, a), b, a.dtype)
+    local y = empty_broadcast('where', empty_broadcast('where', condition, a), b, result_type(a, b) or a.dtype)
     check(y.K.mt_elementwise_where(y._c, condition._c, a._c, b._c))
     ctx:save(condition)
-    ctx.a, ctx.b = a:size(), b:size()
+    ctx.a, ctx.b, ctx.a_type, ctx.b_type = a:size(), b:size(), a.dtype, b.dtype
     return y
   end,
   backward = function(ctx, dy)
     local condition = ctx:saved()
     local zero = constant(0, dy.dtype, dy.device)
-    return nil, ctx.needs[2] and chosen(dy, condition, dy, zero, ctx.a) or nil,
-      ctx.needs[3] and chosen(dy, condition, zero, dy, ctx.b) or nil
+    return nil, ctx.needs[2] and chosen(dy, condition, dy, zero, ctx.a, ctx.a_type) or nil,
+      ctx.needs[3] and chosen(dy, condition, zero, dy, ctx.b, ctx.b_type) or nil
   end,
 }
 
@@ -411,6 +424,7 @@ end
 
 local clamp = autograd.op{
   name = 'clamp',
+  bfloat16 = 'itself',
   forward = function(ctx, x, low, high)
     local y = Tensor.empty_like(x)
     check(x.K.mt_elementwise_clamp(y._c, x._c, low, high))

@@ -1,0 +1,66 @@
+// loop_bf16: rows of float32 over operands of bfloat16. See mt_loop_stage in loop.h.
+#include "convert.h"
+#include "loop.h"
+
+enum { PART = 512 };  // elements; with four operands the buffers take 8 KB
+
+MT_CLONES static void widen(float *to, const char *from, int64_t step, int64_t n) {
+  if (step == 2) {
+    const uint16_t *x = (const uint16_t *)from;
+    for (int64_t i = 0; i < n; i++) to[i] = mt_bf16_value(x[i]);
+  } else {
+    for (int64_t i = 0; i < n; i++) to[i] = mt_bf16_value(*(const uint16_t *)(from + i * step));
+  }
+}
+
+MT_CLONES static void narrow(char *to, int64_t step, const float *from, int64_t n) {
+  if (step == 2) {
+    uint16_t *y = (uint16_t *)to;
+    for (int64_t i = 0; i < n; i++) y[i] = mt_bf16_of(from[i]);
+  } else {
+    for (int64_t i = 0; i < n; i++) *(uint16_t *)(to + i * step) = mt_bf16_of(from[i]);
+  }
+}
+
+static void staged_row(char *const *p, const int64_t *step, int64_t n, const void *context) {
+  const mt_loop_bf16 *s = context;
+  float buffer[MT_LOOP_OPERANDS][PART];
+  char *q[MT_LOOP_OPERANDS];
+  int64_t steps[MT_LOOP_OPERANDS];
+  for (int32_t k = 0; k < s->operands; k++) {
+    q[k] = s->narrow[k] ? (char *)buffer[k] : p[k];
+    steps[k] = s->narrow[k] && (step[k] != 0 || k == 0) ? (int64_t)sizeof(float) : step[k];
+    if (steps[k] == 0 && s->narrow[k]) {
+      widen(buffer[k], p[k], 2, 1);
+    }
+  }
+  for (int64_t done = 0; done < n; done += PART) {
+    const int64_t count = MT_MIN(n - done, (int64_t)PART);
+    for (int32_t k = 0; k < s->operands; k++) {
+      if (!s->narrow[k]) {
+        q[k] = p[k] + done * step[k];
+      } else if (k > 0 && steps[k] != 0) {
+        widen(buffer[k], p[k] + done * step[k], step[k], count);
+      }
+    }
+    s->row(q, steps, count, s->context);
+    if (s->narrow[0]) {
+      narrow(p[0] + done * step[0], step[0], buffer[0], count);
+    }
+  }
+}
+
+void mt_loop_stage(mt_loop_bf16 *staging, int32_t operands, const mt_tensor *const *t, mt_loop_row *row, const void **context) {
+  bool any = false;
+  for (int32_t k = 0; k < operands; k++) {
+    staging->narrow[k] = t[k]->dtype == MT_BFLOAT16;
+    any = any || staging->narrow[k];
+  }
+  if (any) {
+    staging->row = *row;
+    staging->context = *context;
+    staging->operands = operands;
+    *row = staged_row;
+    *context = staging;
+  }
+}
