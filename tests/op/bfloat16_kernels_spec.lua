@@ -77,7 +77,8 @@ describe('bfloat16 in kernels:', function()
       both(a, torch.tensor(-1.7, { device = device }))
       forms.compare({ name }, 'operands', function(s, t) return s[name](t, s) end, { a, torch.tensor(0.3, { device = device }) },
         upstream(random))
-      forms.compare({ name }, 'operands', function(s, t) return s[name .. '_'](s:detach():clone(), t:detach()) end, { a, b }, upstream(random))
+      forms.compare({ name }, 'operands', function(s, t) return s[name .. '_'](s:detach():clone(), t:detach()) end, { a, b },
+        upstream(random))
       forms.compare({ name }, 'operands', function(s) return s[name .. '_'](s:detach():clone(), 0.7) end, { a }, upstream(random))
       if #shape > 1 then
         local last, column = { shape[#shape] }, {}

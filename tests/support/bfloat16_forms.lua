@@ -1,5 +1,5 @@
---- bfloat16_forms: an operation whose kernel takes bfloat16 against its wide form (autograd/bfloat16.lua), which computes on float32 copies.
--- Both give the same bits.
+--- bfloat16_forms: an operation whose kernel takes bfloat16 against its wide form (autograd/bfloat16.lua), which computes on float32
+-- copies. Both give the same bits.
 local torch = require 'masked_torch'
 local autograd = require 'masked_torch.autograd'
 local ffi = require 'ffi'
@@ -8,8 +8,8 @@ local Tensor = torch.Tensor
 local device = os.getenv 'MASKED_TORCH_TEST_DEVICE'
 local forms = {}
 
---- forms.bits(random, shape, [least, most]): bfloat16 of every kind: numbers of all sizes, subnormal ones, zeros of both signs, infinities and
--- NaN; or, with bounds, ordinary numbers between them.
+--- forms.bits(random, shape, [least, most]): bfloat16 of every kind: numbers of all sizes, subnormal ones, zeros of both signs,
+-- infinities and NaN; or, with bounds, ordinary numbers between them.
 function forms.bits(random, shape, least, most)
   local x = torch.empty(shape, { dtype = 'bfloat16' })
   local data = ffi.cast('uint16_t *', x._c.data)
