@@ -43,6 +43,9 @@ typedef struct mt_loop_bf16 {
 } mt_loop_bf16;
 // Where an operand is of bfloat16, *row and *context become those of *staging, which lives as long as the loop; else nothing happens.
 void mt_loop_stage(mt_loop_bf16 *staging, int32_t operands, const mt_tensor *const *t, mt_loop_row *row, const void **context);
+// n elements of bfloat16, `step` bytes apart, to and from neighbours of float32.
+void mt_bf16_widen(float *to, const void *from, int64_t step, int64_t n);
+void mt_bf16_narrow(void *to, int64_t step, const float *from, int64_t n);
 
 // Whether mask, or NULL, is bool, broadcasts to y, and shares no memory with it.
 int mt_loop_check_mask(const char *op, const mt_tensor *mask, const mt_tensor *y);

@@ -4,21 +4,21 @@
 
 enum { PART = 512 };  // elements; with four operands the buffers take 8 KB
 
-MT_CLONES static void widen(float *to, const char *from, int64_t step, int64_t n) {
+MT_CLONES void mt_bf16_widen(float *to, const void *from, int64_t step, int64_t n) {
   if (step == 2) {
-    const uint16_t *x = (const uint16_t *)from;
+    const uint16_t *x = from;
     for (int64_t i = 0; i < n; i++) to[i] = mt_bf16_value(x[i]);
   } else {
-    for (int64_t i = 0; i < n; i++) to[i] = mt_bf16_value(*(const uint16_t *)(from + i * step));
+    for (int64_t i = 0; i < n; i++) to[i] = mt_bf16_value(*(const uint16_t *)((const char *)from + i * step));
   }
 }
 
-MT_CLONES static void narrow(char *to, int64_t step, const float *from, int64_t n) {
+MT_CLONES void mt_bf16_narrow(void *to, int64_t step, const float *from, int64_t n) {
   if (step == 2) {
-    uint16_t *y = (uint16_t *)to;
+    uint16_t *y = to;
     for (int64_t i = 0; i < n; i++) y[i] = mt_bf16_of(from[i]);
   } else {
-    for (int64_t i = 0; i < n; i++) *(uint16_t *)(to + i * step) = mt_bf16_of(from[i]);
+    for (int64_t i = 0; i < n; i++) *(uint16_t *)((char *)to + i * step) = mt_bf16_of(from[i]);
   }
 }
 
@@ -31,7 +31,7 @@ static void staged_row(char *const *p, const int64_t *step, int64_t n, const voi
     q[k] = s->narrow[k] ? (char *)buffer[k] : p[k];
     steps[k] = s->narrow[k] && (step[k] != 0 || k == 0) ? (int64_t)sizeof(float) : step[k];
     if (steps[k] == 0 && s->narrow[k]) {
-      widen(buffer[k], p[k], 2, 1);
+      mt_bf16_widen(buffer[k], p[k], 2, 1);
     }
   }
   for (int64_t done = 0; done < n; done += PART) {
@@ -40,12 +40,12 @@ static void staged_row(char *const *p, const int64_t *step, int64_t n, const voi
       if (!s->narrow[k]) {
         q[k] = p[k] + done * step[k];
       } else if (k > 0 && steps[k] != 0) {
-        widen(buffer[k], p[k] + done * step[k], step[k], count);
+        mt_bf16_widen(buffer[k], p[k] + done * step[k], step[k], count);
       }
     }
     s->row(q, steps, count, s->context);
     if (s->narrow[0]) {
-      narrow(p[0] + done * step[0], step[0], buffer[0], count);
+      mt_bf16_narrow(p[0] + done * step[0], step[0], buffer[0], count);
     }
   }
 }

@@ -9,9 +9,9 @@
 // Gradient, with g = dy weight, d = z - mean, A = sum g m / n and B = sum g m d / n:
 //   dx = rstd (g - A - d rstd^2 B) where m > 0, else 0;   dweight = sum dy m d rstd;   dbias = sum dy m
 //
-// Sums are taken in double precision in a fixed order for both dtypes. x, y, dx, dy, weight, bias and the running
-// statistics have one dtype. mask broadcasts to x: same number of dims, each size 1 or x's. weight, bias, running_mean,
-// running_var, dx, dweight and dbias may be NULL.
+// Sums are taken in double precision in a fixed order. x, y, dx, dy, mask, weight, bias and the running statistics have one dtype; where
+// x, y, dx and dy are bfloat16, the others are float32, and y and dx are float32's results, rounded. mask broadcasts to x: same number of
+// dims, each size 1 or x's. weight, bias, running_mean, running_var, dx, dweight and dbias may be NULL.
 // stats is float64, row-major, (cells ..., 3): mean, rstd, n (all 0 without a valid element); forward writes it and
 // backward reads it.
 // momentum is the weight of the new value; a cumulative average is the caller's 1 / count.

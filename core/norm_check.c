@@ -12,7 +12,7 @@ static int check_mask(const char *op, const mt_tensor *mask, const mt_tensor *x)
   if (mask == NULL) {
     return MT_OK;
   }
-  MT_TRY(mt_check_dtype(op, "mask", mask, x->dtype));
+  MT_TRY(mt_check_dtype(op, "mask", mask, mt_computed(x->dtype)));
   bool fits = mask->ndim == x->ndim;
   for (int32_t d = 0; fits && d < x->ndim; d++) {
     fits = mask->shape[d] == 1 || mask->shape[d] == x->shape[d];
@@ -29,7 +29,7 @@ static int check_parameter(const char *op, const char *argument, const mt_tensor
   if (t == NULL) {
     return MT_OK;
   }
-  MT_TRY(mt_check_dtype(op, argument, t, x->dtype));
+  MT_TRY(mt_check_dtype(op, argument, t, mt_computed(x->dtype)));
   return mt_check_shape(op, argument, t, ndim, x->shape + first);
 }
 
@@ -52,7 +52,7 @@ static int check_stats(const char *op, const mt_tensor *stats, int32_t ndim, con
 // An output looks like x and shares no memory with x or dy.
 static int check_output(const char *op, const char *argument, const mt_tensor *t, const mt_tensor *x, const mt_tensor *dy) {
   MT_TRY(mt_check_like(op, argument, t, x));
-  MT_TRY(mt_check_output(op, argument, t));
+  MT_TRY(mt_check_stored_output(op, argument, t));
   if (dy != NULL) {
     MT_TRY(mt_check_overlap(op, t, dy, false));
   }
@@ -76,7 +76,7 @@ static int check_backward(const char *op, const mt_tensor *dx, const mt_tensor *
 // ---- one weight per channel -----------------------------------------------------------------------------------------
 
 static int check_channels(const char *op, const mt_tensor *x) {
-  MT_TRY(mt_check_real(op, "input", x));
+  MT_TRY(mt_check_floating(op, "input", x));
   if (x->ndim < 2) {
     return mt_fail(MT_ERROR_ARGUMENT, "%s: input: expected (N, C, ...), got %s", op, MT_SHAPE(x));
   }
@@ -168,7 +168,7 @@ int mt_norm_check_group_backward(int64_t *members, const mt_tensor *dx, const mt
 // ---- one weight per element -------------------------------------------------------------------------------------------
 
 static int check_layer(const char *op, const mt_tensor *x, const mt_tensor *mask, const mt_tensor *stats) {
-  MT_TRY(mt_check_real(op, "input", x));
+  MT_TRY(mt_check_floating(op, "input", x));
   MT_TRY(mt_check_tensor(op, "stats", stats));
   const int32_t kept = stats->ndim - 1;
   if (kept < 0 || kept >= x->ndim) {

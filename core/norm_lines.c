@@ -49,10 +49,11 @@ MT_CLONES static void FN(backward_line)(const lines *t, char *dx, const char *dy
 
 // Rows at a time; bytes of the longest row that is fetched; elements of a result that no cache keeps until somebody reads it.
 enum { ROWS = NORM_SIDE, FETCHED = 2048, STREAMED = 1 << 21 };
+enum { LONGEST = 2048 };        // elements of a row of bfloat16: ROWS of them are widened at a time
 
 typedef struct {
   const norm_problem *p;
-  int64_t D, rows, size;
+  int64_t D, rows, size, stored;  // bytes of an element where it is computed with, and in memory
   int64_t chain, chains;        // rows of the last leading dim; how many of those under one index of the first
   const char *x, *dy;
   char *y;                      // or dx, or NULL
@@ -83,7 +84,7 @@ static int64_t run_of(const lines *t, int64_t row, int64_t end) {
 // Rows of half a kilobyte that are read side by side are no stream to the processor: those of the next steps are fetched ahead, one
 // with each row that is written.
 static void fetch(const lines *t, const char *p, int64_t row) {
-  const int64_t all = t->D * t->size;
+  const int64_t all = t->D * t->stored;
   if (all <= FETCHED && row < t->rows) {
     for (const char *q = p + row * all, *end = q + all; q < end; q += 64) {
       __builtin_prefetch(q);
@@ -93,7 +94,28 @@ static void fetch(const lines *t, const char *p, int64_t row) {
 
 static void clear(const lines *t, int64_t row) {
   if (t->y != NULL) {
-    memset(t->y + row * t->D * t->size, 0, (size_t)(t->D * t->size));
+    memset(t->y + row * t->D * t->stored, 0, (size_t)(t->D * t->stored));
+  }
+}
+
+// n rows as they are computed with.
+static const char *rows_at(const lines *t, const char *p, int64_t row, int64_t n, float *staged) {
+  p += row * t->D * t->stored;
+  if (t->stored == t->size) {
+    return p;
+  }
+  mt_bf16_widen(staged, p, t->stored, n * t->D);
+  return (const char *)staged;
+}
+
+// Where a row of the result goes, and what is left to do when it is there.
+static char *result_at(const lines *t, int64_t row, float *staged) {
+  return t->stored == t->size ? t->y + row * t->D * t->size : (char *)staged;
+}
+
+static void settle(const lines *t, int64_t row, const float *staged) {
+  if (t->stored != t->size) {
+    mt_bf16_narrow(t->y + row * t->D * t->stored, t->stored, staged, t->D);
   }
 }
 
@@ -116,7 +138,8 @@ static void forward_rows(const lines *t, int64_t row, int64_t n) {
   const double count = (double)t->D;
   double sum[NORM_WIDTH * NORM_LANES];
   norm_cell cell[ROWS];
-  const char *x = t->x + row * t->D * t->size;
+  float x_staged[ROWS * LONGEST], y_staged[LONGEST];
+  const char *x = rows_at(t, t->x, row, n, x_staged);
   if (t->wide != NULL && n == ROWS && !t->rms) {
     t->wide->moments(sum + 2 * NORM_LANES, (const float *)x, t->D);
     memcpy(sum + 3 * NORM_LANES, sum + 2 * NORM_LANES + ROWS, ROWS * sizeof(double));
@@ -140,13 +163,15 @@ static void forward_rows(const lines *t, int64_t row, int64_t n) {
   }
   const int64_t all = t->D * t->size;
   for (int64_t l = 0; l < n; l++) {
+    char *y = result_at(t, row + l, y_staged);
     fetch(t, t->x, row + l + ROWS);
     if (t->wide != NULL) {
-      t->wide->forward[norm_form(t->how.activation)]((float *)(t->y + (row + l) * all), (const float *)(x + l * all), cell + l, t->w,
-                                                     t->b, t->D, t->how.a, t->stream);
-      continue;
+      t->wide->forward[norm_form(t->how.activation)]((float *)y, (const float *)(x + l * all), cell + l, t->w, t->b, t->D, t->how.a,
+                                                     t->stream);
+    } else {
+      (t->size == sizeof(float) ? forward_line_f32 : forward_line_f64)(t, y, x + l * all, cell + l);
     }
-    (t->size == sizeof(float) ? forward_line_f32 : forward_line_f64)(t, t->y + (row + l) * all, x + l * all, cell + l);
+    settle(t, row + l, y_staged);
   }
 }
 
@@ -195,7 +220,8 @@ static const char *sum_apart(const lines *t, double *sum, const char *dy, const 
 static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, double *chain) {
   const int64_t all = t->D * t->size;
   const bool single = t->size == sizeof(float);
-  const char *x = t->x + row * all, *dy = t->dy + row * all;
+  float x_staged[ROWS * LONGEST], dy_staged[ROWS * LONGEST], dx_staged[LONGEST];
+  const char *x = rows_at(t, t->x, row, n, x_staged), *dy = rows_at(t, t->dy, row, n, dy_staged);
   norm_cell cell[ROWS];
   for (int64_t l = 0; l < n; l++) {
     const double *s = t->stats + (row + l) * 3;
@@ -219,12 +245,13 @@ static void backward_rows(const lines *t, int64_t row, int64_t n, char *gated, d
     cell[l].slope = rstd * rstd * rstd * (sum[NORM_LANES + l] / count);
     fetch(t, t->x, row + l + 2 * ROWS);
     fetch(t, t->dy, row + l + 2 * ROWS);
+    char *dx = result_at(t, row + l, dx_staged);
     if (t->wide != NULL) {
-      t->wide->backward((float *)(t->y + (row + l) * all), (const float *)(dy + l * all), (const float *)(x + l * all), cell + l, t->w,
-                        t->D, t->stream);
-      continue;
+      t->wide->backward((float *)dx, (const float *)(dy + l * all), (const float *)(x + l * all), cell + l, t->w, t->D, t->stream);
+    } else {
+      (single ? backward_line_f32 : backward_line_f64)(t, dx, dy + l * all, x + l * all, cell + l);
     }
-    (single ? backward_line_f32 : backward_line_f64)(t, t->y + (row + l) * all, dy + l * all, x + l * all, cell + l);
+    settle(t, row + l, dx_staged);
   }
 }
 
@@ -314,16 +341,16 @@ static int open_lines(bool *done, lines *t, double **tables, const norm_problem 
   if (last < 1 || x->numel == 0 || p->kept[last] || !p->kept[last - 1] || !dense(x) || !dense(y) || !dense(dy)) {
     return MT_OK;
   }
-  const int64_t D = x->shape[last], size = mt_dtype_size(x->dtype);
-  if (p->masked && p->mask.shape[last] != 1) {
+  const int64_t D = x->shape[last], stored = mt_dtype_size(x->dtype), size = mt_dtype_size(mt_computed(x->dtype));
+  if ((p->masked && p->mask.shape[last] != 1) || (stored != size && D > LONGEST)) {
     return MT_OK;
   }
-  *t = (lines){.p = p, .D = D, .rows = x->numel / D, .size = size, .chain = x->shape[last - 1], .x = x->data,
+  *t = (lines){.p = p, .D = D, .rows = x->numel / D, .size = size, .stored = stored, .chain = x->shape[last - 1], .x = x->data,
                .dy = dy == NULL ? NULL : dy->data, .y = y == NULL ? NULL : y->data,
                .how = {.activation = p->activation, .a = p->a}};
   const norm_lines_wide *wide = mt_tile_get()->norm->lines;
   t->wide = wide->moments != NULL && size == sizeof(float) && D % ROWS == 0 ? wide : NULL;
-  t->stream = t->wide != NULL && y != NULL && x->numel >= STREAMED && D % 16 == 0 && (uintptr_t)y->data % 64 == 0;
+  t->stream = t->wide != NULL && stored == size && y != NULL && x->numel >= STREAMED && D % 16 == 0 && (uintptr_t)y->data % 64 == 0;
   t->chains = last < 2 ? 1 : t->rows / x->shape[0] / t->chain;
   double *table = *tables = mt_alloc_array(2 * D + (p->masked ? (t->rows + 7) / 8 : 0), sizeof(double));
   if (table == NULL) {
@@ -351,7 +378,7 @@ int norm_lines_forward(bool *done, const norm_problem *p, mt_tensor *y, mt_tenso
   double *tables;
   int status = open_lines(done, &t, &tables, p, y, NULL);
   if (status == MT_OK && *done) {
-    const int32_t dtype = p->x->dtype;
+    const int32_t dtype = mt_computed(p->x->dtype);
     t.stats = stats->data;
     t.eps = eps;
     t.rms = rms;
@@ -405,7 +432,7 @@ int norm_lines_backward(bool *done, const norm_problem *p, mt_tensor *dx, mt_ten
     *done = p->x->ndim > 2 && t.D % 4 == 0 && t.chain * t.chains >= 8;
   }
   if (status == MT_OK && *done) {
-    const int32_t dtype = p->x->dtype;
+    const int32_t dtype = mt_computed(p->x->dtype);
     t.stats = stats->data;
     t.rms = rms;
     t.sums = norm_row_gradients(dtype, false, MT_ACTIVATION_IDENTITY);

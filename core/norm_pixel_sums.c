@@ -10,12 +10,14 @@
 #include "norm_gate.h"
 
 // Sums of a row, or of several: two per channel, then sum m and sum m^2.
-enum { MOST = 2 * NORM_CHANNELS + 2, SOME = 256, ENOUGH_SAMPLES = 16 };
+// Of bfloat16, as many pixels are widened at a time as hold STAGED elements.
+enum { MOST = 2 * NORM_CHANNELS + 2, SOME = 256, STAGED = 4096, ENOUGH_SAMPLES = 16 };
 
 typedef struct {
   const norm_problem *p;
   const norm_channels *f;
-  const float *x, *dy;          // dy = NULL: moments
+  const char *x, *dy;           // dy = NULL: moments
+  bool narrow, narrow_dy;       // bfloat16
   const char *mask;
   int64_t mask_row, mask_n;     // in bytes; mask_n: of a sample, or 0
   int64_t C, length, rows;      // pixels of a row, rows of a sample
@@ -63,16 +65,25 @@ static void add_some(const pixel_sums *t, double *sum, const float *x, const flo
   }
 }
 
+// n pixels from `first` on, widened where they are of bfloat16.
+static const float *pixels_at(const char *x, bool narrow, float *staged, int64_t first, int64_t n, int64_t C) {
+  if (!narrow) {
+    return (const float *)(const void *)x + first * C;
+  }
+  mt_bf16_widen(staged, x + first * C * 2, 2, n * C);
+  return staged;
+}
+
 static void sum_row(const pixel_sums *t, double *sum, int64_t n, int64_t row) {
-  const int64_t first = (n * t->rows + row) * t->length * t->C;
-  const float *x = t->x + first, *dy = t->dy == NULL ? NULL : t->dy + first;
+  const int64_t first = (n * t->rows + row) * t->length, most = t->narrow ? MT_MIN(SOME, STAGED / t->C) : SOME;
   const float *mask = t->mask == NULL ? NULL : (const float *)(t->mask + n * t->mask_n + row * t->mask_row);
   const norm_table table = table_of(t, n);
   double ones = 0, squares = 0;
   int32_t at[SOME];
+  float x_staged[STAGED], dy_staged[STAGED];
   memset(sum, 0, sizeof(double) * (size_t)t->width);
   for (int64_t i = 0; i < t->length;) {
-    const int64_t begin = i, end = MT_MIN(t->length, i + SOME);
+    const int64_t begin = i, end = MT_MIN(t->length, i + most);
     double m = 1;
     int64_t some = 0;
     for (; i < end; i++) {
@@ -85,9 +96,12 @@ static void sum_row(const pixel_sums *t, double *sum, int64_t n, int64_t row) {
         break;
       }
     }
-    add_some(t, sum, x + begin * t->C, dy == NULL ? NULL : dy + begin * t->C, &table, at, some);
+    const int64_t pixels = MT_MIN(i + 1, end) - begin;
+    const float *x = pixels_at(t->x, t->narrow, x_staged, first + begin, pixels, t->C);
+    const float *dy = t->dy == NULL ? NULL : pixels_at(t->dy, t->narrow_dy, dy_staged, first + begin, pixels, t->C);
+    add_some(t, sum, x, dy, &table, at, some);
     if (i < end) {
-      add_soft(t, sum, x + i * t->C, dy == NULL ? NULL : dy + i * t->C, table, m);
+      add_soft(t, sum, x + (i - begin) * t->C, dy == NULL ? NULL : dy + (i - begin) * t->C, table, m);
       i++;
     }
   }
@@ -187,7 +201,7 @@ int norm_sum_pixels(bool *done, norm_problem *p, const mt_tensor *dy) {
   const mt_tensor *x = p->x, *mask = &p->mask;
   const int32_t last = x->ndim - 1;
   *done = false;
-  if (x->dtype != MT_FLOAT32 || !p->per_channel || x->ndim < 3 || x->shape[1] < 8 || x->shape[1] > NORM_CHANNELS ||
+  if (x->dtype == MT_FLOAT64 || !p->per_channel || x->ndim < 3 || x->shape[1] < 8 || x->shape[1] > NORM_CHANNELS ||
       !norm_channels_last(p, dy, p->masked) || (p->masked && mask->shape[1] != 1)) {
     return MT_OK;
   }
@@ -197,6 +211,7 @@ int norm_sum_pixels(bool *done, norm_problem *p, const mt_tensor *dy) {
     return MT_ERROR_MEMORY;
   }
   pixel_sums t = {.p = p, .f = mt_tile_get()->norm->channels, .x = x->data, .dy = dy == NULL ? NULL : dy->data, .C = C,
+                  .narrow = x->dtype == MT_BFLOAT16, .narrow_dy = dy != NULL && dy->dtype == MT_BFLOAT16,
                   .length = length, .rows = x->numel / x->shape[0] / C / length, .width = 2 * C + 2};
   t.group = !p->kept[0] ? t.rows : x->ndim > 3 ? t.rows / x->shape[2] : 1;
   t.table = (norm_table){.mean = table, .scale = table + cells, .bias = table + 2 * cells, .a = p->a};

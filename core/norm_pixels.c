@@ -54,8 +54,8 @@ static void FN(forward_pixels)(const pixel_task *t, int64_t begin, int64_t end) 
   for (int64_t i = begin, n; i < end; i += n) {
     double m = 1;
     const double *mean = t->mean + i / t->positions * t->cell_n, *scale = t->scale + i / t->positions * t->cell_n;
-    const REAL *x = (const REAL *)t->x + i * C;
-    REAL *y = (REAL *)t->y + i * C;
+    const REAL *x = (const REAL *)t->x + (i - t->first) * C;
+    REAL *y = (REAL *)t->y + (i - t->first) * C;
     n = 1;
     if (t->mask != NULL && t->mask_c != 0) {
       FN(forward_own)(y, x, (const REAL *)mask_at(t, i), mean, scale, t->bias, C, t);
@@ -126,8 +126,8 @@ static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end)
   for (int64_t i = begin, n; i < end; i += n) {
     double m = 1;
     const int64_t cell = i / t->positions * t->cell_n;
-    const REAL *x = (const REAL *)t->x + i * C, *dy = (const REAL *)t->dy + i * C;
-    REAL *dx = (REAL *)t->y + i * C;
+    const REAL *x = (const REAL *)t->x + (i - t->first) * C, *dy = (const REAL *)t->dy + (i - t->first) * C;
+    REAL *dx = (REAL *)t->y + (i - t->first) * C;
     n = 1;
     if (t->mask != NULL && t->mask_c != 0) {
       FN(backward_own)(dx, dy, x, (const REAL *)mask_at(t, i), cell, t);
@@ -151,16 +151,17 @@ static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end)
 #include "norm_problem.h"
 #include "tile.h"
 
-enum { STREAMED = 1 << 21 };      // elements of a result that no cache keeps until somebody reads it
+// Elements of a result that no cache keeps until somebody reads it; of bfloat16 that are widened at a time.
+enum { STREAMED = 1 << 21, STAGED = 4096 };
 
 typedef struct {
-  int64_t C, positions, cell_n;   // cell_n: the cells of one sample follow those of the one before, or 0
+  int64_t C, positions, first, cell_n;  // first: where x, dy and y begin; cell_n: the cells of one sample follow those of the one before, or 0
   const void *x, *dy;
   void *y;
   const char *mask;
   int64_t mask_c, mask_pixel, mask_n;   // bytes; mask_c 0: one value per pixel
   int64_t size;
-  bool statistics;
+  bool statistics, narrow, narrow_dy;   // bfloat16: x and y; dy
   double *mean, *scale, *bias, *offset, *slope;
   int32_t activation;
   double a;
@@ -188,9 +189,33 @@ static bool channels_last(const mt_tensor *t) {
   return dense;
 }
 
+// The pixels from begin on in buffers of float32, as many as fit.
+static void staged_range(const pixel_task *whole, int64_t begin, int64_t end, void (*pixels)(const pixel_task *, int64_t, int64_t)) {
+  float x[STAGED], dy[STAGED], y[STAGED];
+  pixel_task t = *whole;
+  const int64_t C = t.C, most = STAGED / C;
+  t.x = x;
+  t.y = y;
+  for (int64_t i = begin, n; i < end; i += n) {
+    n = MT_MIN(most, end - i);
+    t.first = i;
+    mt_bf16_widen(x, (const uint16_t *)whole->x + i * C, 2, n * C);
+    if (whole->narrow_dy) {
+      mt_bf16_widen(dy, (const uint16_t *)whole->dy + i * C, 2, n * C);
+      t.dy = dy;
+    } else if (whole->dy != NULL) {
+      t.dy = (const float *)whole->dy + i * C;
+    }
+    pixels(&t, i, i + n);
+    mt_bf16_narrow((uint16_t *)whole->y + i * C, 2, y, n * C);
+  }
+}
+
 static void forward_range(void *context, int64_t begin, int64_t end) {
   const pixel_task *t = context;
-  if (t->size == sizeof(float)) {
+  if (t->narrow) {
+    staged_range(t, begin, end, forward_pixels_f32);
+  } else if (t->size == sizeof(float)) {
     forward_pixels_f32(t, begin, end);
   } else {
     forward_pixels_f64(t, begin, end);
@@ -199,7 +224,9 @@ static void forward_range(void *context, int64_t begin, int64_t end) {
 
 static void backward_range(void *context, int64_t begin, int64_t end) {
   const pixel_task *t = context;
-  if (t->size == sizeof(float)) {
+  if (t->narrow) {
+    staged_range(t, begin, end, backward_pixels_f32);
+  } else if (t->size == sizeof(float)) {
     backward_pixels_f32(t, begin, end);
   } else {
     backward_pixels_f64(t, begin, end);
@@ -218,17 +245,19 @@ bool norm_channels_last(const norm_problem *p, const mt_tensor *other, bool mask
 int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how) {
   const mt_tensor *x = p->x, *mask = &p->mask;
   *done = false;
-  if (!p->per_channel || how.compat || x->shape[1] < 4 || !channels_last(y) || !norm_channels_last(p, dy, how.masked)) {
+  if (!p->per_channel || how.compat || x->shape[1] < 4 || (x->dtype == MT_BFLOAT16 && x->shape[1] > STAGED) ||
+      !channels_last(y) || !norm_channels_last(p, dy, how.masked)) {
     return MT_OK;
   }
-  const int64_t C = x->shape[1], cells = p->cells, size = mt_dtype_size(x->dtype);
+  const int64_t C = x->shape[1], cells = p->cells, size = mt_dtype_size(mt_computed(x->dtype));
   MT_SCRATCH(double, table, 5 * cells + C);
   if (table == NULL) {
     return MT_ERROR_MEMORY;
   }
   pixel_task t = {.C = C, .positions = x->numel / x->shape[0] / C, .cell_n = p->kept[0] ? C : 0, .x = x->data,
                   .dy = dy == NULL ? NULL : dy->data, .y = y->data, .size = size, .statistics = how.statistics,
-                  .activation = how.activation, .a = how.a};
+                  .activation = how.activation, .a = how.a, .narrow = x->dtype == MT_BFLOAT16,
+                  .narrow_dy = dy != NULL && dy->dtype == MT_BFLOAT16};
   t.mean = table;
   t.scale = table + cells;
   t.offset = table + 2 * cells;
@@ -251,7 +280,7 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
   }
   if (size == sizeof(float) && (dy == NULL || how.statistics)) {
     t.wide = mt_tile_get()->norm->channels;
-    t.stream = y->numel >= STREAMED && C % 16 == 0 && (uintptr_t)y->data % 64 == 0;
+    t.stream = !t.narrow && y->numel >= STREAMED && C % 16 == 0 && (uintptr_t)y->data % 64 == 0;
   }
   *done = true;
   const mt_task range = dy == NULL ? forward_range : backward_range;

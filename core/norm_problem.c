@@ -170,8 +170,8 @@ static const float one_f32 = 1, zero_f32 = 0;
 static const double one_f64 = 1, zero_f64 = 0;
 
 mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, bool one) {
-  mt_tensor view = {.dtype = x->dtype, .ndim = x->ndim, .numel = 1};
-  const void *constant = x->dtype == MT_FLOAT32 ? (const void *)(one ? &one_f32 : &zero_f32)
+  mt_tensor view = {.dtype = mt_computed(x->dtype), .ndim = x->ndim, .numel = 1};
+  const void *constant = x->dtype != MT_FLOAT64 ? (const void *)(one ? &one_f32 : &zero_f32)
                                                 : (const void *)(one ? &one_f64 : &zero_f64);
   view.data = v == NULL ? (void *)(uintptr_t)constant : v->data;
   for (int32_t d = 0; d < x->ndim; d++) {
@@ -187,7 +187,7 @@ mt_tensor norm_broadcast(const mt_tensor *v, const mt_tensor *x, int32_t first, 
 
 void norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_tensor *mask, int32_t kept, int64_t members) {
   *p = (norm_problem){.op = op, .x = x, .masked = mask != NULL, .cells = 1, .members = members, .activation = MT_ACTIVATION_IDENTITY};
-  p->mask = mask == NULL ? *x : *mask;
+  p->mask = mask != NULL ? *mask : x->dtype == MT_BFLOAT16 ? norm_broadcast(NULL, x, 0, true) : *x;
   for (int32_t d = x->ndim - 1; d >= 0; d--) {
     p->kept[d] = kept < 0 ? d == 1 : d < kept;
   }
@@ -230,7 +230,7 @@ int norm_sum_gradients(norm_problem *p, const mt_tensor *dy) {
 
 void norm_set_activation(norm_problem *p, int32_t activation, double a) {
   p->activation = activation;
-  p->a = p->x->dtype == MT_FLOAT32 ? (float)a : a;
+  p->a = p->x->dtype != MT_FLOAT64 ? (float)a : a;
 }
 
 // ---- statistics ---------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ void norm_fill_cells(norm_problem *p, const double *stats) {
 
 int norm_statistics(norm_problem *p, mt_tensor *stats_tensor, double eps, bool rms, bool compat) {
   double *stats = stats_tensor->data;
-  const int32_t dtype = p->x->dtype;
+  const int32_t dtype = mt_computed(p->x->dtype);
   const bool once = dtype == MT_FLOAT32 && !compat && !rms;
   bool done = false;
   if (once) {
@@ -335,11 +335,18 @@ void norm_write_sums(const mt_tensor *t, const double *values) {
 
 // ---- the elementwise passes ---------------------------------------------------------------------------------------
 
+static int run_rows(int32_t operands, const mt_tensor *const *t, mt_loop_row row, const norm_pass *how) {
+  mt_loop_bf16 staging;
+  const void *context = how;
+  mt_loop_stage(&staging, operands, t, &row, &context);
+  return mt_loop_run(operands, t, row, context);
+}
+
 int norm_normalise(norm_problem *p, mt_tensor *y, bool masked) {
   const norm_pass how = {.masked = masked, .activation = p->activation, .a = p->a};
   bool done;
   MT_TRY(norm_run_pixels(&done, p, y, NULL, how));
-  return done ? MT_OK : mt_loop_run(6, (const mt_tensor *const[]){y, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias},
+  return done ? MT_OK : run_rows(6, (const mt_tensor *const[]){y, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias},
                      MT_REAL_FN(y->dtype, forward_row), &how);
 }
 
@@ -349,15 +356,16 @@ int norm_gate(norm_problem *p, const mt_tensor **dy, bool masked) {
     return MT_OK;
   }
   p->gated = *p->x;
+  p->gated.dtype = mt_computed(p->x->dtype);
   mt_row_major(p->gated.stride, p->x->ndim, p->x->shape);
-  p->gated.data = mt_alloc_array(MT_MAX(1, p->x->numel), mt_dtype_size(p->x->dtype));
+  p->gated.data = mt_alloc_array(MT_MAX(1, p->x->numel), mt_dtype_size(p->gated.dtype));
   if (p->gated.data == NULL) {
     return MT_ERROR_MEMORY;
   }
   const mt_tensor *const t[] = {&p->gated, *dy, p->x, &p->mask, &p->cell_view, &p->weight, &p->bias};
   p->activation = MT_ACTIVATION_IDENTITY;
   *dy = &p->gated;
-  return mt_loop_run(7, t, MT_REAL_FN(p->x->dtype, gate_row), &how);
+  return run_rows(7, t, MT_REAL_FN(p->x->dtype, gate_row), &how);
 }
 
 int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pass how) {
@@ -365,7 +373,7 @@ int norm_pull_back(norm_problem *p, mt_tensor *dx, const mt_tensor *dy, norm_pas
   how.activation = p->activation;
   how.a = p->a;
   MT_TRY(norm_run_pixels(&done, p, dx, dy, how));
-  return done ? MT_OK : mt_loop_run(6, (const mt_tensor *const[]){dx, dy, p->x, &p->mask, &p->cell_view, &p->weight},
+  return done ? MT_OK : run_rows(6, (const mt_tensor *const[]){dx, dy, p->x, &p->mask, &p->cell_view, &p->weight},
                      MT_REAL_FN(dx->dtype, backward_row), &how);
 }
 

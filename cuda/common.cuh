@@ -207,6 +207,6 @@ template <typename T> MT_DEVICE T mt_block_sum(T x) {
   return x;
 }
 
-// One kernel for both precisions: MT_REAL_LAUNCH-like choices are written as a template call.
+// One kernel for both precisions: MT_REAL_LAUNCH-like choices are written as a template call. bfloat16 is computed with as float32.
 #define MT_REAL_TEMPLATE(dtype, function, ...) \
-  ((dtype) == MT_FLOAT32 ? function<float>(__VA_ARGS__) : function<double>(__VA_ARGS__))
+  ((dtype) != MT_FLOAT64 ? function<float>(__VA_ARGS__) : function<double>(__VA_ARGS__))

@@ -45,7 +45,7 @@ static int run_update(norm_problem *p, mt_tensor *mean, mt_tensor *variance, dou
     return MT_OK;
   }
   void *m = mean ? mean->data : NULL, *v = variance ? variance->data : NULL;
-  if (p->x->dtype == MT_FLOAT32) {
+  if (p->x->dtype != MT_FLOAT64) {
     MT_LAUNCH(p->device, update_running<float>, mt_grid(p->device, channels), MT_BLOCK, 0, (float *)m, (float *)v, mean_step,
               variance_step, (const norm_moment *)p->group, channels, p->groups, momentum, (int32_t)compat, 0);
   } else {
@@ -159,7 +159,7 @@ extern "C" int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *
   if (flags & MT_NORM_BATCH_STATISTICS) {
     MT_TRY(norm_statistics(&p, stats, eps, false, compat));
     MT_TRY(run_update(&p, running_mean, running_var, momentum, compat));
-  } else if (channels > 0 && x->dtype == MT_FLOAT32) {
+  } else if (channels > 0 && x->dtype != MT_FLOAT64) {
     MT_LAUNCH(p.device, use_running<float>, mt_grid(p.device, channels), MT_BLOCK, 0, (double *)stats->data, p.cell,
               (const float *)running_mean->data, (const float *)running_var->data, running_mean->stride[0], running_var->stride[0],
               channels, eps);

@@ -6,7 +6,7 @@ enum { X, MASK, CELL, DY, WEIGHT };
 #define TERM(name, width, holes, ...)                                                   \
   template <typename T> struct norm_##name {                                            \
     enum { WIDTH = width };                                                             \
-    int32_t masked, weighted, activation, unused;                                       \
+    int32_t masked, weighted, activation, bf16;                                         \
     double a;                                                                           \
     __device__ __forceinline__ void operator()(double *sum, const char *const *p) const { \
       const double m = masked ? (double)*(const T *)p[MASK] : 1;                        \
@@ -16,13 +16,18 @@ enum { X, MASK, CELL, DY, WEIGHT };
       __VA_ARGS__                                                                       \
     }                                                                                   \
   };
-#define VALUE const double x = (double)*(const T *)p[X];
+// Kernels of float32 take bfloat16 too: bit k of `bf16` tells operand k's type.
+MT_DEVICE double number(int32_t, int, const double *p) { return *p; }
+MT_DEVICE double number(int32_t bf16, int k, const float *p) {
+  return bf16 >> k & 1 ? (double)mt_bf16_value(*(const uint16_t *)p) : (double)*p;
+}
+#define VALUE const double x = number(bf16, X, (const T *)p[X]);
 #define DEVIATION                                       \
   VALUE                                                 \
   const norm_cell *cell = (const norm_cell *)p[CELL];   \
   const double e = x - m * cell->mean;
 #define GRADIENT                                                                                              \
-  const double dy = norm_gated<T>((double)*(const T *)p[DY], e * cell->scale + m * cell->bias, activation, a);
+  const double dy = norm_gated<T>(number(bf16, DY, (const T *)p[DY]), e * cell->scale + m * cell->bias, activation, a);
 
 TERM(moments, 4, false, VALUE sum[0] += m; sum[1] += m * m; sum[2] += x; sum[3] += m == 1 ? x * x : x * x / m;)
 TERM(power, 3, false, VALUE sum[0] += m; sum[1] += m * m; sum[2] += m == 1 ? x * x : x * x / m;)
@@ -67,7 +72,7 @@ int norm_open(norm_problem *p, const mt_tensor *x, const mt_tensor *mask, int32_
 
 void norm_set_activation(norm_problem *p, int32_t activation, double a) {
   p->activation = activation;
-  p->a = p->x->dtype == MT_FLOAT32 ? (double)(float)a : a;
+  p->a = p->x->dtype != MT_FLOAT64 ? (double)(float)a : a;
 }
 
 template <template <typename> class Term>
@@ -77,6 +82,7 @@ static int run(norm_problem *p, double *sums, const bool *kept, bool masked, con
   const mt_tensor *t[MT_SUMS_OPERANDS] = {p->x, masked ? p->mask : NULL, &p->cell_view, dy, NULL};
   if (weight != NULL) {  // at x's dims
     spread = *p->x;
+    spread.dtype = weight->dtype;
     spread.data = weight->data;
     for (int32_t d = 0; d < p->x->ndim; d++) {
       const bool there = d >= p->first && d < p->first + weight->ndim;
@@ -86,8 +92,9 @@ static int run(norm_problem *p, double *sums, const bool *kept, bool masked, con
     t[WEIGHT] = &spread;
   }
   mt_sums_make(&plan, t, kept);
-  if (p->x->dtype == MT_FLOAT32) {
-    const Term<float> term = {masked, weight != NULL, p->activation, 0, p->a};
+  if (p->x->dtype != MT_FLOAT64) {
+    const int32_t bf16 = (p->x->dtype == MT_BFLOAT16) << X | (dy != NULL && dy->dtype == MT_BFLOAT16) << DY;
+    const Term<float> term = {masked, weight != NULL, p->activation, bf16, p->a};
     return mt_sums_run(p->device, sums, &plan, term);
   }
   const Term<double> term = {masked, weight != NULL, p->activation, 0, p->a};
@@ -161,7 +168,7 @@ static __global__ void finish_moments(const statistics_job j) {
 
 int norm_statistics(norm_problem *p, mt_tensor *stats, double eps, bool rms, bool compat) {
   statistics_job j;
-  const bool masked = p->mask != NULL, once = p->x->dtype == MT_FLOAT32 && !compat && !rms;
+  const bool masked = p->mask != NULL, once = p->x->dtype != MT_FLOAT64 && !compat && !rms;
   if (p->groups == 0) {
     return MT_OK;
   }

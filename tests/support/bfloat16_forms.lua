@@ -77,14 +77,14 @@ function forms.compare(names, about, fn, inputs, upstream)
   local before = {}
   for _, name in ipairs(names) do
     local op = assert(autograd.registry[name], name)
-    assert(op.bfloat16 == 'itself', name .. ' takes bfloat16 itself')
-    before[name] = op.wide_form or false
+    assert(op.bfloat16 == 'itself' or op.bfloat16 == 'first', name .. ' takes bfloat16 itself')
+    before[name] = op.bfloat16
     op.bfloat16, op.wide_form = about, nil
   end
   local ok, expected = pcall(run, fn, inputs, once)
   for _, name in ipairs(names) do
     local op = autograd.registry[name]
-    op.bfloat16, op.wide_form = 'itself', before[name] or nil
+    op.bfloat16, op.wide_form = before[name], nil
   end
   if not ok then error(expected, 0) end
   assert(#got == #expected, 'as many results')

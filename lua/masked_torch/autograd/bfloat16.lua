@@ -8,6 +8,7 @@
 -- In the definition of an operation (autograd.op), `bfloat16` says what is different:
 --   'itself'    it takes the tensors as they are: its kernels know the type (linear, matmul and convolution, say), or it moves elements
 --               only (and may give views). It makes its results in the types that belong to them
+--   'first'     the same for the first argument, where no other one is bfloat16 (norms)
 --   'float32'   sums, losses and the like: results stay float32
 --   'operands'  results are bfloat16 only if no argument with dims is of a higher type; otherwise it is the first tensor of floating point
 --               that decides (weights and statistics of a norm may be float32)

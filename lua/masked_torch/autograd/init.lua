@@ -231,7 +231,7 @@ function Op:__tostring() return 'op ' .. self.name end
 function Op:__call(...)
   local n, bits = select('#', ...), 0
   if narrow.exists and self.bfloat16 ~= 'itself' then
-    for i = 1, n do
+    for i = self.bfloat16 == 'first' and 2 or 1, n do
       if is_narrow((select(i, ...))) then return bfloat16.wide(self)(...) end
     end
   end
@@ -255,8 +255,8 @@ FixedOp.__index = FixedOp
 FixedOp.__tostring = Op.__tostring
 
 function FixedOp:__call(a, b, c, d, e, f, g, h)
-  if narrow.exists and self.bfloat16 ~= 'itself' and (is_narrow(a) or is_narrow(b) or is_narrow(c) or is_narrow(d) or is_narrow(e) or
-      is_narrow(f) or is_narrow(g) or is_narrow(h)) then
+  if narrow.exists and self.bfloat16 ~= 'itself' and (self.bfloat16 ~= 'first' and is_narrow(a) or is_narrow(b) or is_narrow(c) or
+      is_narrow(d) or is_narrow(e) or is_narrow(f) or is_narrow(g) or is_narrow(h)) then
     return bfloat16.wide(self)(a, b, c, d, e, f, g, h)
   end
   local node = setmetatable({ op = self, arguments = self.parameters, wanted = false, kept = nil, outputs = 0, seq = 0,

@@ -52,6 +52,7 @@ end
 
 local batch_norm = autograd.op{
   name = 'batch_norm',
+  bfloat16 = 'first',
   forward = function(ctx, x, weight, bias, mask, running_mean, running_var, flags, momentum, eps, activation, a)
     local y = Tensor.empty_like(x)
     local stats = Tensor.empty('batch_norm', { x:dim() > 1 and x:size(2) or 0, 3 }, 'float64', x.device)
@@ -73,6 +74,7 @@ local batch_norm = autograd.op{
 
 local group_norm = autograd.op{
   name = 'group_norm',
+  bfloat16 = 'first',
   forward = function(ctx, x, weight, bias, mask, groups, running_mean, running_var, momentum, eps, activation, a)
     local y = Tensor.empty_like(x)
     local stats = Tensor.empty('group_norm', { x:size(1), groups, 3 }, 'float64', x.device)
@@ -101,6 +103,7 @@ end
 
 local layer_norm = autograd.op{
   name = 'layer_norm',
+  bfloat16 = 'first',
   forward = function(ctx, x, weight, bias, mask, ndim, eps, activation, a)
     local y, stats = Tensor.empty_like(x), leading('layer_norm', x, ndim)
     check(x.K.mt_norm_layer_forward(y._c, stats._c, x._c, c(mask), c(weight), c(bias), eps, activation, a))
@@ -118,6 +121,7 @@ local layer_norm = autograd.op{
 
 local rms_norm = autograd.op{
   name = 'rms_norm',
+  bfloat16 = 'first',
   forward = function(ctx, x, weight, mask, ndim, eps, activation, a)
     local y, stats = Tensor.empty_like(x), leading('rms_norm', x, ndim)
     check(x.K.mt_norm_rms_forward(y._c, stats._c, x._c, c(mask), c(weight), eps, activation, a))
