@@ -2,18 +2,23 @@
 #include "convert.h"
 #include "loop.h"
 
-enum { PART = 512 };  // elements; with four operands the buffers take 8 KB
+enum { PART = 1024, LINE = 32 };  // elements; with four operands the buffers take 16 KB
 
-MT_CLONES void mt_bf16_widen(float *to, const void *from, int64_t step, int64_t n) {
+MT_CLONES_512 void mt_bf16_widen(float *to, const void *from, int64_t step, int64_t n) {
   if (step == 2) {
     const uint16_t *x = from;
-    for (int64_t i = 0; i < n; i++) to[i] = mt_bf16_value(x[i]);
+    int64_t i = 0;
+    for (; i + LINE <= n; i += LINE) {
+      __builtin_prefetch((const char *)(x + n + i));  // what is worked on next follows, as a rule
+      for (int64_t k = i; k < i + LINE; k++) to[k] = mt_bf16_value(x[k]);
+    }
+    for (; i < n; i++) to[i] = mt_bf16_value(x[i]);
   } else {
     for (int64_t i = 0; i < n; i++) to[i] = mt_bf16_value(*(const uint16_t *)((const char *)from + i * step));
   }
 }
 
-MT_CLONES void mt_bf16_narrow(void *to, int64_t step, const float *from, int64_t n) {
+MT_CLONES_512 void mt_bf16_narrow(void *to, int64_t step, const float *from, int64_t n) {
   if (step == 2) {
     uint16_t *y = to;
     for (int64_t i = 0; i < n; i++) y[i] = mt_bf16_of(from[i]);

@@ -44,6 +44,7 @@ static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, 
                             const double *stats, norm_pass how) {
   const int64_t channels = p->x->shape[1];
   norm_fill_cells(p, stats);
+  MT_TRY(norm_widen(p, &dy));
   if (how.compat) {
     const mt_tensor one = norm_broadcast(NULL, p->x, 0, true);
     MT_TRY(norm_gate(p, &dy, false));
@@ -71,6 +72,7 @@ static int batch_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
   const int64_t channels = p->x->shape[1];
   channel_views(p, weight, bias);
   if (flags & MT_NORM_BATCH_STATISTICS) {
+    MT_TRY(norm_widen(p, NULL));
     MT_TRY(norm_statistics(p, stats, eps, false, compat));
     for (int64_t c = 0; c < channels; c++) {
       if (norm_has_mean(p->group + c) || compat) {
@@ -222,6 +224,7 @@ static int group_forward(norm_problem *p, mt_tensor *y, mt_tensor *stats, mt_ten
                          const mt_tensor *weight, const mt_tensor *bias, double momentum, double eps) {
   bool done;
   channel_views(p, weight, bias);
+  MT_TRY(norm_widen(p, NULL));
   MT_TRY(each_sample(&done, p, y, NULL, stats, eps));
   if (!done) {
     MT_TRY(norm_statistics(p, stats, eps, false, false));
@@ -234,6 +237,7 @@ static int group_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt
                           const mt_tensor *stats) {
   bool done;
   mt_tensor table = *stats;
+  MT_TRY(norm_widen(p, &dy));
   MT_TRY(each_sample(&done, p, dx, dy, &table, 0));
   if (!done) {
     return channel_backward(p, dx, dweight, dbias, dy, stats->data, (norm_pass){.masked = p->masked, .statistics = true});

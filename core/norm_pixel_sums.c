@@ -11,7 +11,7 @@
 
 // Sums of a row, or of several: two per channel, then sum m and sum m^2.
 // Of bfloat16, as many pixels are widened at a time as hold STAGED elements.
-enum { MOST = 2 * NORM_CHANNELS + 2, SOME = 256, STAGED = 4096, ENOUGH_SAMPLES = 16 };
+enum { MOST = 2 * NORM_CHANNELS + 2, SOME = 256, STAGED = 2048, ENOUGH_SAMPLES = 16 };
 
 typedef struct {
   const norm_problem *p;

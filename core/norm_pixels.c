@@ -152,7 +152,7 @@ static void FN(backward_pixels)(const pixel_task *t, int64_t begin, int64_t end)
 #include "tile.h"
 
 // Elements of a result that no cache keeps until somebody reads it; of bfloat16 that are widened at a time.
-enum { STREAMED = 1 << 21, STAGED = 4096 };
+enum { STREAMED = 1 << 21, STAGED = 2048 };
 
 typedef struct {
   int64_t C, positions, first, cell_n;  // first: where x, dy and y begin; cell_n: the cells of one sample follow those of the one before, or 0

@@ -18,6 +18,7 @@ typedef struct norm_problem {
   int32_t activation;                   // norm.h; a is rounded to x's type
   double a;
   mt_tensor gated;                      // norm_gate
+  mt_tensor *wide[2];                   // norm_widen
   bool alone;                           // one of several tasks that run side by side
   norm_cell *cell;
   double *sums;
@@ -45,6 +46,10 @@ void norm_open(norm_problem *p, const char *op, const mt_tensor *x, const mt_ten
 int norm_take(norm_problem *p);
 // Frees what was taken, also after that failed, and returns the status.
 int norm_close(norm_problem *p, int status);
+
+// Where channels are not neighbours in memory, x and *dy (dy may be NULL) of bfloat16 are read several times by rows that do not know the
+// type: float32 copies become the problem's. The result is written as bfloat16 all the same.
+int norm_widen(norm_problem *p, const mt_tensor **dy);
 
 void norm_set_activation(norm_problem *p, int32_t activation, double a);
 

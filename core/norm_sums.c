@@ -1,11 +1,7 @@
 // norm_sums: see norm_sums.h. The rows themselves are in norm_rows.c.
 #include "norm_sums.h"
 
-#include "loop.h"
 #include "tile.h"
-
-// Elements of bfloat16 that are widened at a time, for each operand; the longest row of four cells that is.
-enum { STAGED = 8192, LONGEST = STAGED / 4 };
 
 // A run of dims that is walked in row-major order: sizes, and steps in bytes per operand; steps in cells for the target.
 typedef struct walk {
@@ -23,7 +19,6 @@ typedef struct plan {
   int64_t lanes, lane[NORM_OPERANDS], lane_cell;   // neighbouring cells
   int64_t block, blocks;                           // lanes per block, blocks along the lane dim
   bool by_group;                                   // what `partial` holds
-  bool narrow[NORM_OPERANDS], staged;              // bfloat16; is any?
   double a;
   double *sums, *partial;
 } plan;
@@ -74,8 +69,6 @@ static void plan_make(plan *s, int32_t operands, const mt_tensor *const *t, cons
   for (int32_t k = 0; k < operands; k++) {
     s->base[k] = t[k]->data;
     const int64_t size = mt_dtype_size(t[k]->dtype);
-    s->narrow[k] = t[k]->dtype == MT_BFLOAT16;
-    s->staged = s->staged || s->narrow[k];
     s->step[k] = inner < 0 || t[k]->shape[inner] == 1 ? 0 : t[k]->stride[inner] * size;
     s->lane[k] = lane < 0 || t[k]->shape[lane] == 1 ? 0 : t[k]->stride[lane] * size;
   }
@@ -103,52 +96,12 @@ static int64_t seek(const plan *s, int64_t block, char **p, int64_t *cell) {
   return MT_MIN(s->block, s->lanes - first);
 }
 
-// n elements of each of `lanes` cells as float32, in the direction in which they lie in memory; *step and *lane become the buffer's.
-static void stage(float *buffer, const char *from, int64_t *step, int64_t *lane, int64_t n, int64_t lanes) {
-  const int64_t size = sizeof(float);
-  const bool side_by_side = *lane == 2;
-  for (int64_t i = 0; i < (side_by_side ? n : lanes); i++) {
-    if (side_by_side) {
-      mt_bf16_widen(buffer + i * lanes, from + i * *step, 2, lanes);
-    } else {
-      mt_bf16_widen(buffer + i * n, from + i * *lane, *step, n);
-    }
-  }
-  *step = side_by_side ? lanes * size : size;
-  *lane = side_by_side ? size : n * size;
-}
-
-// A row of bfloat16 operands: as many cells at a time as the buffers hold.
-static void staged_sum(const plan *s, double *sum, char *const *p, int64_t lanes) {
-  float buffer[2][STAGED];
-  const int64_t most = s->n <= STAGED / NORM_LANES ? NORM_LANES : STAGED / s->n / 4 * 4;
-  for (int64_t l = 0; l < lanes; l += most) {
-    const int64_t width = MT_MIN(most, lanes - l);
-    char *q[NORM_OPERANDS];
-    int64_t step[NORM_OPERANDS], lane[NORM_OPERANDS];
-    memcpy(step, s->step, sizeof step);
-    memcpy(lane, s->lane, sizeof lane);
-    for (int32_t k = 0, used = 0; k < s->operands; k++) {
-      q[k] = p[k] + l * lane[k];
-      if (s->narrow[k]) {  // x and dy, or the one of them
-        stage(buffer[used], q[k], step + k, lane + k, s->n, width);
-        q[k] = (char *)buffer[used++];
-      }
-    }
-    s->row(sum + l, q, step, lane, s->n, width, s->a);
-  }
-}
-
 static void row_sum(const plan *s, double *sum, char *const *p, int64_t row, int64_t lanes) {
   char *q[NORM_OPERANDS];
   memcpy(q, p, sizeof(q));
   walk_to(&s->rows, s->operands, q, row);
   for (int32_t w = 0; w < NORM_WIDTH; w++) {
     memset(sum + w * NORM_LANES, 0, sizeof(double) * (size_t)lanes);
-  }
-  if (s->staged) {
-    staged_sum(s, sum, q, lanes);
-    return;
   }
   s->row(sum, q, s->step, s->lane, s->n, lanes, s->a);
 }
@@ -231,7 +184,7 @@ static void add_partial(const plan *s) {
 
 enum { GRAIN = 16384, ENOUGH_BLOCKS = 16 };
 
-// Rows that are too long for the buffers: the sums of a float32 copy.
+// The rows know no bfloat16: the sums of float32 copies. What matters has ways of its own (norm_pixel_sums.c, norm_lines.c).
 static int sums_of_copies(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a, bool alone) {
   mt_tensor *copy[NORM_OPERANDS] = {NULL};
   const mt_tensor *wide[NORM_OPERANDS];
@@ -258,10 +211,12 @@ int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *con
     memset(sums, 0, sizeof(double) * NORM_WIDTH * (size_t)cells);
     return MT_OK;
   }
-  plan_make(&s, operands, t, kept);
-  if (s.staged && s.n > LONGEST) {
-    return sums_of_copies(sums, row, operands, t, kept, a, alone);
+  for (int32_t k = 0; k < operands; k++) {
+    if (t[k]->dtype == MT_BFLOAT16) {
+      return sums_of_copies(sums, row, operands, t, kept, a, alone);
+    }
   }
+  plan_make(&s, operands, t, kept);
   const int64_t blocks = s.outer.count * s.blocks, work = s.n * s.block;
   if (alone || blocks >= ENOUGH_BLOCKS || s.rows.count == 1 || t[0]->numel <= GRAIN) {
     return mt_parallel(blocks, MT_MAX(1, GRAIN / (work * s.rows.count)), run_blocks, &s);
