@@ -213,24 +213,18 @@ int norm_close(norm_problem *p, int status) {
   mt_free(p->sums);
   mt_free(p->group);
   mt_free(p->gated.data);
-  mt_tensor_release(p->wide[0]);
-  mt_tensor_release(p->wide[1]);
-  return status;
-}
-
-static int widen(mt_tensor **copy, const mt_tensor **t) {
-  MT_TRY(mt_tensor_new_like(copy, *t, NULL, MT_FLOAT32));
-  MT_TRY(mt_tensor_copy(*copy, *t));
-  *t = *copy;
-  return MT_OK;
+  return mt_wide_end(&p->wide, status);
 }
 
 int norm_widen(norm_problem *p, const mt_tensor **dy) {
   if (p->x->dtype != MT_BFLOAT16 || (p->x->shape[1] >= 8 && norm_channels_last(p, dy == NULL ? NULL : *dy, p->masked))) {
     return MT_OK;
   }
-  MT_TRY(widen(&p->wide[0], &p->x));
-  return dy == NULL ? MT_OK : widen(&p->wide[1], dy);
+  p->x = mt_wide_input(&p->wide, p->x);
+  if (dy != NULL) {
+    *dy = mt_wide_input(&p->wide, *dy);
+  }
+  return p->wide.status;
 }
 
 int norm_sum_cells(norm_problem *p, norm_row row, const mt_tensor *dy, const mt_tensor *weight) {

@@ -2,6 +2,7 @@
 #pragma once
 #include "norm_sums.h"
 #include "row.h"
+#include "wide.h"
 
 // Statistics of a group of cells; squares = sum m^2.
 typedef struct norm_moment {
@@ -18,7 +19,7 @@ typedef struct norm_problem {
   int32_t activation;                   // norm.h; a is rounded to x's type
   double a;
   mt_tensor gated;                      // norm_gate
-  mt_tensor *wide[2];                   // norm_widen
+  mt_wide wide;                         // norm_widen
   bool alone;                           // one of several tasks that run side by side
   norm_cell *cell;
   double *sums;

@@ -2,6 +2,7 @@
 #include "norm_sums.h"
 
 #include "tile.h"
+#include "wide.h"
 
 // A run of dims that is walked in row-major order: sizes, and steps in bytes per operand; steps in cells for the target.
 typedef struct walk {
@@ -186,19 +187,12 @@ enum { GRAIN = 16384, ENOUGH_BLOCKS = 16 };
 
 // The rows know no bfloat16: the sums of float32 copies. What matters has ways of its own (norm_pixel_sums.c, norm_lines.c).
 static int sums_of_copies(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a, bool alone) {
-  mt_tensor *copy[NORM_OPERANDS] = {NULL};
-  const mt_tensor *wide[NORM_OPERANDS];
-  int status = MT_OK;
+  mt_wide wide = {0};
+  const mt_tensor *copy[NORM_OPERANDS];
   for (int32_t k = 0; k < operands; k++) {
-    wide[k] = t[k];
-    if (t[k]->dtype == MT_BFLOAT16 && status == MT_OK && (status = mt_tensor_new_like(&copy[k], t[k], NULL, MT_FLOAT32)) == MT_OK) {
-      status = mt_tensor_copy(copy[k], t[k]);
-      wide[k] = copy[k];
-    }
+    copy[k] = mt_wide_input(&wide, t[k]);
   }
-  status = status == MT_OK ? norm_sums(sums, row, operands, wide, kept, a, alone) : status;
-  for (int32_t k = 0; k < operands; k++) mt_tensor_release(copy[k]);
-  return status;
+  return mt_wide_end(&wide, wide.status ? wide.status : norm_sums(sums, row, operands, copy, kept, a, alone));
 }
 
 int norm_sums(double *sums, norm_row row, int32_t operands, const mt_tensor *const *t, const bool *kept, double a, bool alone) {
