@@ -161,7 +161,7 @@ typedef struct {
   const char *mask;
   int64_t mask_c, mask_pixel, mask_n;   // bytes; mask_c 0: one value per pixel
   int64_t size;
-  bool statistics, narrow, narrow_dy;   // bfloat16: x and y; dy
+  bool statistics, narrow, narrow_x, narrow_dy;   // bfloat16: y, x, dy
   double *mean, *scale, *bias, *offset, *slope;
   int32_t activation;
   double a;
@@ -199,7 +199,11 @@ static void staged_range(const pixel_task *whole, int64_t begin, int64_t end, vo
   for (int64_t i = begin, n; i < end; i += n) {
     n = MT_MIN(most, end - i);
     t.first = i;
-    mt_bf16_widen(x, (const uint16_t *)whole->x + i * C, 2, n * C);
+    if (whole->narrow_x) {
+      mt_bf16_widen(x, (const uint16_t *)whole->x + i * C, 2, n * C);
+    } else {
+      t.x = (const float *)whole->x + i * C;
+    }
     if (whole->narrow_dy) {
       mt_bf16_widen(dy, (const uint16_t *)whole->dy + i * C, 2, n * C);
       t.dy = dy;
@@ -245,7 +249,7 @@ bool norm_channels_last(const norm_problem *p, const mt_tensor *other, bool mask
 int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_tensor *dy, norm_pass how) {
   const mt_tensor *x = p->x, *mask = &p->mask;
   *done = false;
-  if (!p->per_channel || how.compat || x->shape[1] < 4 || (x->dtype == MT_BFLOAT16 && x->shape[1] > STAGED) ||
+  if (!p->per_channel || how.compat || x->shape[1] < 4 || (y->dtype == MT_BFLOAT16 && x->shape[1] > STAGED) ||
       !channels_last(y) || !norm_channels_last(p, dy, how.masked)) {
     return MT_OK;
   }
@@ -256,7 +260,7 @@ int norm_run_pixels(bool *done, const norm_problem *p, mt_tensor *y, const mt_te
   }
   pixel_task t = {.C = C, .positions = x->numel / x->shape[0] / C, .cell_n = p->kept[0] ? C : 0, .x = x->data,
                   .dy = dy == NULL ? NULL : dy->data, .y = y->data, .size = size, .statistics = how.statistics,
-                  .activation = how.activation, .a = how.a, .narrow = x->dtype == MT_BFLOAT16,
+                  .activation = how.activation, .a = how.a, .narrow = y->dtype == MT_BFLOAT16, .narrow_x = x->dtype == MT_BFLOAT16,
                   .narrow_dy = dy != NULL && dy->dtype == MT_BFLOAT16};
   t.mean = table;
   t.scale = table + cells;
