@@ -1,4 +1,4 @@
-// dropout: y = x / (1 - p) with probability 1 - p, else 0 (selected, so NaN and Inf can be dropped).
+// dropout: y = x / (1 - p) with probability 1 - p, else 0 (selected, so NaN and Inf can be dropped). float32, float64, bfloat16.
 #pragma once
 #include "random.h"
 #include "tensor.h"

@@ -4,9 +4,9 @@
 
 int mt_dropout_check(int64_t shape[MT_MAX_DIMS], const mt_tensor *y, const mt_tensor *x, const mt_tensor *mask, double p,
                      int32_t dims) {
-  MT_TRY(mt_check_real("dropout", "input", x));
+  MT_TRY(mt_check_floating("dropout", "input", x));
   MT_TRY(mt_check_like("dropout", "output", y, x));
-  MT_TRY(mt_check_output("dropout", "output", y));
+  MT_TRY(mt_check_stored_output("dropout", "output", y));
   MT_TRY(mt_check_overlap("dropout", y, x, true));
   MT_TRY(mt_loop_check_mask("dropout", mask, y));
   if (!(p >= 0 && p <= 1)) {

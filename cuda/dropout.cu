@@ -9,8 +9,9 @@ extern "C" {
 }
 
 // Every element draws, all in row-major order: a block of Philox serves four neighbours.
-template <typename T>
-static __global__ void drop_blocks(T *y, const T *x, int64_t numel, const mt_draw numbers, int64_t blocks, uint64_t threshold, T scale) {
+// S is the type in memory, T what is computed in.
+template <typename S, typename T>
+static __global__ void drop_blocks(S *y, const S *x, int64_t numel, const mt_draw numbers, int64_t blocks, uint64_t threshold, T scale) {
   const mt_random random = mt_drawn(numbers);
   const int64_t first = random.first / 4;
   MT_EACH(b, blocks) {
@@ -20,8 +21,8 @@ static __global__ void drop_blocks(T *y, const T *x, int64_t numel, const mt_dra
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       if (at + i >= 0 && at + i < numel) {
-        const T product = x[at + i] * scale;
-        y[at + i] = (uint64_t)words[i] < threshold ? product : (T)0;
+        const T product = (T)x[at + i] * scale;
+        y[at + i] = (S)((uint64_t)words[i] < threshold ? product : (T)0);
       }
     }
   }
@@ -35,14 +36,23 @@ template <typename T> static __global__ void drop(const mt_walk walk, const mt_d
     uint32_t words[4];
     mt_walk_at(p, walk, i);
     if (!mt_walk_valid(walk, i)) {
-      *(T *)p[0] = 0;
+      mt_walk_store(walk, (T *)p[0], (T)0);
       continue;
     }
     const uint64_t draw = (uint64_t)random.first + (uint64_t)(uintptr_t)p[2];
     mt_philox_block(words, random.seed, random.call, draw / 4);
-    const T product = *(const T *)p[1] * scale;
-    *(T *)p[0] = (uint64_t)words[draw % 4] < threshold ? product : (T)0;
+    const T product = mt_walk_load(walk, 1, (const T *)p[1]) * scale;
+    mt_walk_store(walk, (T *)p[0], (uint64_t)words[draw % 4] < threshold ? product : (T)0);
   }
+}
+
+template <typename S, typename T>
+static int launch_blocks(mt_device *device, mt_tensor *y, const mt_tensor *x, const mt_draw &numbers, int64_t first, uint64_t threshold,
+                         T scale) {
+  const int64_t blocks = (first + x->numel - 1) / 4 - first / 4 + 1;
+  MT_LAUNCH(device, (drop_blocks<S, T>), mt_grid(device, blocks), MT_BLOCK, 0, (S *)y->data, (const S *)x->data, x->numel, numbers,
+            blocks, threshold, scale);
+  return MT_OK;
 }
 
 template <typename T>
@@ -53,10 +63,8 @@ static int apply(mt_device *device, mt_tensor *y, const mt_tensor *x, const mt_t
   mt_draw numbers;
   MT_TRY(mt_draw_of(&numbers, "dropout", device, random));
   if (mask == NULL && draws->numel == x->numel && mt_tensor_is_contiguous(x) && mt_tensor_is_contiguous(y)) {
-    const int64_t blocks = (random->first + x->numel - 1) / 4 - random->first / 4 + 1;
-    MT_LAUNCH(device, drop_blocks<T>, mt_grid(device, blocks), MT_BLOCK, 0, (T *)y->data, (const T *)x->data, x->numel, numbers, blocks,
-              threshold, scale);
-    return MT_OK;
+    return x->dtype == MT_BFLOAT16 ? launch_blocks<mt_bf16>(device, y, x, numbers, random->first, threshold, scale)
+                                   : launch_blocks<T>(device, y, x, numbers, random->first, threshold, scale);
   }
   mt_walk walk;
   const mt_tensor *const t[] = {y, x, draws, mask};

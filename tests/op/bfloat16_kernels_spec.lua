@@ -115,6 +115,25 @@ describe('bfloat16 in kernels:', function()
     if #shape > 1 then choose(a, forms.bits(random, { shape[#shape] })) end
   end)
 
+  for _, name in ipairs { 'dropout', 'dropout2d' } do
+    for layout, laid in pairs(forms.layouts) do
+      it(name .. ', ' .. layout, function()
+        local random = Random.new(5)
+        for _, shape in ipairs { { 3, 5, 4, 7 }, { 1, 1, 1, 1301 }, { 2, 0, 3, 1 } } do
+          local x, values = laid(forms.bits(random, shape)), random:binary({ shape[1], 1, shape[3], shape[4] }, 0.6).values
+          local mask = torch.tensor(values):view(shape[1], 1, shape[3], shape[4]):to('bool')
+          mask = device and mask:to { device = device } or mask
+          for _, m in ipairs { false, mask } do
+            forms.compare({ 'dropout' }, nil, function(t)
+              torch.manual_seed(11)
+              return F[name](t, { p = 0.3, mask = m or nil })
+            end, { x }, upstream(random))
+          end
+        end
+      end)
+    end
+  end
+
   it('adds bfloat16 to float32', function()
     local random = Random.new(1)
     local a, b = forms.bits(random, { 3, 700 }, -2, 2), forms.bits(random, { 3, 700 }, -2, 2)

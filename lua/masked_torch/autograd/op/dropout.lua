@@ -19,6 +19,7 @@ end
 
 local dropout = autograd.op{
   name = 'dropout',
+  bfloat16 = 'itself',
   forward = function(ctx, x, random, p, dims, valid)
     ctx.random, ctx.p, ctx.dims, ctx.valid = random, p, dims, valid
     return drop(x, random, p, dims, valid)
