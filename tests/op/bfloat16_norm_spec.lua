@@ -22,7 +22,7 @@ end
 
 -- Few channels and many, rows longer than the buffers, one axis and two, one sample.
 local images = device and { { 2, 8, 3, 5 }, { 1, 5, 7 } }
-  or { { 2, 8, 5, 7 }, { 3, 5, 4, 6 }, { 1, 64, 9, 70 }, { 2, 3, 2500 }, { 17, 16, 6, 6 }, { 4, 33 }, { 2, 4100, 2, 2 }, { 2, 1, 3, 3 } }
+  or { { 2, 8, 5, 7 }, { 3, 5, 4, 6 }, { 1, 64, 9, 70 }, { 2, 3, 2500 }, { 17, 16, 3, 3 }, { 4, 33 }, { 1, 4100, 2 }, { 2, 1, 3, 3 } }
 
 local masks = { none = function() end, binary = function(random, shape) return mask_of(random, shape) end,
   soft = function(random, shape) return mask_of(random, shape, true) end }
@@ -30,7 +30,7 @@ local masks = { none = function() end, binary = function(random, shape) return m
 describe('bfloat16 norms:', function()
   for layout, laid in pairs(forms.layouts) do
     for kind, make in pairs(masks) do
-      for _, activation in ipairs { false, 'relu', 'leaky_relu' } do
+      for _, activation in ipairs { false, layout == 'plain' and 'relu' or 'leaky_relu' } do
         it(('over images, %s, mask %s, %s'):format(layout, kind, activation or 'no activation'), function()
           for number, shape in ipairs(images) do
             local random = Random.new(number)
@@ -74,7 +74,7 @@ describe('bfloat16 norms:', function()
   -- Tokens: rows that are worked on side by side, and others.
   for _, shape in ipairs(device and { { 2, 9, 16 }, { 3, 5 } } or { { 2, 19, 64 }, { 3, 5 }, { 2, 3, 9, 24 }, { 5, 2100 }, { 1, 4, 3000 } }) do
     for layout, laid in pairs(forms.layouts) do
-      for _, activation in ipairs { false, 'relu', 'leaky_relu' } do
+      for _, activation in ipairs { false, layout == 'plain' and 'relu' or 'leaky_relu' } do
         it(('over rows of (%s), %s, %s'):format(table.concat(shape, ', '), layout, activation or 'no activation'), function()
           local random = Random.new(7)
           local x, D = laid(forms.bits(random, shape, -3, 3)), shape[#shape]
