@@ -5,6 +5,7 @@
 
 local ffi = require 'ffi'
 local autograd = require 'masked_torch.autograd'
+local widened = require('masked_torch.autograd.bfloat16').widened
 local native = require 'masked_torch.native'
 local options = require 'masked_torch.options'
 local sizes = require 'masked_torch.tensor.sizes'
