@@ -105,7 +105,9 @@ extern "C" int mt_elementwise_sum_to(mt_tensor *out, const mt_tensor *g) {
     wide.stride[d] = d < missing ? 1 : out->stride[d - missing];
     dims |= (wide.shape[d] == 1 && g->shape[d] != 1) << d;
   }
-  MT_TRY(mt_reduction_plan("sum_to", &r, &wide, g, dims, true));
+  mt_tensor from = *g;
+  from.dtype = wide.dtype = mt_computed(g->dtype);  // of interest are sizes and strides, counted in elements
+  MT_TRY(mt_reduction_plan("sum_to", &r, &wide, &from, dims, true));
   MT_TRY(mt_enter(&device, g));
   return sum_to(device, &r, out, g);
 }
