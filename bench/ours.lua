@@ -178,7 +178,7 @@ function kinds.conv(row)
   if row.pass == 'forward' then
     out = empty(concat(row.N, row.O, output_size(row)), true)
     run = function()
-      check(out.K.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g, nil, nil, nil, nil, out.K.MT_ACTIVATION_IDENTITY, 0))
+      check(out.K.mt_conv_forward(out._c, t.x._c, t.w._c, t.b._c, g, nil, nil, nil, nil, nil, out.K.MT_ACTIVATION_IDENTITY, 0))
     end
   elseif row.pass == 'input' then
     out = empty(concat(row.N, row.C, row.size), true)

@@ -62,9 +62,9 @@ static int sum(const mt_taps *t, int32_t sums) {
 // ---- forward ------------------------------------------------------------------------------------------------------------
 
 static int run_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                       const maps *m, const mt_tile_activation *activation, mt_conv_taps *list) {
+                       const maps *m, const mt_tile_behind *behind, mt_conv_taps *list) {
   mt_taps t = taps_over(x, w, g);
-  t.activation = activation;
+  t.behind = behind;
   t.x_channel = x->shape[1] > 1 ? x->stride[1] : 0;
   t.valid = m->valid;
   t.active = m->active;
@@ -97,21 +97,21 @@ static bool stays_planar(const mt_tensor *x, const mt_tensor *w, const mt_conv *
 }
 
 // y = f(y), from its rounded values.
-static int activate(mt_tensor *y, const mt_tile_activation *f) {
+static int activate(mt_tensor *y, const mt_tile_behind *f) {
   mt_wide wide = {0};
   const mt_tensor *from = mt_wide_input(&wide, y);
   mt_tensor *to = mt_wide_output(&wide, y);
-  return mt_wide_end(&wide, wide.status ? wide.status : mt_activation_forward(to, from, NULL, f->function, f->a, 0));
+  return mt_wide_end(&wide, wide.status ? wide.status : mt_activation_forward(to, from, NULL, f->activation, f->a, 0));
 }
 
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, int32_t activation,
-                    double a) {
+                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, const mt_tensor *norm,
+                    int32_t activation, double a) {
   maps k;
   mt_wide wide = {0};
   mt_tensor *given = y;
-  const mt_tile_activation f = {activation, a};
-  MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m, activation, a));
+  MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m, norm, activation, a));
+  const mt_tile_behind f = {norm ? norm->data : NULL, w->shape[0], activation, a};
   set_map(&k.valid, valid);
   set_map(&k.active, active);
   set_map(&k.scale, r);
@@ -128,7 +128,8 @@ int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const 
   status = status ? status : stays_planar(x, w, g) ? mt_tensor_alias(&rows, x) : mt_conv_side_by_side(&rows, x);
   status = status || !b ? status : mt_contiguous(&bias, b);
   status = status ? status : mt_conv_taps_new(&list, g);
-  status = status ? status : run_forward(y, rows, w, bias, g, &k, inside && activation != MT_ACTIVATION_IDENTITY ? &f : NULL, &list);
+  const bool behind = norm || (inside && activation != MT_ACTIVATION_IDENTITY);
+  status = status ? status : run_forward(y, rows, w, bias, g, &k, behind ? &f : NULL, &list);
   mt_free(list.offset);
   mt_tensor_release(bias);
   mt_tensor_release(rows);

@@ -53,12 +53,13 @@ int mt_conv_output_size(int64_t *out, const int64_t *in, const mt_conv *g);
 
 // y = f((the sum * r + b) * m) with r, m (N or 1, 1, *S') or NULL; where r is 0, the first product is. Masked convolution
 // re-weights and gates with them (masked_conv.h).
-// f: the activation behind the convolution (activation.h), MT_ACTIVATION_IDENTITY: none; RELU; LEAKY_RELU with 0 <= a <= 1: f is taken
-// before anything is stored, with the bits of the two operations one after the other.
+// f: what stands behind the convolution, done before anything is stored, with the bits of the operations one after the other:
+//   norm        (3, O), of mt_norm_batch_frozen: batch norm over the mask m; NULL: none; not for a y of bfloat16
+//   activation  RELU or LEAKY_RELU with 0 <= a <= 1 (activation.h); MT_ACTIVATION_IDENTITY: none
 int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
-                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, int32_t activation,
-                    double a);
-// What the gradient dy of y is for the sum, and for b: with d = dy f' m (m NULL: 1) at the active outputs,
+                    const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m, const mt_tensor *norm,
+                    int32_t activation, double a);
+// What the gradient dy of y (without a norm) is for the sum, and for b: with d = dy f' m (m NULL: 1) at the active outputs,
 //   draw = d r, 0 where m or r is 0; what it holds at outputs that are not active is open
 //   db[o] = sum of d[n, o, p] over n, p
 // Either may be NULL. y: what forward gave, whose sign tells f'; NULL without an activation. draw may be dy.

@@ -2,6 +2,7 @@
 #include "conv_check.h"
 
 #include "activation_check.h"
+#include "norm_check.h"
 
 const char *mt_conv_name(const mt_conv *g) {
   static const char *const names[] = {"conv", "conv1d", "conv2d", "conv3d"};
@@ -101,6 +102,14 @@ static int check_written(const char *op, const mt_tensor *out, const mt_tensor *
   return c ? mt_check_overlap(op, out, c, false) : MT_OK;
 }
 
+// bfloat16 would have to be rounded before the norm.
+static int check_norm(const char *op, const mt_tensor *norm, const mt_tensor *y, int64_t channels) {
+  if (y->dtype == MT_BFLOAT16) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: norm: expected an output of float32 or float64, got %s", op, MT_SHAPE(y));
+  }
+  return mt_norm_check_frozen(op, norm, channels);
+}
+
 int mt_conv_check_map(const char *op, const char *argument, const mt_tensor *m, int32_t dtype, const mt_tensor *t) {
   if (m == NULL) {
     return MT_OK;
@@ -115,13 +124,14 @@ int mt_conv_check_map(const char *op, const char *argument, const mt_tensor *m, 
 
 int mt_conv_check_forward(const mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                           const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m,
-                          int32_t activation, double a) {
+                          const mt_tensor *norm, int32_t activation, double a) {
   int64_t shape[MT_MAX_DIMS];
   MT_TRY(check_types(g, "input", x, "weight", w, "output", y));
   MT_TRY(check_shapes(shape, x, w, g));
   const char *op = mt_conv_name(g);
   MT_TRY(mt_activation_check_behind(op, activation, a));
   MT_TRY(b ? check_bias(op, b, x, shape[1]) : MT_OK);
+  MT_TRY(norm ? check_norm(op, norm, y, shape[1]) : MT_OK);
   MT_TRY(mt_check_shape(op, "output", y, x->ndim, shape));
   MT_TRY(check_written(op, y, x, w, b));
   MT_TRY(mt_conv_check_map(op, "valid", valid, MT_BOOL, x));

@@ -6,7 +6,7 @@
 const char *mt_conv_name(const mt_conv *g);
 int mt_conv_check_forward(const mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                           const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m,
-                          int32_t activation, double a);
+                          const mt_tensor *norm, int32_t activation, double a);
 int mt_conv_check_backward_input(const mt_tensor *dx, const mt_tensor *dy, const mt_tensor *w, const mt_tensor *b,
                                  const mt_conv *g, const mt_tensor *valid, const mt_tensor *active);
 int mt_conv_check_backward_weight(const mt_tensor *dw, const mt_tensor *dy, const mt_tensor *x, const mt_conv *g,

@@ -127,6 +127,20 @@ int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, 
   return norm_close(&p, status);
 }
 
+int mt_norm_batch_frozen(mt_tensor *table, const mt_tensor *running_mean, const mt_tensor *running_var, const mt_tensor *weight,
+                         const mt_tensor *bias, double eps) {
+  MT_TRY(mt_norm_check_batch_frozen(table, running_mean, running_var, weight, bias));
+  const int64_t channels = running_mean->shape[0];
+  double *to = table->data;
+  for (int64_t c = 0; c < channels; c++) {
+    const double rstd = 1 / sqrt(norm_get(running_var, c * running_var->stride[0]) + eps);
+    to[c] = norm_get(running_mean, c * running_mean->stride[0]);
+    to[channels + c] = rstd * (weight ? norm_get(weight, c * weight->stride[0]) : 1);
+    to[2 * channels + c] = bias ? norm_get(bias, c * bias->stride[0]) : 0;
+  }
+  return MT_OK;
+}
+
 // Instance norm's running statistics: the average over the samples that have an estimate.
 static void blend_samples(const norm_problem *p, mt_tensor *running_mean, mt_tensor *running_var, double momentum) {
   const int64_t channels = p->x->shape[1];

@@ -45,6 +45,12 @@ int mt_norm_batch_backward(mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, 
                            const mt_tensor *mask, const mt_tensor *weight, const mt_tensor *bias, const mt_tensor *stats,
                            int32_t flags, int32_t activation, double a);
 
+// Batch norm without batch statistics as numbers, for who applies it to results of his own (conv.h): table (3, C), float64,
+// row-major: mean, rstd weight, bias. In double, rounded once, y = (x - m table[0]) table[1] + m table[2], 0 where m is 0: the bits
+// of mt_norm_batch_forward.
+int mt_norm_batch_frozen(mt_tensor *table, const mt_tensor *running_mean, const mt_tensor *running_var, const mt_tensor *weight,
+                         const mt_tensor *bias, double eps);
+
 // x (N, C, *S), stats (N, G, 3): a cell is one sample's C / G neighbouring channels; weight, bias (C). G = C is instance
 // norm. Running tensors (C), only with G = C: the average over the samples that have an estimate (n > 0 for the mean,
 // two valid elements for the unbiased variance) enters with weight momentum.

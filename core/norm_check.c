@@ -127,6 +127,31 @@ int mt_norm_check_batch_backward(const mt_tensor *dx, const mt_tensor *dweight, 
   return check_stats("batch_norm", stats, 2, shape);
 }
 
+int mt_norm_check_frozen(const char *op, const mt_tensor *table, int64_t channels) {
+  const int64_t shape[] = {3, channels};
+  MT_TRY(mt_check_dtype(op, "norm", table, MT_FLOAT64));
+  MT_TRY(mt_check_shape(op, "norm", table, 2, shape));
+  if (!mt_tensor_is_contiguous(table)) {
+    return mt_fail(MT_ERROR_ARGUMENT, "%s: norm: expected a row-major table", op);
+  }
+  return MT_OK;
+}
+
+int mt_norm_check_batch_frozen(const mt_tensor *table, const mt_tensor *running_mean, const mt_tensor *running_var,
+                               const mt_tensor *weight, const mt_tensor *bias) {
+  const char *op = "batch_norm", *const names[] = {"running_mean", "running_var", "weight", "bias"};
+  const mt_tensor *const given[] = {running_mean, running_var, weight, bias};
+  MT_TRY(mt_check_real(op, "running_mean", running_mean));
+  MT_TRY(mt_check_ndim(op, "running_mean", running_mean, 1));
+  for (int i = 1; i < 4; i++) {
+    if (given[i] != NULL || i == 1) {
+      MT_TRY(mt_check_like(op, names[i], given[i], running_mean));
+    }
+  }
+  MT_TRY(mt_check_output(op, "table", table));
+  return mt_norm_check_frozen(op, table, running_mean->shape[0]);
+}
+
 static int check_groups(int64_t *members, const mt_tensor *x, const mt_tensor *mask, const mt_tensor *stats) {
   MT_TRY(check_channels("group_norm", x));
   MT_TRY(mt_check_ndim("group_norm", "stats", stats, 3));

@@ -4,7 +4,7 @@
 //   y[n, i, o] = f((scale[n, i] * sum over taps j, channels c of x[n, i * mul + offset[j], c] * w[j, c, o] + bias[o]) * gate[n, i])
 //
 // (per group). i walks over `grid`; where i * mul + offset[j] is outside `size`, or not valid, x is 0; where i is not active, y
-// is 0. f: the activation, if any. One accumulator per output element takes the terms in the order (j, c). All strides count
+// is 0. f: norm and activation, if any; the norm's mask is gate. One accumulator per output element takes the terms in the order (j, c). All strides count
 // elements; x's channels must be neighbours, unless mt_taps_takes_planes.
 #pragma once
 #include "common.h"
@@ -40,7 +40,7 @@ typedef struct mt_taps {
   mt_taps_map valid, active;           // bytes: over the image that is read, over the grid
   bool leave;                          // outputs that are not active as they are: somebody else's
   mt_taps_map scale, gate;             // reals over the grid
-  const mt_tile_activation *activation;
+  const mt_tile_behind *behind;        // norm and activation
 } mt_taps;
 
 // One channel and one output per group.
@@ -61,6 +61,6 @@ bool mt_taps_takes_planes(const mt_taps *t);
 
 // w[j, c, o] = sum over n, active i of x[n, i * mul + offset[j], c] * y[n, i, o]: the gradient of w when y holds the gradient
 // of the sums; the outputs of a group must be neighbours. The pixels of one row (the last dim) add up in order from 0, in
-// pieces of 256 from the first active one; then the pieces, rows and samples in order. scale, gate, bias and activation are not
-// looked at.
+// pieces of 256 from the first active one; then the pieces, rows and samples in order. scale, gate, bias and what stands behind are
+// not looked at.
 int mt_taps_gradient(const mt_taps *t);

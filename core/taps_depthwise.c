@@ -28,7 +28,7 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
     if (t->scale.data == NULL && t->gate.data == NULL && t->y_group == 1) {
       for (const mt_span *k = b.span; k < b.span + b.spans; k++) {
         s->p.tile->lanewise_span[type](k->y, s->p.y_step[2], s->p.count > 0 ? from + k->at : from, s->p.column, s->at, s->packed,
-                                       t->groups, s->p.count, t->bias, t->activation, k->n, t->groups);
+                                       t->groups, s->p.count, t->bias, t->behind, k->n, t->groups);
       }
       mt_taps_halo_return(&s->p, halo);
       continue;
@@ -45,7 +45,7 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
           y[r] = t->y_group == 1 ? (REAL *)outputs[i + r] + g : acc + r * LANES;
         }
         s->p.tile->lanewise[type](acc, LANES, a, s->at, (const REAL *)s->packed + g, t->groups, s->p.count, rows, lanes);
-        s->p.tile->finish[type](y, acc, LANES, t->bias ? (const REAL *)t->bias + g : NULL, scale + i, gate + i, t->activation, rows,
+        s->p.tile->finish[type](y, acc, LANES, t->bias ? (const REAL *)t->bias + g : NULL, scale + i, gate + i, t->behind, g, rows,
                                 lanes);
         for (int64_t l = 0; l < lanes && t->y_group != 1; l++) {
           for (int64_t r = 0; r < rows; r++) ((REAL *)outputs[i + r])[(g + l) * t->y_group] = acc[r * LANES + l];

@@ -99,7 +99,7 @@ static void sum_range(void *context, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < s->pixels; i++) {
       y[i] = s->y[i] + o;
     }
-    s->p.tile->finish[0](y, total, s->lanes, t->bias ? (const float *)t->bias + o : NULL, s->scale, s->gate, t->activation, s->pixels,
+    s->p.tile->finish[0](y, total, s->lanes, t->bias ? (const float *)t->bias + o : NULL, s->scale, s->gate, t->behind, o, s->pixels,
                          s->lanes);
   }
 }

@@ -17,8 +17,10 @@ static void FN(pack)(const planes_plan *s) {
 }
 
 // Finishes the sums of one output for a part of a span.
-MT_INLINE void FN(finish_as)(const int32_t f, REAL a, const planes_plan *s, const mt_span *span, int64_t from, int64_t n,
-                             const REAL *acc, const REAL *bias, REAL *y, int64_t step) {
+MT_INLINE void FN(finish_as)(const bool norm, const int32_t f, const planes_plan *s, const mt_span *span, int64_t from, int64_t n,
+                             const REAL *acc, int64_t output, REAL *y, int64_t step) {
+  const mt_tile_behind *behind = s->p.taps->behind;
+  const REAL *bias = s->p.taps->bias ? (const REAL *)s->p.taps->bias + output : NULL, a = behind ? (REAL)behind->a : 0;
   const mt_taps_map *scale = &s->p.scale, *gate = &s->p.gate;
   const REAL *r = (const REAL *)scale->data, *m = (const REAL *)gate->data;
   for (int64_t i = 0; i < n; i++) {
@@ -28,21 +30,29 @@ MT_INLINE void FN(finish_as)(const int32_t f, REAL a, const planes_plan *s, cons
       sum = factor == 0 ? 0 : sum * factor;
     }
     sum = bias ? sum + *bias : sum;
-    sum = m ? sum * m[span->gate + (from + i) * gate->step[2]] : sum;
+    const REAL open = m ? m[span->gate + (from + i) * gate->step[2]] : 1;
+    sum = m ? sum * open : sum;
+    if (norm) {
+      sum = FN(normalise_frozen)(sum, open, behind->norm + output, behind->outputs);
+    }
     y[i * step] = FN(activate)(sum, f, a);
   }
 }
 
-static void FN(finish)(const planes_plan *s, const mt_span *span, int64_t from, int64_t n, const REAL *acc, const REAL *bias,
+static void FN(finish)(const planes_plan *s, const mt_span *span, int64_t from, int64_t n, const REAL *acc, int64_t output,
                        REAL *y, int64_t step) {
-  const mt_tile_activation *f = s->p.taps->activation;
+  const mt_tile_behind *f = s->p.taps->behind;
+#define FINISH(norm, activation) FN(finish_as)(norm, activation, s, span, from, n, acc, output, y, step)
   if (f == NULL) {
-    FN(finish_as)(MT_ACTIVATION_IDENTITY, 0, s, span, from, n, acc, bias, y, step);
-  } else if (f->function == MT_ACTIVATION_RELU) {
-    FN(finish_as)(MT_ACTIVATION_RELU, 0, s, span, from, n, acc, bias, y, step);
+    FINISH(false, MT_ACTIVATION_IDENTITY);
+  } else if (f->activation == MT_ACTIVATION_RELU) {
+    if (f->norm) { FINISH(true, MT_ACTIVATION_RELU); } else { FINISH(false, MT_ACTIVATION_RELU); }
+  } else if (f->activation == MT_ACTIVATION_LEAKY_RELU) {
+    if (f->norm) { FINISH(true, MT_ACTIVATION_LEAKY_RELU); } else { FINISH(false, MT_ACTIVATION_LEAKY_RELU); }
   } else {
-    FN(finish_as)(MT_ACTIVATION_LEAKY_RELU, (REAL)f->a, s, span, from, n, acc, bias, y, step);
+    FINISH(true, MT_ACTIVATION_IDENTITY);
   }
+#undef FINISH
 }
 
 // The spans' pixels whose windows begin less than `lanes` elements from `start` on, beginning with pixel *done of the first;
@@ -58,8 +68,7 @@ static int64_t FN(store)(const planes_plan *s, const mt_span *span, int64_t span
     }
     for (int64_t o = 0; o < t->outputs; o++) {
       REAL *y = (REAL *)span[i].y + *done * s->p.y_step[2] + g * t->y_group + o * t->y_channel;
-      FN(finish)(s, &span[i], *done, n, acc + o * ld + at, t->bias ? (const REAL *)t->bias + g * t->outputs + o : NULL, y,
-                 s->p.y_step[2]);
+      FN(finish)(s, &span[i], *done, n, acc + o * ld + at, g * t->outputs + o, y, s->p.y_step[2]);
     }
     if (*done + n < span[i].n) {
       *done += n;

@@ -155,7 +155,7 @@ static void sum_block(const rows_plan *s, const seen *v, int64_t sample, const i
   if (!sums) {
     b.away = s->away;
     b.bias = t->bias;
-    b.activation = t->activation;
+    b.behind = t->behind;
     y += c * step;
     s->tile->near_rows(&b, s->direction > 0 ? y : y + (n - 1) * step, s->direction * step, n);
     return;
@@ -169,7 +169,7 @@ static void sum_block(const rows_plan *s, const seen *v, int64_t sample, const i
     to[m] = y + (c + m) * step;
   }
   s->tile->near_rows(&b, s->direction > 0 ? sums : sums + (n - 1) * s->lanes, s->direction * s->lanes, n);
-  s->tile->finish[0](to, sums, s->lanes, t->bias, scale, gate, t->activation, n, s->lanes);
+  s->tile->finish[0](to, sums, s->lanes, t->bias, scale, gate, t->behind, 0, n, s->lanes);
 }
 
 // Pixels of the next block of a run of n: eights and sevens where that is possible.

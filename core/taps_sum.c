@@ -6,7 +6,7 @@
 
 // The sums of some pixels (at most the tile's rows) and one panel, finished.
 static void FN(sum_tile)(const sum_plan *s, const void *const *a, void *const *y, int64_t rows, const REAL *w, int64_t lanes,
-                         const REAL *bias, const REAL *scale, const REAL *gate, int64_t used) {
+                         const REAL *bias, const REAL *scale, const REAL *gate, int64_t output, int64_t used) {
   const int32_t type = MT_TILE_TYPE(s->p.taps->dtype);
   _Alignas(64) REAL acc[TILE_ROWS * MT_TILE_LANES];
   if (s->blocks == 0) {
@@ -17,14 +17,14 @@ static void FN(sum_tile)(const sum_plan *s, const void *const *a, void *const *y
     s->p.tile->reach[type](acc, a, s->run + k->run, k->runs, w + k->first * lanes, i == 0, rows, lanes);
   }
   if (s->p.taps->y_channel == 1) {
-    s->p.tile->finish[type](y, acc, lanes, bias, scale, gate, s->p.taps->activation, rows, used);
+    s->p.tile->finish[type](y, acc, lanes, bias, scale, gate, s->p.taps->behind, output, rows, used);
     return;
   }
   void *own[TILE_ROWS];
   for (int64_t r = 0; r < rows; r++) {
     own[r] = acc + r * lanes;
   }
-  s->p.tile->finish[type](own, acc, lanes, bias, scale, gate, s->p.taps->activation, rows, used);
+  s->p.tile->finish[type](own, acc, lanes, bias, scale, gate, s->p.taps->behind, output, rows, used);
   for (int64_t o = 0; o < used; o++) {
     for (int64_t r = 0; r < rows; r++) ((REAL *)y[r])[o * s->p.taps->y_channel] = acc[r * lanes + o];
   }
@@ -57,7 +57,7 @@ static void FN(sum_band)(void *context, int64_t begin, int64_t end) {
       }
       for (int64_t i = 0; i < n; i += s->p.tile->rows) {
         FN(sum_tile)(s, a + i, to + i, MT_MIN(s->p.tile->rows, n - i), w, lanes, bias, scale + i, gate + i,
-                     MT_MIN(lanes, t->outputs - o));
+                     g * t->outputs + o, MT_MIN(lanes, t->outputs - o));
       }
     }
     mt_taps_halo_return(&s->p, halo);
@@ -81,7 +81,7 @@ static void FN(sum_pixel)(void *context, int64_t begin, int64_t end) {
                                                k->terms, 1, lanes);
     }
     s->p.tile->finish[MT_TILE_TYPE(t->dtype)]((void *[]){acc}, acc, lanes, t->bias ? (const REAL *)t->bias + o : NULL, &scale,
-                                              &gate, t->activation, 1, lanes);
+                                              &gate, t->behind, o, 1, lanes);
     for (int64_t l = 0; l < lanes; l++) ((REAL *)t->y)[(o + l) * t->y_channel] = acc[l];
   }
 }

@@ -78,33 +78,49 @@ static void FN(reach)(void *acc, const void *const *rows_of, const mt_tile_run *
   }
 }
 
+#define THEN(v) FN(activate)(norm ? FN(normalise_frozen)(v, g, frozen + l, outputs) : (v), f, a)
+
 // A sum of products so small that they vanish may be -0; +0 is added so that terms that are 0 make no difference.
-INLINE void FN(finish_as)(const int32_t f, void *const *y, const void *sums, int64_t ld, const void *bias, const void *scale,
-                          const void *gate, REAL a, int64_t rows, int64_t lanes) {
-  const REAL *b = bias;
+// `norm` and `f` are constants: whether there is a norm, and the activation.
+INLINE void FN(finish_as)(const bool norm, const int32_t f, void *const *y, const void *sums, int64_t ld, const void *bias,
+                          const void *scale, const void *gate, const mt_tile_behind *behind, int64_t output, int64_t rows,
+                          int64_t lanes) {
+  const REAL *b = bias, a = behind ? (REAL)behind->a : 0;
+  const double *restrict frozen = norm ? behind->norm + output : NULL;
+  const int64_t outputs = norm ? behind->outputs : 0;
   for (int64_t m = 0; m < rows; m++) {
     const REAL *restrict acc = (const REAL *)sums + m * ld;
     const REAL r = ((const REAL *)scale)[m], g = ((const REAL *)gate)[m];
     REAL *restrict to = y[m];
     if (r == 0) {
-      for (int64_t l = 0; l < lanes; l++) to[l] = FN(activate)((b ? b[l] + (REAL)0 : 0) * g, f, a);
+      for (int64_t l = 0; l < lanes; l++) to[l] = THEN((b ? b[l] + (REAL)0 : 0) * g);
     } else if (b) {
-      for (int64_t l = 0; l < lanes; l++) to[l] = FN(activate)(((acc[l] + (REAL)0) * r + b[l]) * g, f, a);
+      for (int64_t l = 0; l < lanes; l++) to[l] = THEN(((acc[l] + (REAL)0) * r + b[l]) * g);
     } else {
-      for (int64_t l = 0; l < lanes; l++) to[l] = FN(activate)((acc[l] + (REAL)0) * r * g, f, a);
+      for (int64_t l = 0; l < lanes; l++) to[l] = THEN((acc[l] + (REAL)0) * r * g);
     }
   }
 }
+#undef THEN
 
 static void FN(finish)(void *const *y, const void *sums, int64_t ld, const void *bias, const void *scale, const void *gate,
-                       const mt_tile_activation *f, int64_t rows, int64_t lanes) {
-  if (f == NULL) {
-    FN(finish_as)(MT_ACTIVATION_IDENTITY, y, sums, ld, bias, scale, gate, 0, rows, lanes);
-  } else if (f->function == MT_ACTIVATION_RELU) {
-    FN(finish_as)(MT_ACTIVATION_RELU, y, sums, ld, bias, scale, gate, 0, rows, lanes);
+                       const mt_tile_behind *f, int64_t output, int64_t rows, int64_t lanes) {
+  const int32_t activation = f ? f->activation : MT_ACTIVATION_IDENTITY;
+#define FINISH(norm, activation) FN(finish_as)(norm, activation, y, sums, ld, bias, scale, gate, f, output, rows, lanes)
+  if (f && f->norm) {
+    switch (activation) {
+      case MT_ACTIVATION_IDENTITY: FINISH(true, MT_ACTIVATION_IDENTITY); break;
+      case MT_ACTIVATION_RELU: FINISH(true, MT_ACTIVATION_RELU); break;
+      default: FINISH(true, MT_ACTIVATION_LEAKY_RELU);
+    }
   } else {
-    FN(finish_as)(MT_ACTIVATION_LEAKY_RELU, y, sums, ld, bias, scale, gate, (REAL)f->a, rows, lanes);
+    switch (activation) {
+      case MT_ACTIVATION_IDENTITY: FINISH(false, MT_ACTIVATION_IDENTITY); break;
+      case MT_ACTIVATION_RELU: FINISH(false, MT_ACTIVATION_RELU); break;
+      default: FINISH(false, MT_ACTIVATION_LEAKY_RELU);
+    }
   }
+#undef FINISH
 }
 
 static void FN(outer)(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,

@@ -42,11 +42,14 @@ typedef struct {
   uint64_t taps;
 } mt_tile_reached;
 
-// The activation behind a sum, MT_ACTIVATION_RELU or _LEAKY_RELU with its slope (activation.h); a NULL pointer: none.
-typedef struct mt_tile_activation {
-  int32_t function;
+// What stands behind a sum, f(v): a frozen norm (norm.h: mean, scale and shift of all outputs; NULL: none), whose mask is the gate,
+// then an activation with its slope (activation.h). A NULL pointer: neither.
+typedef struct mt_tile_behind {
+  const double *norm;
+  int64_t outputs;
+  int32_t activation;
   double a;
-} mt_tile_activation;
+} mt_tile_behind;
 
 // A block of neighbouring pixels of convolution with `group` channels and as many outputs per group, over rows of `width` taps that see
 // neighbouring pixels: lanes = groups * group, at least a vector of them.
@@ -55,13 +58,13 @@ typedef struct mt_tile_rows {
   int64_t rows, width, stride, group, lanes;
   const float *const *w;          // of each row: [tap][channel of the group][lane]
   const float *bias;              // or NULL
-  const mt_tile_activation *activation;
+  const mt_tile_behind *behind;
   uintptr_t ahead[2];             // memory to be fetched, of so many streams so many lines for each vector of lanes and row
   int64_t streams, fetch;
   bool away;                      // results go past the caches where they fill lines; the caller fences
 } mt_tile_rows;
 
-// v = f(v), lane by lane, by masks: C has no choice between vectors. `function` is a constant.
+// The activation, lane by lane, by masks: C has no choice between vectors. `function` is a constant.
 #define MT_TILE_ACTIVATE(v, function, a)                                            \
   do {                                                                              \
     typedef __typeof__(v) lanes_;                                                   \
@@ -86,8 +89,9 @@ typedef struct mt_tile {
   void (*reach[2])(void *acc, const void *const *a, const mt_tile_run *run, int64_t runs, const void *w, bool first,
                    int64_t rows, int64_t lanes);
   // y[m][l] = f(((acc[m * ld + l] + 0) * scale[m] + bias[l]) * gate[m]), the first product 0 where scale is 0; bias may be NULL.
+  // output: the number of lane 0's, which f asks for.
   void (*finish[2])(void *const *y, const void *acc, int64_t ld, const void *bias, const void *scale, const void *gate,
-                    const mt_tile_activation *f, int64_t rows, int64_t lanes);
+                    const mt_tile_behind *f, int64_t output, int64_t rows, int64_t lanes);
   // acc[m * ld + l] += sum over i = 0 .. k-1 of a[i * a_step + m] * b[i * b_step + l], itself summed from 0.
   void (*outer[2])(void *acc, int64_t ld, const void *a, int64_t a_step, const void *b, int64_t b_step, int64_t k,
                    int64_t rows, int64_t lanes);
@@ -95,9 +99,9 @@ typedef struct mt_tile {
   void (*lanewise[2])(void *acc, int64_t ld, const void *const *a, const int64_t *at, const void *w, int64_t w_step,
                       int64_t taps, int64_t rows, int64_t lanes);
   // y[i * y_step + l] = f((sum over t = 0 .. taps-1 of a[i * a_step + at[t] + l] * w[t * w_step + l]) + 0 + bias[l]) for i < pixels,
-  // any number of lanes; bias may be NULL.
+  // any number of lanes, of which the first is output 0; bias may be NULL.
   void (*lanewise_span[2])(void *y, int64_t y_step, const void *a, int64_t a_step, const int64_t *at, const void *w,
-                           int64_t w_step, int64_t taps, const void *bias, const mt_tile_activation *f, int64_t pixels, int64_t lanes);
+                           int64_t w_step, int64_t taps, const void *bias, const mt_tile_behind *f, int64_t pixels, int64_t lanes);
   // acc[o * ld + l] (+)= sum over i = 0 .. k-1 of a[at[i] + l] * w[i * outputs + o] for `vectors` whole vectors of lanes, itself
   // summed from 0; the first time, acc is that sum. outputs: 1, 2, 3, 4, 6 or 8.
   void (*planes[2])(void *acc, int64_t ld, const void *a, const int64_t *at, const void *w, int64_t k, bool first,

@@ -28,7 +28,7 @@ INLINE void FN(lanewise_store)(const bool whole, REAL *p, VECTOR v, int64_t lane
 
 INLINE void FN(span_pixels)(const int pixels, const bool whole, REAL *y, int64_t y_step, const REAL *a, int64_t a_step,
                             const int64_t *at, const REAL *w, int64_t w_step, int64_t taps, const REAL *bias,
-                            const mt_tile_activation *f, int64_t lanes) {
+                            const mt_tile_behind *f, int64_t output, int64_t lanes) {
   VECTOR c[8];
   UNROLL for (int m = 0; m < pixels; m++) c[m] = (VECTOR){0};
   for (int64_t t = 0; t < taps; t++) {
@@ -41,9 +41,14 @@ INLINE void FN(span_pixels)(const int pixels, const bool whole, REAL *y, int64_t
     const VECTOR add = FN(lanewise_load)(whole, bias, lanes);
     UNROLL for (int m = 0; m < pixels; m++) c[m] += add;
   }
-  if (f && f->function == MT_ACTIVATION_RELU) {
+  if (f && f->norm) {
+    UNROLL for (int m = 0; m < pixels; m++) {
+      for (int64_t l = 0; l < lanes; l++) c[m][l] = FN(normalise_frozen)(c[m][l], 1, f->norm + output + l, f->outputs);
+    }
+  }
+  if (f && f->activation == MT_ACTIVATION_RELU) {
     UNROLL for (int m = 0; m < pixels; m++) MT_TILE_ACTIVATE(c[m], MT_ACTIVATION_RELU, 0);
-  } else if (f) {
+  } else if (f && f->activation == MT_ACTIVATION_LEAKY_RELU) {
     const REAL slope = (REAL)f->a;
     UNROLL for (int m = 0; m < pixels; m++) MT_TILE_ACTIVATE(c[m], MT_ACTIVATION_LEAKY_RELU, slope);
   }
@@ -51,19 +56,19 @@ INLINE void FN(span_pixels)(const int pixels, const bool whole, REAL *y, int64_t
 }
 
 INLINE void FN(span_block)(const int pixels, REAL *y, int64_t y_step, const REAL *a, int64_t a_step, const int64_t *at,
-                           const REAL *w, int64_t w_step, int64_t taps, const REAL *bias, const mt_tile_activation *f,
+                           const REAL *w, int64_t w_step, int64_t taps, const REAL *bias, const mt_tile_behind *f,
                            int64_t lanes) {
   int64_t l = 0;
   for (; l + STEP <= lanes; l += STEP) {
-    FN(span_pixels)(pixels, true, y + l, y_step, a + l, a_step, at, w + l, w_step, taps, bias ? bias + l : NULL, f, STEP);
+    FN(span_pixels)(pixels, true, y + l, y_step, a + l, a_step, at, w + l, w_step, taps, bias ? bias + l : NULL, f, l, STEP);
   }
   if (l < lanes) {
-    FN(span_pixels)(pixels, false, y + l, y_step, a + l, a_step, at, w + l, w_step, taps, bias ? bias + l : NULL, f, lanes - l);
+    FN(span_pixels)(pixels, false, y + l, y_step, a + l, a_step, at, w + l, w_step, taps, bias ? bias + l : NULL, f, l, lanes - l);
   }
 }
 
 static void FN(lanewise_span)(void *outputs, int64_t y_step, const void *windows, int64_t a_step, const int64_t *at, const void *w,
-                              int64_t w_step, int64_t taps, const void *bias, const mt_tile_activation *f, int64_t pixels,
+                              int64_t w_step, int64_t taps, const void *bias, const mt_tile_behind *f, int64_t pixels,
                               int64_t lanes) {
   REAL *y = outputs;
   const REAL *a = windows;

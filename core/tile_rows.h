@@ -69,16 +69,21 @@ INLINE void rows_plain(const int pixels, const int group, rows_vector *c, const 
   }
 }
 
-INLINE void rows_finish(const int pixels, rows_vector *c, float *y, int64_t y_step, const float *bias, const mt_tile_activation *f,
-                        bool away) {
+INLINE void rows_finish(const int pixels, rows_vector *c, float *y, int64_t y_step, const float *bias, const mt_tile_behind *f,
+                        int64_t output, bool away) {
   ALL for (int m = 0; m < pixels; m++) c[m] += (rows_vector){0};
   if (bias) {
     const rows_vector add = LOAD(bias);
     ALL for (int m = 0; m < pixels; m++) c[m] += add;
   }
-  if (f && f->function == MT_ACTIVATION_RELU) {
+  if (f && f->norm) {
+    ALL for (int m = 0; m < pixels; m++) {
+      for (int64_t i = 0; i < STEP; i++) c[m][i] = FN(normalise_frozen)(c[m][i], 1, f->norm + output + i, f->outputs);
+    }
+  }
+  if (f && f->activation == MT_ACTIVATION_RELU) {
     ALL for (int m = 0; m < pixels; m++) MT_TILE_ACTIVATE(c[m], MT_ACTIVATION_RELU, 0);
-  } else if (f) {
+  } else if (f && f->activation == MT_ACTIVATION_LEAKY_RELU) {
     const float slope = (float)f->a;
     ALL for (int m = 0; m < pixels; m++) MT_TILE_ACTIVATE(c[m], MT_ACTIVATION_LEAKY_RELU, slope);
   }
@@ -98,7 +103,7 @@ INLINE void rows_finish(const int pixels, rows_vector *c, float *y, int64_t y_st
     rows_vector c[8];                                                                                    \
     l = MT_MIN(l, t->lanes - STEP);                                                                      \
     sums;                                                                                                \
-    rows_finish(pixels, c, y + l, y_step, t->bias ? t->bias + l : NULL, t->activation, t->away);         \
+    rows_finish(pixels, c, y + l, y_step, t->bias ? t->bias + l : NULL, t->behind, l, t->away);          \
   }
 #define NAME(pixels, width, stride, group) rows_slide_##pixels##_##width##_##stride##_##group
 #define SLIDE(pixels, width, stride, group)                                                              \

@@ -308,8 +308,17 @@ static void fence(void) {
 #endif
 }
 
+// The frozen norm of norm.h, in double; at: the numbers of the first lane's output, n: a constant where all lanes count.
+MT_VECTOR void normalise(float *v, const double *at, int64_t outputs, int64_t n, float gate) {
+  for (int64_t l = 0; l < n; l++) {
+    const double y = ((double)v[l] - (double)gate * at[l]) * at[outputs + l] + (double)gate * at[2 * outputs + l];
+    v[l] = gate == 0 ? 0 : (float)y;
+  }
+}
+
 // One output pixel: what taps.h does with a finished sum.
-MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bias, int64_t n, float scale, float gate, bool away) {
+MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bias, int64_t output, int64_t n, float scale,
+                     float gate, bool away) {
   sum += (wino_lanes){0};
   if (t->scale.data) {
     if (scale == 0) {
@@ -326,10 +335,21 @@ MT_VECTOR void store(const mt_taps *t, float *y, wino_lanes sum, const float *bi
   if (t->gate.data) {
     sum *= gate;
   }
-  if (t->activation && t->activation->function == MT_ACTIVATION_RELU) {
+  if (t->behind && t->behind->norm) {
+    const double *at = t->behind->norm + output;
+    float v[WINO_LANES];
+    *(wino_lanes *)v = sum;
+    if (n == WINO_LANES) {
+      normalise(v, at, t->behind->outputs, WINO_LANES, gate);
+    } else {
+      normalise(v, at, t->behind->outputs, n, gate);
+    }
+    sum = *(wino_lanes *)v;
+  }
+  if (t->behind && t->behind->activation == MT_ACTIVATION_RELU) {
     MT_TILE_ACTIVATE(sum, MT_ACTIVATION_RELU, 0);
-  } else if (t->activation) {
-    MT_TILE_ACTIVATE(sum, MT_ACTIVATION_LEAKY_RELU, (float)t->activation->a);
+  } else if (t->behind && t->behind->activation == MT_ACTIVATION_LEAKY_RELU) {
+    MT_TILE_ACTIVATE(sum, MT_ACTIVATION_LEAKY_RELU, (float)t->behind->a);
   }
   if (away) {
     store_away(y, &sum);
@@ -398,7 +418,7 @@ MT_VECTOR void tile_outputs(const wino_plan *s, int32_t phase, const mt_wino_til
     }
     const float *bias = t->bias ? (const float *)t->bias + o : NULL;
     for (int64_t k = 0; k < pixels; k++) {
-      store(t, pixel[k].y + o * t->y_channel, y[pixel[k].place], bias, n, pixel[k].scale, pixel[k].gate, s->away);
+      store(t, pixel[k].y + o * t->y_channel, y[pixel[k].place], bias, o, n, pixel[k].scale, pixel[k].gate, s->away);
     }
   }
 }
@@ -443,6 +463,7 @@ static bool goes_away(const mt_taps *t) {
 static int run_group(const wino_plan *plan, int64_t g) {
   wino_plan group = *plan, *s = &group;
   mt_taps sum[MT_WINOGRAD_SUMS];
+  mt_tile_behind behind;
   s->away = true;
   for (int32_t k = 0; k < s->form->sums; k++) {
     const mt_taps *whole = &s->form->sum[k];
@@ -453,6 +474,11 @@ static int run_group(const wino_plan *plan, int64_t g) {
     t->y = (float *)whole->y + g * whole->y_group;
     t->w = (const float *)whole->w + g * whole->w_group;
     t->bias = whole->bias ? (const float *)whole->bias + g * whole->outputs : NULL;
+    if (whole->behind && whole->behind->norm) {
+      behind = *whole->behind;
+      behind.norm += g * whole->outputs;
+      t->behind = &behind;
+    }
     s->away = s->away && goes_away(t);
     MT_TRY(mt_wino_clear(t));
   }

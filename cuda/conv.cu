@@ -187,14 +187,14 @@ static void set_axes(mt_conv_sum *c, const mt_tensor *y, const mt_conv *g, bool 
 
 extern "C" int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor *w, const mt_tensor *b, const mt_conv *g,
                                const mt_tensor *valid, const mt_tensor *active, const mt_tensor *r, const mt_tensor *m,
-                               int32_t activation, double a) {
+                               const mt_tensor *norm, int32_t activation, double a) {
   mt_device *device;
   mt_conv_sum c;
   mt_tensor *rows = NULL, *bias = NULL;
   mt_conv_taps list = {0, NULL, NULL};
-  MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m, activation, a));
-  const mt_tensor *const t[] = {x, w, b, valid, active, r, m};
-  MT_TRY(mt_check_together(mt_conv_name(g), y, 7, t));
+  MT_TRY(mt_conv_check_forward(y, x, w, b, g, valid, active, r, m, norm, activation, a));
+  const mt_tensor *const t[] = {x, w, b, valid, active, r, m, norm};
+  MT_TRY(mt_check_together(mt_conv_name(g), y, 8, t));
   if (y->numel == 0) {
     return MT_OK;
   }
@@ -220,6 +220,7 @@ extern "C" int mt_conv_forward(mt_tensor *y, const mt_tensor *x, const mt_tensor
     c.active = mt_pixel_map_of(active);
     c.scale = mt_pixel_map_of(r);
     c.gate = mt_pixel_map_of(m);
+    c.norm = norm ? (const double *)norm->data : NULL;
     c.activation = activation;
     c.a = a;
     status = sum(device, &c);

@@ -112,7 +112,7 @@ static void mt_conv_source_of(mt_conv_source<E, R> *s, const mt_image *x, int64_
   }
 }
 
-// Results in an image of any strides: f((sum * scale + bias) * gate), core/conv.h. E: of the operands.
+// Results in an image of any strides: f((sum * scale + bias) * gate), core/conv.h. E: of the operands. all: the outputs of all groups.
 template <typename E> struct mt_conv_place {
   typedef typename mt_wider<E>::type T;
   void *y;
@@ -122,6 +122,8 @@ template <typename E> struct mt_conv_place {
   const T *scale, *gate;
   int32_t y_narrow, bias_narrow;
   int64_t bias_step, scale_sample, scale_step[3], gate_sample, gate_step[3];
+  const double *norm;
+  int64_t all;
   int32_t activation;
   double a;
   struct Row {
@@ -150,6 +152,10 @@ template <typename E> struct mt_conv_place {
     if (gate) {
       v = r.gate == 0 ? 0 : v * r.gate;
     }
+    if (norm) {  // never over bfloat16
+      const double m = (double)r.gate;
+      v = r.gate == 0 ? (T)0 : (T)(((double)v - m * norm[o]) * norm[all + o] + m * norm[2 * all + o]);
+    }
     if (sizeof(E) == 2 && y_narrow) {  // as an activation of its own finds it
       v = (T)(E)v;
     }
@@ -169,6 +175,7 @@ typedef struct mt_conv_sum {
   int64_t w_group, w_channel, w_output;
   const mt_tensor *bias;
   mt_pixel_map active, scale, gate;
+  const double *norm;
   int32_t activation;
   double a;
 } mt_conv_sum;
@@ -192,6 +199,8 @@ static mt_conv_place<E> mt_conv_place_of(const mt_conv_sum *c, const mt_pixel_wa
   out.gate = (const T *)c->gate.data;
   out.scale_sample = c->scale.sample;
   out.gate_sample = c->gate.sample;
+  out.norm = c->norm;
+  out.all = c->groups * c->outputs;
   out.activation = c->activation;
   out.a = c->a;
   for (int d = 0; d < 3; d++) {

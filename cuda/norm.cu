@@ -172,6 +172,39 @@ extern "C" int mt_norm_batch_forward(mt_tensor *y, mt_tensor *stats, mt_tensor *
 }
 
 template <typename T>
+static __global__ void freeze(double *table, const T *mean, const T *variance, const T *weight, const T *bias, int64_t mean_step,
+                              int64_t variance_step, int64_t weight_step, int64_t bias_step, int64_t channels, double eps) {
+  MT_EACH(c, channels) {
+    const double rstd = 1 / sqrt((double)variance[c * variance_step] + eps);
+    table[c] = (double)mean[c * mean_step];
+    table[channels + c] = rstd * (weight == NULL ? 1 : (double)weight[c * weight_step]);
+    table[2 * channels + c] = bias == NULL ? 0 : (double)bias[c * bias_step];
+  }
+}
+
+template <typename T>
+static int run_freeze(mt_device *device, mt_tensor *table, const mt_tensor *mean, const mt_tensor *variance, const mt_tensor *weight,
+                      const mt_tensor *bias, double eps) {
+  const int64_t channels = mean->shape[0];
+  if (channels > 0) {
+    MT_LAUNCH(device, freeze<T>, mt_grid(device, channels), MT_BLOCK, 0, (double *)table->data, (const T *)mean->data,
+              (const T *)variance->data, (const T *)(weight ? weight->data : NULL), (const T *)(bias ? bias->data : NULL),
+              mean->stride[0], variance->stride[0], weight ? weight->stride[0] : 0, bias ? bias->stride[0] : 0, channels, eps);
+  }
+  return MT_OK;
+}
+
+extern "C" int mt_norm_batch_frozen(mt_tensor *table, const mt_tensor *running_mean, const mt_tensor *running_var,
+                                    const mt_tensor *weight, const mt_tensor *bias, double eps) {
+  mt_device *device;
+  MT_TRY(mt_norm_check_batch_frozen(table, running_mean, running_var, weight, bias));
+  const mt_tensor *const others[] = {running_mean, running_var, weight, bias};
+  MT_TRY(mt_check_together("batch_norm", table, 4, others));
+  MT_TRY(mt_enter(&device, table));
+  return MT_REAL_TEMPLATE(running_mean->dtype, run_freeze, device, table, running_mean, running_var, weight, bias, eps);
+}
+
+template <typename T>
 static int channel_backward(norm_problem *p, mt_tensor *dx, mt_tensor *dweight, mt_tensor *dbias, const mt_tensor *dy,
                             const mt_tensor *stats_tensor, bool masked, bool compat, bool statistics) {
   const int64_t channels = p->x->shape[1];

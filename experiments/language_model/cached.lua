@@ -73,7 +73,7 @@ local function step_of(block, x)
     for tap = 0, kernel - 1 do
       ffi.copy(to + tap * bytes, rows + (position - (kernel - 1 - tap) * dilation) % reach * bytes, bytes)
     end
-    check(C.mt_conv_forward(y._c, window._c, w._c, b._c, g, nil, nil, nil, nil, C.MT_ACTIVATION_IDENTITY, 0))
+    check(C.mt_conv_forward(y._c, window._c, w._c, b._c, g, nil, nil, nil, nil, nil, C.MT_ACTIVATION_IDENTITY, 0))
     check(C.mt_elementwise_unary(opened._c, gate._c, nil, C.MT_UNARY_SIGMOID))
     check(C.mt_elementwise_binary(gated._c, value._c, opened._c, C.MT_BINARY_MUL))
     project()

@@ -260,3 +260,123 @@ describe('What lies between two layers of a container', function()
     for _, t in ipairs(held) do assert.is_false(is_freed(t)) end
   end)
 end)
+
+describe('A norm in evaluation behind a convolution', function()
+  local function norm(class_name, channels)
+    local n = nn[class_name](channels)
+    n.running_mean:copy_(torch.randn(channels))
+    n.running_var:copy_(torch.rand(channels) + 0.2)
+    torch.no_grad(function()
+      n.weight:copy_(torch.randn(channels))
+      n.bias:copy_(torch.randn(channels))
+    end)
+    return n:eval()
+  end
+
+  -- net(x, mask) without a graph, and how often a norm ran by itself.
+  local function run(net, x, mask)
+    local F = torch.nn.functional
+    local batch_norm, masked_batch_norm, calls = F.batch_norm, F.masked_batch_norm, 0
+    local function counting(original)
+      return function(...)
+        calls = calls + 1
+        local y = original(...)
+        return y
+      end
+    end
+    F.batch_norm, F.masked_batch_norm = counting(batch_norm), counting(masked_batch_norm)
+    local ok, y, kept = pcall(torch.no_grad, net, x, mask)
+    F.batch_norm, F.masked_batch_norm = batch_norm, masked_batch_norm
+    assert(ok, y)
+    return y, kept, calls
+  end
+
+  local binary = torch.rand(3, 1, 5, 6):lt(0.6)
+  local convolutions = {
+    { function() return nn.Conv2d(4, 5, 3, { padding = 1 }) end, 'BatchNorm2d', x4 },
+    { function() return nn.Conv2d(4, 5, 3, { padding = 1, padding_mode = 'reflect' }) end, 'BatchNorm2d', x4 },
+    { function() return nn.Conv1d(4, 5, 3) end, 'BatchNorm1d', x3 },
+    { function() return nn.Conv3d(4, 5, 2, { bias = false }) end, 'BatchNorm3d', x5 },
+    { function() return nn.Conv2d(4, 5, 3, { padding = 1 }) end, 'BatchNorm2d', x4, binary },
+    { function() return nn.MaskedConv2d(4, 5, 3, { padding = 1 }) end, 'MaskedBatchNorm2d', x4, binary },
+    { function() return nn.MaskedConv2d(4, 5, 3, { padding = 1 }) end, 'BatchNorm2d', x4 },
+    { function() return nn.PartialConv2d(4, 5, 3, { padding = 1, stride = 2 }) end, 'MaskedBatchNorm2d', x4, binary },
+    { function() return nn.PartialConv2d(4, 5, 3, { padding = 1, multichannel = true }) end, 'MaskedBatchNorm2d', x4, binary },
+    { function() return nn.HalfConv2d(4, 5, 3, { padding = 1, learn_alpha = true }) end, 'MaskedBatchNorm2d', x4, torch.rand(1, 1, 5, 6) },
+  }
+
+  for i, case in ipairs(convolutions) do
+    it(('is one operation with it, and with the activation that follows (%d)'):format(i), function()
+      for _, activation in ipairs { false, function() return nn.ReLU() end, function() return nn.LeakyReLU(0.2) end } do
+        local modules = { case[1](), norm(case[2], 5) }
+        if activation then modules[3] = activation() end
+        local net = nn.Sequential(modules):eval()
+        local y, kept, calls = run(net, case[3], case[4])
+        assert.equal(0, calls)
+        local seen
+        local remove = net[2]:register_forward_hook(function(_, inputs) seen = inputs[1] end)
+        local apart, also, alone = run(net, case[3], case[4])
+        remove()
+        assert.equal(1, alone)
+        assert.same(y:size(), seen:size())
+        assert.same_bits(apart, y)
+        assert.equal(torch.mask.is_mask(also), torch.mask.is_mask(kept))
+        if kept then assert.same_bits(also:tensor(), kept:tensor()) end
+        assert.same_bits((net(case[3], case[4])):detach(), y)
+      end
+    end)
+  end
+
+  it('runs by itself where each channel has a mask of its own, in bfloat16, and by a gate that is learnt', function()
+    local soft = torch.rand(3, 4, 5, 6)
+    for _, case in ipairs {
+      { nn.MaskedConv2d(4, 5, 3, { padding = 1 }), x4, soft }, { nn.GatedConv2d(4, 5, 3, { padding = 1 }), x4, binary },
+      { nn.SparseConv2d(4, 5, 3, { padding = 1 }), x4, binary }, { nn.MaskedConv2d(4, 5, 3, { compat = true, padding = 1 }), x4, soft } } do
+      local net = nn.Sequential{ case[1], norm('MaskedBatchNorm2d', 5), nn.ReLU() }:eval()
+      local y, _, calls = run(net, case[2], case[3])
+      assert.equal(1, calls)
+      assert.same_bits((net(case[2], case[3])):detach(), y)
+    end
+    local net = nn.Sequential{ nn.Conv2d(4, 5, 3), norm('BatchNorm2d', 5), nn.ReLU() }:eval()
+    local apart = torch.autocast('cpu', function() return (net(x4)) end)
+    local y = torch.autocast('cpu', function() return (run(net, x4)) end)
+    assert.equal('bfloat16', y.dtype)
+    assert.same_bits(apart:detach():float(), y:float())
+  end)
+
+  it('is left alone in training, with a graph, where somebody looks, and where it does not fit', function()
+    local function ran(net, x) return select(3, run(net, x or x4)) end
+    local function pair(n) return nn.Sequential{ nn.Conv2d(4, 5, 3), n or norm('BatchNorm2d', 5) } end
+    assert.equal(0, ran(pair():eval()))
+    assert.equal(1, ran(pair():train()))
+    assert.equal(1, ran(pair(nn.BatchNorm2d(5, { track_running_stats = false })):eval()))
+    assert.equal('batch_norm', operation((pair():eval()(x4))))
+    local net = pair():eval()
+    for i = 1, 2 do
+      local remove = net[i]:register_forward_pre_hook(function() end)
+      assert.equal(1, ran(net))
+      remove()
+    end
+    local Own = class('OwnNorm', nn.BatchNorm2d)
+    assert.equal(1, ran(pair(Own(5)):eval()))
+    net = pair():eval()
+    rawset(net[2], 'normalise', function(_, x) return x:neg() end)
+    assert.same_bits((run(net[1], x4)):neg(), (run(net, x4)))
+    assert.fails(function() run(pair(norm('BatchNorm2d', 6)), x4) end, '6 channels')
+    assert.fails(function() run(pair(norm('BatchNorm1d', 5)), x4) end, '2D or 3D')
+    assert.fails(function() run(pair(nn.BatchNorm2d(5, { dtype = 'float64' }):eval()), x4) end, 'float32')
+  end)
+
+  it('follows its statistics', function()
+    local net = nn.Sequential{ nn.Conv2d(4, 5, 3), norm('BatchNorm2d', 5) }:eval()
+    local before = run(net, x4)
+    net[2].running_mean:add_(1)
+    local after = run(net, x4)
+    assert.same_bits(net(x4):detach(), after)
+    assert.is_false(Tensor.same_bits(before, after))
+    net:train()
+    net(x4)
+    net:eval()
+    assert.same_bits(net(x4):detach(), (run(net, x4)))
+  end)
+end)

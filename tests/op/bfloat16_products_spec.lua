@@ -159,9 +159,9 @@ describe('bfloat16 in the kernels of products', function()
         local x, w, dy = layout(p.x), p.w, layout(p.dy)
         local about = name .. ', ' .. what
         for type, b in pairs{ none = false, bfloat16 = p.b:bfloat16(), float32 = p.b } do
-          agrees(('forward, bias %s, %s'):format(type, about), 'mt_conv_forward', p.y, x, w, b or nil, p.g, nil, nil, nil, nil, -1, 0)
+          agrees(('forward, bias %s, %s'):format(type, about), 'mt_conv_forward', p.y, x, w, b or nil, p.g, nil, nil, nil, nil, nil, -1, 0)
         end
-        agrees('masked, ' .. about, 'mt_conv_forward', p.y, x, w, p.b, p.g, p.valid, p.active, p.r, p.m, -1, 0)
+        agrees('masked, ' .. about, 'mt_conv_forward', p.y, x, w, p.b, p.g, p.valid, p.active, p.r, p.m, nil, -1, 0)
         agrees('input gradient, ' .. about, 'mt_conv_backward_input', p.x:size(), dy, w, nil, p.g, nil, nil)
         agrees('masked input gradient, ' .. about, 'mt_conv_backward_input', p.x:size(), dy, w, nil, p.g, p.valid, p.active)
         agrees('where dy reaches, ' .. about, 'mt_conv_backward_input', p.x:size(), dy, w, nil, p.g, nil, p.active)
@@ -176,10 +176,10 @@ describe('bfloat16 in the kernels of products', function()
     for _, c in ipairs(convolutions) do
       local p, what = problem(c)
       for f, a in pairs{ [C.MT_ACTIVATION_RELU] = 0, [C.MT_ACTIVATION_LEAKY_RELU] = 0.3 } do
-        local sums = wide('mt_conv_forward', output(p.y, 'float32'), p.x, p.w, p.b, p.g, nil, p.active, p.r, p.m, -1, 0):bfloat16():float()
+        local sums = wide('mt_conv_forward', output(p.y, 'float32'), p.x, p.w, p.b, p.g, nil, p.active, p.r, p.m, nil, -1, 0):bfloat16():float()
         local expected = output(p.y, 'float32')
         check(expected.K.mt_activation_forward(expected._c, sums._c, nil, f, a, 0))
-        local y = run('mt_conv_forward', output(p.y, 'bfloat16'), p.x, p.w, p.b, p.g, nil, p.active, p.r, p.m, f, a)
+        local y = run('mt_conv_forward', output(p.y, 'bfloat16'), p.x, p.w, p.b, p.g, nil, p.active, p.r, p.m, nil, f, a)
         assert(torch.Tensor.same_bits(expected:bfloat16(), y), 'forward, ' .. what)
         local gated, dy, y32 = output(p.y, 'float32'), p.dy:float(), y:float()
         check(gated.K.mt_activation_backward(gated._c, dy._c, y32._c, nil, f, a, 0))

@@ -90,7 +90,7 @@ describe('the activation of a convolution', function()
     local K, g = native.cpu, geometry.conv('conv1d', 1, { 3 }, {})
     local y, other, db = torch.zeros(1, 2, 3), torch.zeros(1, 2, 4), torch.zeros(2)
     local function refuses(text, status) assert.fails(function() native.check(status) end, text) end
-    refuses('activation', K.mt_conv_forward(y._c, x._c, w._c, nil, g, nil, nil, nil, nil, K.MT_ACTIVATION_GELU, 0))
+    refuses('activation', K.mt_conv_forward(y._c, x._c, w._c, nil, g, nil, nil, nil, nil, nil, K.MT_ACTIVATION_GELU, 0))
     local backward = K.mt_conv_backward_epilogue
     refuses('activation', backward(y._c, nil, y._c, nil, nil, nil, nil, K.MT_ACTIVATION_ELU, 0))
     refuses('result', backward(y._c, nil, y._c, nil, nil, nil, nil, K.MT_ACTIVATION_RELU, 0))

@@ -17,7 +17,7 @@ local function forward(x, w, b, opts, r, m)
   local g = geometry.conv('conv', x:dim() - 2, geometry.spatial(w), opts)
   local shape = { x:size(1), w:size(1), unpack(geometry.output_size('conv', g, geometry.spatial(x))) }
   local y = Tensor.empty('test', shape, x.dtype, 'cpu', Tensor.channels_last(shape))
-  native.check(C.mt_conv_forward(y._c, x._c, w._c, b and b._c, g, nil, nil, r and r._c, m and m._c, -1, 0))
+  native.check(C.mt_conv_forward(y._c, x._c, w._c, b and b._c, g, nil, nil, r and r._c, m and m._c, nil, -1, 0))
   return y
 end
 
@@ -84,7 +84,7 @@ describe('sums for few outputs', function()
       local function run(input, map)
         local shape = { x:size(1), w:size(1), unpack(geometry.output_size('conv', g, geometry.spatial(x))) }
         local y = Tensor.empty('test', shape, x.dtype)
-        native.check(C.mt_conv_forward(y._c, input._c, w._c, nil, g, map and map._c, nil, nil, nil, -1, 0))
+        native.check(C.mt_conv_forward(y._c, input._c, w._c, nil, g, map and map._c, nil, nil, nil, nil, -1, 0))
         return y
       end
       for _, dtype in ipairs{ 'float32', 'float64' } do

@@ -211,7 +211,7 @@ describe('convolution', function()
     local y = normal(random, { 40, 3, 6, 7 })
     local dx, dw = Tensor.empty_like(x), Tensor.empty_like(w)
     for name, call in pairs {
-      forward = function() return C.mt_conv_forward(y._c, x._c, w._c, b._c, g, nil, nil, nil, nil, -1, 0) end,
+      forward = function() return C.mt_conv_forward(y._c, x._c, w._c, b._c, g, nil, nil, nil, nil, nil, -1, 0) end,
       input = function() return C.mt_conv_backward_input(dx._c, y._c, w._c, nil, g, nil, nil) end,
       weight = function() return C.mt_conv_backward_weight(dw._c, y._c, x._c, g, nil, nil) end,
     } do
@@ -403,7 +403,7 @@ describe('however the work is cut', function()
         local dy = normal(random, { n, outputs, unpack(out) }, dtype)
         local function forward(t, valid, active)
           local y = Tensor.empty('test', { t:size(1), outputs, unpack(out) }, dtype)
-          native.check(t.K.mt_conv_forward(y._c, t._c, w._c, b._c, g, valid and valid._c, active and active._c, nil, nil, -1, 0))
+          native.check(t.K.mt_conv_forward(y._c, t._c, w._c, b._c, g, valid and valid._c, active and active._c, nil, nil, nil, -1, 0))
           return y
         end
         local function backward(t, valid, active)

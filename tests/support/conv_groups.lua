@@ -74,7 +74,7 @@ end
 function cases.forward(p, x, valid, active, r, m, activation)
   local y = Tensor.empty('test', p.shape, p.x.dtype, 'cpu', Tensor.channels_last(p.shape))
   native.check(C.mt_conv_forward(y._c, x._c, p.w._c, p.b._c, p.g, valid and valid._c, active and active._c, r and r._c, m and m._c,
-    activation or C.MT_ACTIVATION_IDENTITY, 0.25))
+    nil, activation or C.MT_ACTIVATION_IDENTITY, 0.25))
   return y
 end
 

@@ -35,8 +35,8 @@ end
 -- ---- Sequential ------------------------------------------------------------------------------------------------
 
 --- Sequential{ a, b, ... } or Sequential(a, b, ...): one after the other. Plain and masked modules mix: (x, mask) goes through
--- all of them. A convolution or norm with an activation behind it, or an unshuffle in one axis and a convolution, is one operation
--- where nobody looks between them (nn/fusion.lua).
+-- all of them. A convolution or norm with an activation behind it, an unshuffle in one axis and a convolution, or, without a graph, a
+-- convolution and a batch norm in evaluation, is one operation where nobody looks between them (nn/fusion.lua).
 local Sequential = class('Sequential', Module)
 
 function Sequential:__init(...)
@@ -54,11 +54,13 @@ function Sequential:forward(x, mask)
       i = i + 1
       module = self[i]
     end
+    local norm = not recorded and fusion.norm(module, self[i + 1]) or nil
+    if norm then i = i + 1 end
     local behind = self[i + 1]
     local activation, slope = fusion.behind(module, behind)
     local before, makes = x, not recorded and fusion.is_maker(module)
-    if activation or factor then
-      x, mask = module(x, mask, activation, slope, factor)
+    if activation or factor or norm then
+      x, mask = module(x, mask, activation, slope, factor, norm)
     else
       x, mask = module(x, mask)
     end

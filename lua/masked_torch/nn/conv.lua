@@ -185,31 +185,35 @@ end
 -- Without a mask the plain convolution. With one: holes are cleared, the mask keeps its value at the kernel's centre, and
 -- the output is masked by it; that is the masked operator without re-weighting.
 local calls = setmetatable({}, { __mode = 'k' })     -- of each layer the options it calls with: geometry.frame remembers there
-local functions = { 'conv1d', 'conv2d', 'conv3d' }
+local functions, masked_functions = { 'conv1d', 'conv2d', 'conv3d' }, { 'masked_conv1d', 'masked_conv2d', 'masked_conv3d' }
 
--- activation, negative_slope: what a container found behind the layer (nn/fusion.lua).
-local function forward(self, x, mask, activation, negative_slope, unshuffle)
-  local weight = self.weight
+local function call_of(self)
+  local call = calls[self]
+  if not call then
+    call = options.own{ whole = true, rule = 'keep', reweight = 'none', alpha = 0, border = false, gate = 'mask', premask = 'select',
+      multichannel = false, eps = 0, compat = false }
+    calls[self] = call
+  end
+  call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
+  call.padding_mode = self.padding_mode
+  return call
+end
+
+-- activation, negative_slope, norm: what a container found behind the layer, the norm first (nn/fusion.lua).
+local function forward(self, x, mask, activation, negative_slope, unshuffle, norm)
+  local weight, call = self.weight, call_of(self)
+  call.activation, call.negative_slope, call.norm = activation, negative_slope, norm
   if unshuffle then x, mask, weight = self:unshuffled(x, mask, unshuffle) end
   self:check_input(x)
   if mask == nil then
-    local call = calls[self]
-    if not call then
-      call = options.own{ whole = true }
-      calls[self] = call
-    end
-    call.stride, call.padding, call.dilation, call.groups = self.stride, self.padding, self.dilation, self.groups
-    call.padding_mode, call.activation, call.negative_slope = self.padding_mode, activation, negative_slope
     local y = F[functions[self.dims]](x, weight, self.bias, call)
     return y, nil
   end
-  local opts, dims = self:functional_options(), self.dims
   if self.padding_mode ~= 'zeros' then
     x, mask = self:pad_by_mode(x, masks.of(getmetatable(self).__name, mask, x))
-    opts.padding = 0
+    call.padding = 0
   end
-  opts.rule, opts.alpha, opts.activation, opts.negative_slope = 'keep', 0, activation, negative_slope
-  local y, new_mask = F['masked_conv' .. dims .. 'd'](x, weight, self.bias, mask, opts)
+  local y, new_mask = F[masked_functions[self.dims]](x, weight, self.bias, mask, call)
   return y, new_mask
 end
 
@@ -230,6 +234,7 @@ for dims = 1, 3 do
   Conv.forward = forward
   fusion.maker(Conv)
   fusion.takes_activation(Conv)
+  fusion.takes_norm(Conv)
   fusion.reader(Conv)
   classes[name] = Conv
 end

@@ -165,10 +165,10 @@ local function call_of(self)
   return call
 end
 
--- activation, negative_slope: what a container found behind the layer (nn/fusion.lua).
-function Base:forward(x, mask, activation, negative_slope, unshuffle)
+-- activation, negative_slope, norm: what a container found behind the layer, the norm first (nn/fusion.lua).
+function Base:forward(x, mask, activation, negative_slope, unshuffle, norm)
   local name, call, weight = name_of(self), call_of(self), self.weight
-  call.activation, call.negative_slope = activation, negative_slope
+  call.activation, call.negative_slope, call.norm = activation, negative_slope, norm
   if unshuffle then
     x, mask, weight = self:unshuffled(x, mask, unshuffle)
     call.gate_weight = call.gate_weight and unshuffled.weight(call.gate_weight, unshuffle)
@@ -229,6 +229,7 @@ for family, preset in pairs(presets) do
     Class.family, Class.dims, Class.preset = family, dims, preset
     fusion.maker(Class)
     fusion.takes_activation(Class)
+    fusion.takes_norm(Class)
     fusion.reader(Class)
     classes[name] = Class
     classes['Lazy' .. name] = lazy.derive(Class)

@@ -48,6 +48,7 @@ end
 for dims = 1, 3 do
   local name = ('MaskedBatchNorm%dd'):format(dims)
   layers[name] = masked_batch_norm(name, norm[('BatchNorm%dd'):format(dims)])
+  fusion.frozen_norm(layers[name])
 end
 
 --- MaskedLayerNorm, MaskedGroupNorm, MaskedInstanceNorm1d/2d/3d, MaskedRMSNorm: the plain layers, which take masks too.

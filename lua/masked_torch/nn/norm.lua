@@ -166,6 +166,14 @@ function BatchNorm:normalise(x, use_batch, use_running, momentum, opts)
     self.bias, use_batch, momentum, self.eps, opts)
 end
 
+--- Evaluation as three numbers for every channel: the table (3, C) of mt_norm_batch_frozen (nn/fusion.lua).
+function BatchNorm:frozen()
+  local mean, weight, bias = self.running_mean, self.weight, self.bias
+  local t = Tensor.empty('batch_norm', { 3, self.num_features }, 'float64', mean.device)
+  native.check(t.K.mt_norm_batch_frozen(t._c, mean._c, self.running_var._c, weight and weight._c, bias and bias._c, self.eps))
+  return t
+end
+
 -- ---- instance norm -----------------------------------------------------------------------------------------------
 
 --- InstanceNorm1d/2d/3d(num_features, {eps = 1e-5, momentum = 0.1, affine = false, track_running_stats = false, dtype,
@@ -343,6 +351,7 @@ for dims = 1, 3 do
   local name = dims .. 'd'
   local Batch, Instance = class('BatchNorm' .. name, BatchNorm), class('InstanceNorm' .. name, InstanceNorm)
   Batch.dims, Instance.dims = dims == 1 and { 2, 3 } or { dims + 2 }, { dims + 2 }
+  fusion.frozen_norm(Batch)
   layers['BatchNorm' .. name], layers['InstanceNorm' .. name] = Batch, Instance
 end
 

@@ -38,13 +38,13 @@ end
 
 local names = { 'conv1d', 'conv2d', 'conv3d' }
 
--- y = f(conv(x, w) + b); frame: of geometry.frame; f: activation and a of core/conv.h
+-- y = f(conv(x, w) + b); frame: of geometry.frame; f: activation, a and norm of core/conv.h, the norm without a graph only
 local conv = autograd.op{
   name = 'conv',
   bfloat16 = 'itself',
-  forward = function(ctx, x, w, b, frame, activation, a)
+  forward = function(ctx, x, w, b, frame, activation, a, norm)
     local y = Tensor.empty(names[frame.dims], frame.shape, x.dtype, x.device, frame.strides)
-    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, frame.geometry, nil, nil, nil, nil, activation, a))
+    check(x.K.mt_conv_forward(y._c, x._c, w._c, b and b._c, frame.geometry, nil, nil, nil, nil, norm and norm._c, activation, a))
     ctx:save(x, w, activation ~= IDENTITY and y or nil)
     ctx.geometry, ctx.activation, ctx.a, ctx.bias = frame.geometry, activation, a, b and b.dtype
     return y
@@ -82,7 +82,7 @@ local conv_transpose = autograd.op{
     local g, dx = ctx.geometry, nil
     if ctx.needs[1] then
       dx = channels_last('conv_transpose', x, x:size(2), geometry.spatial(x))
-      check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g, nil, nil, nil, nil, IDENTITY, 0))
+      check(x.K.mt_conv_forward(dx._c, dy._c, w._c, nil, g, nil, nil, nil, nil, nil, IDENTITY, 0))
     end
     return dx, ctx.needs[2] and weight_gradient(w, x, dy, g) or nil, ctx.needs[3] and bias_gradient(dy, ctx.bias) or nil
   end,
@@ -159,6 +159,7 @@ local function convolution(dims)
     options.choice(op, 'padding_mode', opts.padding_mode, modes)
     native.integer(op, 'groups', opts.groups, 1, 2 ^ 31 - 1)
     local activation, a = activations.behind(op, opts)
+    local norm = opts.norm      -- a layer's alone: nn/fusion.lua
     Tensor.check(op, 'input', x)
     Tensor.check(op, 'weight', w)
     x, w = autocast.operands(x, w)
@@ -175,7 +176,11 @@ local function convolution(dims)
       x = pad_by_mode(x, g, opts.padding_mode)
       opts = { stride = opts.stride, padding = 0, dilation = opts.dilation, groups = opts.groups }
     end
-    local y = conv(x, w, b, geometry.frame(op, x, w, opts), activation, a)
+    local fused = not norm or x.dtype ~= 'bfloat16'     -- which is rounded before the norm
+    local table_of = fused and norm and norm:frozen() or nil
+    local y = conv(x, w, b, geometry.frame(op, x, w, opts), fused and activation or IDENTITY, a, table_of)
+    if table_of then table_of:release() end
+    if not fused then y = activations.apply(norm:forward(y), activation, a) end
     return y
   end
 end

@@ -24,8 +24,8 @@ local function same_layout(x)
   return Tensor.empty_like(x)
 end
 
--- y = f(gate((conv(cleared x, w)) * q^alpha + b)); see masked_conv.h; f: activation and a of core/conv.h. plan, all but the first two
--- optional:
+-- y = f(gate((conv(cleared x, w)) * q^alpha + b)); see masked_conv.h; f: activation, a and norm of core/conv.h, the norm without a
+-- graph and where in_one(plan). plan, all but the first two optional:
 --   geometry                mt_conv
 --   shape, strides          of y
 --   valid, active           the pixels of x that count and those of y that are computed (conv.h)
@@ -35,11 +35,12 @@ end
 --   m, soft                 the gate; it has other values than 0 and 1
 -- Maps of one channel go into the convolution; r and m of many channels finish its result afterwards.
 local function one_channel(t) return not t or t:size(2) == 1 end
+local function in_one(plan) return one_channel(plan.r) and one_channel(plan.soft and plan.m) end
 
 local masked_conv = autograd.op{
   name = 'masked_conv',
   bfloat16 = 'products',      -- but see `alone`
-  forward = function(ctx, x, w, b, alpha, plan, activation, a)
+  forward = function(ctx, x, w, b, alpha, plan, activation, a, norm)
     local K, g, r, m = x.K, plan.geometry, plan.r, plan.soft and plan.m
     if plan.clear then
       local cleared = same_layout(x)
@@ -55,10 +56,10 @@ local masked_conv = autograd.op{
     local raw     -- only the gradient of alpha needs the unfinished result
     if one_channel(r) and one_channel(m) and not (learnt and ctx.needs[4]) then
       check(K.mt_conv_forward(y._c, x._c, w._c, handle(b), g, handle(plan.valid), handle(plan.active), handle(r), handle(m),
-        activation, a))
+        handle(norm), activation, a))
     else
       raw = learnt and ctx.needs[4] and same_layout(y) or y
-      check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g, handle(plan.valid), handle(plan.active), nil, nil,
+      check(K.mt_conv_forward(raw._c, x._c, w._c, nil, g, handle(plan.valid), handle(plan.active), nil, nil, nil,
         IDENTITY, 0))
       check(K.mt_masked_conv_finish(y._c, raw._c, handle(r), handle(b), handle(plan.m), activation, a))
     end
@@ -126,10 +127,12 @@ local masked_conv = autograd.op{
 -- The same where the kernels of conv.h do all of it: they take bfloat16 as it is. The profile and torch.inspect exchange the
 -- functions of the registered operation: they are looked up at every call.
 local alone = autograd.operation{ name = 'masked_conv', registered = true, bfloat16 = 'itself',
-  forward = function(ctx, x, w, b, alpha, plan, activation, a) return masked_conv.forward(ctx, x, w, b, alpha, plan, activation, a) end,
+  forward = function(ctx, x, w, b, alpha, plan, activation, a, norm)
+    return masked_conv.forward(ctx, x, w, b, alpha, plan, activation, a, norm)
+  end,
   backward = function(ctx, dy) return masked_conv.backward(ctx, dy) end }
 local function is_alone(plan, alpha)
-  return not plan.clear and not Tensor.is_tensor(alpha) and one_channel(plan.r) and one_channel(plan.soft and plan.m)
+  return not plan.clear and not Tensor.is_tensor(alpha) and in_one(plan)
 end
 
 -- ---- the plan ----------------------------------------------------------------------------------------------------
@@ -349,12 +352,19 @@ local function dense_mask(mask, x)
   return mask:keep(name, turned)
 end
 
-local function make_plan(x, w, mask, frame, opts, alpha)
-  local plan = { geometry = frame.geometry, shape = frame.shape, strides = frame.strides, valid = nil, active = nil, pass = nil,
+local function new_plan(frame)
+  return { geometry = frame.geometry, shape = frame.shape, strides = frame.strides, valid = nil, active = nil, pass = nil,
     clear = nil, clear_kernel = nil, q = nil, r = nil, m = nil, soft = nil }
+end
+
+local function make_plan(x, w, mask, frame, opts, alpha)
   if frame.inside == nil then complete(frame, opts) end
   local inside = frame.inside
-  if is_plain(mask, opts, inside, frame.touching) then return plan, still_full(mask, frame, x) end
+  if is_plain(mask, opts, inside, frame.touching) then
+    frame.plain = frame.plain or new_plan(frame)
+    return frame.plain, still_full(mask, frame, x)
+  end
+  local plan = new_plan(frame)
   local given, full = mask, not mask or mask:known_full()
   if not mask or full and not opts.compat and not (opts.rule == 'centre' and opts.eps > 0) then
     frame.full = frame.full or { 1, 1, unpack(frame.spatial) }
@@ -491,10 +501,13 @@ local function public(op, expected_dims)
     local plan, result = make_plan(x, widened(w), mask, geometry.frame(op, x, w, opts), opts, opts.alpha)
     x, w = autocast.operands(x, w)     -- what follows from the weights' values does from those in float32
     local activation, a = activations.behind(op, opts)
-    -- In its wide form bfloat16 is rounded after the activation, which is to find it rounded.
+    -- In its wide form bfloat16 is rounded after the activation, which is to find it rounded; so is a norm in every form.
     local gated, itself = opts.gate == 'sigmoid', is_alone(plan, opts.alpha)
-    local fused = not gated and (itself or x.dtype ~= 'bfloat16')
-    local y = (itself and alone or masked_conv)(x, w, b, opts.alpha, plan, fused and activation or IDENTITY, a)
+    local norm = opts.norm      -- a layer's alone: nn/fusion.lua
+    local table_of = norm and not gated and in_one(plan) and x.dtype ~= 'bfloat16' and norm:frozen() or nil
+    local fused = not gated and (table_of or not norm and (itself or x.dtype ~= 'bfloat16'))
+    local y = (itself and alone or masked_conv)(x, w, b, opts.alpha, plan, fused and activation or IDENTITY, a, table_of)
+    if table_of then table_of:release() end
     if gated then
       local gw, gb = opts.gate_weight, opts.gate_bias
       check_parameter(op, 'gate_weight', gw, x, Tensor.shape_text(w),
@@ -511,6 +524,7 @@ local function public(op, expected_dims)
     elseif opts.gate_weight or opts.gate_bias then
       fail("%s: gate_weight, gate_bias: only gate = 'sigmoid' has them", op)
     end
+    if norm and not table_of then y = norm:forward(y, result) end
     if not fused then y = activations.apply(y, activation, a) end
     return y, result
   end
