@@ -26,7 +26,7 @@ local function passes(t, g)
   local n, o, c = t.x:size(1), t.w:size(1), t.x:size(2)
   local opts = { dtype = t.x.dtype, device = t.x.device }
   local size = t.dy:size()
-  local y = run('forward', torch.full(size, 7, opts), t.x, t.w, t.b, g, t.valid, t.active, t.r, t.m, -1, 0)
+  local y = run('forward', torch.full(size, 7, opts), t.x, t.w, t.b, g, t.valid, t.active, t.r, t.m, nil, -1, 0)
   local dx = run('backward_input', torch.full({ n, c, t.x:size(3), t.x:size(4) }, 7, opts), t.dy, t.w, nil, g, t.valid, t.active)
   local reached = run('backward_input', torch.full({ n, c, t.x:size(3), t.x:size(4) }, 7, opts), t.dy, t.w, nil, g, nil, t.active)
   local dw = run('backward_weight', torch.full(t.w:size(), 7, opts), t.dy, t.x, g, t.valid, t.active)
@@ -141,13 +141,38 @@ devices.describe('convolution', function()
     w[{ 3, 1, 1, 1 }] = -1
     local g = geometry.conv('conv2d', 2, { 1, 1 }, {})
     local y = run('forward', torch.zeros({ 1, 8, 1, 4 }, { device = device }), x:to(device), w:to(device), nil, g, nil, nil, nil, nil,
-      -1, 0):cpu()
+      nil, -1, 0):cpu()
     local function at(o, p) return y[{ 1, o, 1, p }] end
     assert.are.equal(8, at(1, 1))
     assert.are.equal(1 / 0, at(1, 2))
     assert.are.equal(-1 / 0, at(3, 2))
     assert.is_true(at(2, 2) ~= at(2, 2) and at(1, 3) ~= at(1, 3))
     assert.is_true(math.abs(at(1, 4) / 3.4028234e38 - 1) < 1e-6)
+  end)
+
+  it('takes a norm in evaluation along, with the bits of the two one after the other', function()
+    local nn = torch.nn
+    torch.manual_seed(3)
+    local hole, soft = torch.rand(2, 1, 9, 7):lt(0.6), torch.maximum(torch.rand(2, 1, 9, 7) * 1.4 - 0.4, torch.zeros(1))
+    for _, case in ipairs {
+      { nn.Conv2d(8, 12, 3, { padding = 1 }) }, { nn.Conv2d(8, 8, 3, { padding = 1, groups = 8 }) },
+      { nn.Conv2d(8, 12, 3, { groups = 4 }) },
+      { nn.Conv2d(8, 12, 3, { padding = 1 }), hole }, { nn.PartialConv2d(8, 12, 3, { padding = 1 }), hole },
+      { nn.PartialConv2d(8, 12, 3, { padding = 1 }), soft } } do
+      for _, dtype in ipairs { 'float32', 'float64' } do
+        local norm = nn.BatchNorm2d(case[1].out_channels):eval()
+        norm.running_mean:copy_(torch.randn(norm.num_features))
+        norm.running_var:copy_(torch.rand(norm.num_features) + 0.2)
+        torch.no_grad(function() norm.bias:copy_(torch.randn(norm.num_features)) end)
+        local net = nn.Sequential{ case[1], norm, nn.ReLU() }:to{ device = device, dtype = dtype }
+        local x, mask = torch.randn(2, 8, 9, 7):to{ device = device, dtype = dtype }, case[2] and case[2]:to(device)
+        local y = torch.no_grad(function() return (net(x, mask)) end)
+        local remove = norm:register_forward_hook(function() end)
+        same(torch.no_grad(function() return (net(x, mask)) end), y, tostring(case[1]) .. dtype)
+        remove()
+        case[1]:to{ device = 'cpu', dtype = 'float32' }
+      end
+    end
   end)
 
   it('keeps the precision that is asked for', function()
