@@ -176,7 +176,8 @@ describe('bfloat16 in the kernels of products', function()
     for _, c in ipairs(convolutions) do
       local p, what = problem(c)
       for f, a in pairs{ [C.MT_ACTIVATION_RELU] = 0, [C.MT_ACTIVATION_LEAKY_RELU] = 0.3 } do
-        local sums = wide('mt_conv_forward', output(p.y, 'float32'), p.x, p.w, p.b, p.g, nil, p.active, p.r, p.m, nil, -1, 0):bfloat16():float()
+        local sums = wide('mt_conv_forward', output(p.y, 'float32'), p.x, p.w, p.b, p.g, nil, p.active, p.r, p.m, nil, -1, 0)
+        sums = sums:bfloat16():float()
         local expected = output(p.y, 'float32')
         check(expected.K.mt_activation_forward(expected._c, sums._c, nil, f, a, 0))
         local y = run('mt_conv_forward', output(p.y, 'bfloat16'), p.x, p.w, p.b, p.g, nil, p.active, p.r, p.m, nil, f, a)
