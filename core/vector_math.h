@@ -225,14 +225,14 @@ MT_VECTOR float mt_tanh_f32(float x) {
 
 #define MT_NORMAL_END 15
 
-// a from 0 to MT_NORMAL_END; returns q, and *e = e^(-a^2 / 2). The square is taken in two parts: half a unit of its last place would be
-// many units of the exponential's.
+// a from 0 to MT_NORMAL_END; returns 2^-64 q, and *e = 2^64 e^(-a^2 / 2): a e q is rounded once where it is subnormal. The square
+// is taken in two parts: half a unit of its last place would be many units of the exponential's.
 MT_VECTOR float mt_normal_tail(float a, float *e) {
   const float part = mt_float_of(mt_float_bits(a) & 0xfffff000u), high = part * part * -0.5f, low = (a - part) * (a + part) * -0.5f;
-  const float shifted = (high + low) * 1.44269504f + MT_ROUND, n = shifted - MT_ROUND;
+  const float shifted = high * 1.44269504f + MT_ROUND, n = shifted - MT_ROUND;
   const float x = (high - n * MT_LN2_HIGH) + (low - n * MT_LN2_LOW);
-  *e = (1 + (x + x * x * mt_bend(x))) * mt_power(shifted, 64) * 0x1p-64f;
-  const float r = 1 / (a + 2), t = 1 - 4 * r, s = t * t, s2 = s * s;
+  *e = (1 + (x + x * x * mt_bend(x))) * mt_power(shifted, 64);
+  const float r = 0x1p-64f / (a + 2), t = 1 - 0x1p66f * r, s = t * t, s2 = s * s;
   const float even = (0.672407985f + 0.0287983362f * s) + s2 * ((-0.000482397649f - 0.00189263443f * s) + s2 * (0.000725670485f - 7.65378572e-05f * s));
   const float odd = (-0.331404448f + 0.0367203802f * s) + s2 * ((-0.00674743811f + 0.00087854563f * s) + s2 * 3.34089491e-05f);
   return (even + t * odd) * r;
@@ -243,14 +243,14 @@ MT_VECTOR float mt_times_normal_f32(float x) {
   const float b = fabsf(x), a = b > MT_NORMAL_END ? MT_NORMAL_END : b;
   float e;
   const float q = mt_normal_tail(a, &e);
-  return (x < 0 ? 0 : x) - a * q * e;
+  return (x < 0 ? 0 : x) - a * e * q;
 }
 
 // Phi(x) + x phi(x); of -x it is 1 less that.
 MT_VECTOR float mt_times_normal_slope_f32(float x) {
   const float b = fabsf(x), a = b > MT_NORMAL_END ? MT_NORMAL_END : b;
   float e;
-  const float q = mt_normal_tail(a, &e), below = e * (q - a * 0.398942280f);
+  const float q = mt_normal_tail(a, &e), below = e * (q - a * (0.398942280f * 0x1p-64f));
   return x < 0 ? below : 1 - below;
 }
 
