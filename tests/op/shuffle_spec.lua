@@ -9,7 +9,7 @@ local function sequence(shape, dtype, strides)
   local n = 1
   for _, s in ipairs(shape) do n = n * s end
   local function nest(d, first, count)
-    if d > #shape then return first end
+    if d > #shape then return dtype == 'uint8' and first % 256 or first end
     local row, step = {}, count / shape[d]
     for i = 1, shape[d] do row[i] = nest(d + 1, first + (i - 1) * step, step) end
     return row
