@@ -266,7 +266,7 @@ static __global__ void weigh_windows(const windows w, const weight_plan p, const
         for (int64_t e = w.from[2]; e < w.to[2]; e++, t++) {
           const double weight = p.merged[t * p.outputs + f];
           const int64_t pixel = pixel_at(w, o, a, b, e, at);
-          const uint8_t kind = pixel >= 0 ? kinds[pixel] : MT_MASK_ZERO;
+          const uint8_t kind = pixel >= 0 ? kinds[pixel] : (uint8_t)MT_MASK_ZERO;
           K += pixel >= 0 || w.border ? weight : 0;
           if (kind == MT_MASK_ONE) {
             S += weight;

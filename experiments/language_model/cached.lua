@@ -27,7 +27,7 @@ local function norm_of(layer, x, y)
   local a, b, s, w, eps = x._c, y._c, stats._c, layer.weight:detach()._c, layer.eps
   return function()
     local _ = stats
-    check(C.mt_norm_rms_forward(b, s, a, nil, w, eps, C.MT_NORM_IDENTITY, 0))
+    check(C.mt_norm_rms_forward(b, s, a, nil, w, eps, C.MT_ACTIVATION_IDENTITY, 0))
   end
 end
 
