@@ -225,7 +225,7 @@ else
 endif
 
 # The promises and the golden vectors run on the device too; with OP= the op table alone.
-CUDA_TESTS = tests/cuda $(if $(OP),,tests/promises_spec.lua tests/autocast_spec.lua tests/op/bfloat16_spec.lua tests/op/bfloat16_products_spec.lua tests/bench/ours_spec.lua $(wildcard tests/golden_*_spec.lua))
+CUDA_TESTS = tests/cuda $(if $(OP),,tests/promises_spec.lua tests/autocast_spec.lua $(wildcard tests/op/bfloat16*_spec.lua) tests/bench/ours_spec.lua $(wildcard tests/golden_*_spec.lua))
 
 .PHONY: test-cuda
 test-cuda: all cuda  ## the op table on a GPU, against the CPU (OP=softmax: one operation); fails without one
