@@ -10,7 +10,7 @@ local documented = {
   { '^method%.[amdsf]', 'type int64, expected bool' },
   -- Products and activations are for floating point, parameters float32 or float64.
   { '^method%.', 'error: %S+: expected two tensors of floating point' },
-  { '^functional%.', 'expected float32 or float64, got .* int64' },
+  { '^functional%.', 'expected float32.* or %S+, got .* int64' },
   { 'sign_$', 'got .* bool' },
   { '^module%.', "a module has 'float32' or 'float64' parameters" },
   -- An operation in place keeps the type; types are not converted where tensors are joined.
